@@ -1,0 +1,363 @@
+"""The whole pix2pix graph: generator, discriminator, losses and the training step.
+
+Isola, Zhu, Zhou and Efros, "Image-to-Image Translation with Conditional Adversarial Networks",
+CVPR 2017 (arXiv:1611.07004), written as one explicit TensorFlow graph. The order of this file is the
+way of a tensor: layers, generator, discriminator, losses, train step. Images are NHWC float32 in
+[-1, 1]; the networks return images and logits, a sigmoid belongs to the loss.
+
+Everything random is a pure function of (seed, what it is for, when), never of the order of ops.
+"""
+
+import collections
+import math
+import zlib
+
+import tensorflow.compat.v1 as tf
+
+GAN_LOSSES = ("log", "log_literal", "logits", "lsgan")
+NORMS = ("batch", "instance", "none")
+UPDATES = ("simultaneous", "alternating")
+
+MAX_HALVINGS = 8  # the paper's generator: 256 pixels down to 1
+
+
+# ---------------------------------------------------------------------------------------------
+# Seeds and variables
+
+
+def stream(name):
+    """Returns an int64 offset that keeps the random numbers drawn for `name` apart from others.
+
+    Added to a counter below 2**32 it makes the second half of a stateless op's seed pair.
+    """
+    return (zlib.crc32(name.encode()) & 0x7FFFFFFF) << 32
+
+
+def seeded(seed):
+    """Returns a `variable_scope` getter that ties initial values to (seed, the variable's name)."""
+
+    def named_getter(getter, name, initializer, **options):
+        def initial_value(shape, dtype, partition_info=None):
+            del partition_info  # TensorFlow 1.15 passes it
+            return initializer(shape, dtype, seed=(seed, stream(name)))
+
+        return getter(name, initializer=initial_value, **options)
+
+    return named_getter
+
+
+def normal(mean):
+    """Returns an initializer for `seeded`: normal with the paper's standard deviation 0.02 (6.2)."""
+
+    def initializer(shape, dtype, seed):
+        return mean + 0.02 * tf.random.stateless_normal(shape, seed=seed, dtype=dtype)
+
+    return initializer
+
+
+def zeros(shape, dtype, seed):
+    """An initializer for `seeded`; `seed` is not needed."""
+    del seed
+    return tf.zeros(shape, dtype)
+
+
+# ---------------------------------------------------------------------------------------------
+# Layers. Variables are made in the variable scope of the caller.
+
+
+def conv(x, filters, stride=2):
+    """4x4 convolution of zero padding 1, without bias, [N, H, W, C] -> [N, H', W', filters].
+
+    Stride 2 halves an even height and width; stride 1 takes one off.
+    """
+    kernel = tf.get_variable("kernel", [4, 4, int(x.shape[3]), filters], initializer=normal(0.0))
+    if stride == 2:  # "SAME" pads an even side by one pixel at each end
+        return tf.nn.conv2d(x, kernel, strides=[1, 2, 2, 1], padding="SAME")
+    x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="VALID")
+
+
+def conv_transpose(x, filters):
+    """4x4 transposed convolution, stride 2, without bias, [N, H, W, C] -> [N, 2H, 2W, filters]."""
+    _, height, width, channels = x.shape.as_list()
+    kernel = tf.get_variable("kernel", [4, 4, filters, channels], initializer=normal(0.0))
+    shape = tf.stack([tf.shape(x)[0], 2 * height, 2 * width, filters])
+    return tf.nn.conv2d_transpose(x, kernel, shape, strides=[1, 2, 2, 1], padding="SAME")
+
+
+def norm_or_bias(x, norm):
+    """What follows a convolution: a normalisation with scale and shift, or else a bias.
+
+    Statistics are those of the batch at hand, in training and afterwards alike (paper, 6.2), so
+    there are no moving averages. `norm` is one of NORMS; the epsilon beside the variance is 1e-5.
+    """
+    channels = [int(x.shape[3])]
+    if norm == "none":
+        return tf.nn.bias_add(x, tf.get_variable("bias", channels, initializer=zeros))
+    gamma = tf.get_variable("gamma", channels, initializer=normal(1.0))
+    beta = tf.get_variable("beta", channels, initializer=zeros)
+    if norm == "batch":
+        return tf.nn.fused_batch_norm(x, gamma, beta, epsilon=1e-5)[0]
+    mean, variance = tf.nn.moments(x, axes=[1, 2], keepdims=True)
+    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-5)
+
+
+def dropout(x, rate, seed, draw):
+    """Sets a share `rate` of x to 0 and scales the rest by 1 / (1 - rate).
+
+    The mask is a pure function of (seed, the variable scope, draw); `draw` is an int64 scalar
+    below 2**32, in training the step. None switches dropout off.
+    """
+    if draw is None or rate == 0:
+        return x
+    when = tf.cast(draw, tf.int64) + stream(tf.get_variable_scope().name)
+    uniform = tf.random.stateless_uniform(tf.shape(x), seed=tf.stack([tf.constant(seed, tf.int64), when]))
+    return x * tf.cast(uniform >= rate, x.dtype) / (1 - rate)
+
+
+def leaky_relu(x):
+    return tf.nn.leaky_relu(x, alpha=0.2)
+
+
+# ---------------------------------------------------------------------------------------------
+# Networks
+
+
+def generator(images, *, output_channels=3, filters=64, norm="batch", bottleneck_norm=False,
+              dropout_rate=0.5, dropout_blocks=3, draw=None, seed=0):
+    """U-Net: halves the image until one side is 1 (eight times at most), then doubles it back.
+
+    Paper, section 6.1.1, with the erratum's bottleneck: no batch norm on it unless
+    `bottleneck_norm`, because on 1x1 pixels and batch 1 it would output its shift alone.
+
+    Args:
+      images: float32 [N, S, S, C] in [-1, 1]; S a power of two from 32 up, known statically.
+      output_channels: channels of the result.
+      filters: of the first layer; doubled from layer to layer up to 8 times as many.
+      norm: one of NORMS.
+      bottleneck_norm: whether the innermost encoder layer is normalised too.
+      dropout_rate, dropout_blocks: how much is dropped in how many decoder blocks, innermost first.
+      draw: int64 scalar; equal numbers drop equal units (see `dropout`). None: no dropout.
+      seed: decides the initial values and, with `draw`, the dropout masks.
+
+    Returns:
+      float32 [N, S, S, output_channels] in [-1, 1].
+
+    Raises:
+      ValueError: S is not a power of two from 32 up.
+    """
+    size = images.shape.as_list()[1]
+    if size != images.shape.as_list()[2] or size < 32 or size & (size - 1):
+        raise ValueError("the generator takes square images, a power of two from 32 up: %s" % images.shape)
+    depth = min(size.bit_length() - 1, MAX_HALVINGS)
+    widths = [filters * min(2 ** i, 8) for i in range(depth)]  # 64 128 256 512 512 512 512 512
+
+    with tf.variable_scope("generator", reuse=tf.AUTO_REUSE, use_resource=True,
+                           custom_getter=seeded(seed)):
+        skips = []
+        x = images
+        for level in range(1, depth + 1):  # encoder_1: 256 -> 128, ..., encoder_8: 2 -> 1
+            innermost = level == depth
+            normalised = bottleneck_norm if innermost else level > 1
+            with tf.variable_scope("encoder_%d" % level):
+                x = conv(x, widths[level - 1])
+                x = norm_or_bias(x, norm if normalised else "none")
+                x = tf.nn.relu(x) if innermost else leaky_relu(x)
+                skips.append(tf.identity(x, "output"))
+
+        for level in range(depth, 1, -1):  # decoder_8: 1 -> 2, ..., decoder_2: 64 -> 128
+            with tf.variable_scope("decoder_%d" % level):
+                x = conv_transpose(x, widths[level - 2])
+                x = norm_or_bias(x, norm)
+                if depth - level < dropout_blocks:
+                    x = dropout(x, dropout_rate, seed, draw)
+                x = tf.nn.relu(x)
+                x = tf.concat([x, skips[level - 2]], axis=3, name="output")
+
+        with tf.variable_scope("decoder_1"):  # 128 -> 256
+            x = norm_or_bias(conv_transpose(x, output_channels), "none")
+            return tf.tanh(x, name="output")
+
+
+def discriminator(inputs, targets, *, filters=64, norm="batch", seed=0):
+    """PatchGAN: one logit for each 70x70 patch of the pair (paper, sections 3.2.2 and 6.1.2).
+
+    Three convolutions of stride 2 and two of stride 1, each after zero padding by one pixel;
+    256x256 images give 30x30 logits.
+
+    Args:
+      inputs: float32 [N, H, W, C], the condition.
+      targets: float32 [N, H, W, D], a real or generated picture of it.
+      filters: of the first layer; doubled from layer to layer up to 8 times as many.
+      norm: one of NORMS; never on the first and the last layer.
+      seed: decides the initial values.
+
+    Returns:
+      float32 [N, H / 8 - 2, W / 8 - 2, 1] logits, large where the patch looks real.
+    """
+    layers = [(filters, 2), (2 * filters, 2), (4 * filters, 2), (8 * filters, 1), (1, 1)]
+    with tf.variable_scope("discriminator", reuse=tf.AUTO_REUSE, use_resource=True,
+                           custom_getter=seeded(seed)):
+        x = tf.concat([inputs, targets], axis=3)
+        for level, (width, stride) in enumerate(layers, 1):  # 256 -> 128 -> 64 -> 32 -> 31 -> 30
+            first, last = level == 1, level == len(layers)
+            with tf.variable_scope("layer_%d" % level):
+                x = conv(x, width, stride)
+                x = norm_or_bias(x, "none" if first or last else norm)
+                x = x if last else leaky_relu(x)
+                x = tf.identity(x, "output")
+        return x
+
+
+def layer_table(graph):
+    """Returns [(layer's name, output shape, number of parameters)] of both networks, in order."""
+    parameters = collections.Counter()
+    for variable in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES):
+        parameters[variable.op.name.rsplit("/", 1)[0]] += variable.shape.num_elements()
+    return [(name, graph.get_tensor_by_name(name + "/output:0").shape.as_list(), count)
+            for name, count in parameters.items()]
+
+
+# ---------------------------------------------------------------------------------------------
+# Losses
+
+
+def fence(x):
+    """Returns x unchanged, in a form that keeps lower precision on its own side.
+
+    The bfloat16 rewrite spreads from convolutions to what they feed; it stops at a float64 cast.
+    """
+    return tf.cast(tf.cast(x, tf.float64), tf.float32)
+
+
+def log_sigmoid_plus_eps(logits, eps):
+    """Returns ln(sigmoid(logits) + eps), elementwise, without ever rounding the sigmoid to 0 or 1.
+
+    ln(s + eps) = logaddexp(ln s, ln eps) with ln s = -softplus(-z), and
+    logaddexp(a, b) = a + softplus(b - a). The gradient lives until z = ln eps.
+    """
+    log_sigmoid = -tf.nn.softplus(-logits)
+    log_eps = math.log(eps) if eps > 0 else -math.inf
+    return log_sigmoid + tf.nn.softplus(log_eps - log_sigmoid)
+
+
+def patch_loss(logits, is_real, gan_loss="log", eps=1e-12):
+    """Returns each patch's loss under the claim that it is real (or is not).
+
+    With D = sigmoid(logits), the claim "real" costs -ln(D + eps) and "fake" -ln(1 - D + eps)
+    (paper, equation 1; the eps is the classic implementations'):
+
+    * log: that function, computed from the logits so that nothing rounds away.
+    * log_literal: that text, in float32. Past sigmoid's rounding to 1 it is -ln eps, gradient 0.
+    * logits: eps = 0, as sigmoid cross entropy on the logits.
+    * lsgan: squared distance of the logit from 1 (real) or 0 (fake) (Mao et al. 2017).
+
+    Args:
+      logits: float32, any shape.
+      is_real: bool, the claim.
+      gan_loss: one of GAN_LOSSES.
+      eps: used by log and log_literal, from 0 to below 0.1.
+
+    Returns:
+      float32 of the logits' shape.
+
+    Raises:
+      ValueError: gan_loss is unknown.
+    """
+    logits = fence(logits)
+    if gan_loss == "log":
+        return -log_sigmoid_plus_eps(logits if is_real else -logits, eps)
+    if gan_loss == "log_literal":
+        probability = tf.sigmoid(logits)
+        # relu changes no value; without it the graph optimizer folds 1 - D + eps to (1 + eps) - D.
+        return -tf.log((probability if is_real else tf.nn.relu(1.0 - probability)) + eps)
+    label = tf.ones_like(logits) if is_real else tf.zeros_like(logits)
+    if gan_loss == "logits":
+        return tf.nn.sigmoid_cross_entropy_with_logits(labels=label, logits=logits)
+    if gan_loss == "lsgan":
+        return tf.square(logits - label)
+    raise ValueError("gan_loss must be one of %s, not %r" % (", ".join(GAN_LOSSES), gan_loss))
+
+
+def discriminator_loss(real_logits, fake_logits, gan_loss="log", eps=1e-12):
+    """D's loss: real pairs called real plus fake pairs called fake; float32 scalar, mean over patches.
+
+    The sum is not halved (the paper halves it, section 3.3). Arguments as in `patch_loss`.
+    """
+    return (tf.reduce_mean(patch_loss(real_logits, True, gan_loss, eps))
+            + tf.reduce_mean(patch_loss(fake_logits, False, gan_loss, eps)))
+
+
+def generator_gan_loss(fake_logits, gan_loss="log", eps=1e-12):
+    """G's adversarial loss: fake pairs called real; float32 scalar, mean over patches.
+
+    The non-saturating form (paper, section 3.3). Arguments as in `patch_loss`.
+    """
+    return tf.reduce_mean(patch_loss(fake_logits, True, gan_loss, eps))
+
+
+def l1_loss(outputs, targets):
+    """Mean absolute difference of two images in [-1, 1]; float32 scalar (paper, equation 3)."""
+    return tf.reduce_mean(tf.abs(targets - fence(outputs)))
+
+
+# ---------------------------------------------------------------------------------------------
+# The training step
+
+Training = collections.namedtuple(
+    "Training", "outputs real_logits fake_logits d_loss g_loss_gan g_loss_l1 train_op")
+
+
+def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", eps=1e-12,
+             l1_weight=100.0, gan_weight=1.0, learning_rate=2e-4, beta1=0.5, update="simultaneous"):
+    """Builds one training step: both networks, their losses, and an Adam update of each.
+
+    Args:
+      inputs, targets: float32 [N, S, S, C] in [-1, 1], the pairs of one batch.
+      step: the global step, a resource variable; the train op adds 1.
+      generate: function images -> images that builds `generator` with its options.
+      discriminate: function (inputs, targets) -> logits that builds `discriminator`.
+      gan_loss, eps: see `patch_loss`.
+      l1_weight, gan_weight: G minimises gan_weight * GAN + l1_weight * L1 (paper, equation 4);
+        a weight of 0 leaves its term out.
+      learning_rate, beta1: of both Adam optimizers (paper, section 3.3).
+      update: simultaneous: both gradients come from one forward pass, both updates follow.
+        alternating: D is updated, then G against the new D on the same fake image.
+
+    Returns:
+      A Training: the batch's outputs, its logits before the update, three unweighted scalar
+      losses, and the op that makes the whole step in one session.run and returns the new step.
+    """
+    outputs = generate(inputs)
+    real_logits = discriminate(inputs, targets)
+    fake_logits = discriminate(inputs, outputs)
+    d_loss = discriminator_loss(real_logits, fake_logits, gan_loss, eps)
+    d_variables = tf.trainable_variables("discriminator/")
+    g_variables = tf.trainable_variables("generator/")
+    d_adam = tf.train.AdamOptimizer(learning_rate, beta1, name="Adam_D")
+    g_adam = tf.train.AdamOptimizer(learning_rate, beta1, name="Adam_G")
+    d_gradients = tf.gradients(d_loss, d_variables)
+
+    def g_losses(fake_logits):
+        return generator_gan_loss(fake_logits, gan_loss, eps), l1_loss(outputs, targets)
+
+    def g_gradients(gan, l1):
+        terms = [weight * loss for weight, loss in ((gan_weight, gan), (l1_weight, l1)) if weight]
+        return tf.gradients(tf.add_n(terms), g_variables)
+
+    if update == "simultaneous":
+        gan, l1 = g_losses(fake_logits)
+        gradients = g_gradients(gan, l1)
+        # Both gradients first: an update while a variable is still being read would copy it.
+        with tf.control_dependencies(d_gradients + gradients):
+            d_step = d_adam.apply_gradients(zip(d_gradients, d_variables))
+    else:
+        d_step = d_adam.apply_gradients(zip(d_gradients, d_variables))
+        with tf.control_dependencies([d_step]):
+            gan, l1 = g_losses(discriminate(inputs, outputs))
+        gradients = g_gradients(gan, l1)
+    with tf.control_dependencies(gradients + [d_step]):
+        g_step = g_adam.apply_gradients(zip(gradients, g_variables))
+    with tf.control_dependencies([d_step, g_step]):
+        train_op = tf.identity(step.assign_add(1))
+    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op)

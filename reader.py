@@ -1,0 +1,401 @@
+"""Pairs on disk -> a queue of jittered, normalised batches.
+
+A pair is one image file: the input and its target side by side, both halves of equal size. The order of
+this file is the way of the data: the sample set (drawn when it is asked for), files, pairs, index
+queue, decoding, jitter, batch queue. Batches are float32 NHWC in [-1, 1].
+
+Which pair comes when and how it is jittered is a pure function of (seed, position in the run), so
+that neither the number of threads nor a restart changes a batch.
+"""
+
+import collections
+import os
+import re
+
+import imageio.v3 as imageio
+import numpy as np
+import scipy.ndimage
+import tensorflow.compat.v1 as tf
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+SPLITS = ("train", "val", "test")
+
+
+class DataError(Exception):
+    """The data can't be used; the message names the file or folder and the way out."""
+
+
+# ---------------------------------------------------------------------------------------------
+# The sample set: label maps of building fronts, and the "photo" of each
+
+SAMPLE_COUNTS = {"train": 64, "val": 16}
+LABELS = {"sky": (120, 190, 250), "roof": (130, 60, 160), "wall": (20, 50, 190),
+          "cornice": (0, 220, 220), "window": (250, 210, 40), "balcony": (90, 210, 80),
+          "door": (230, 60, 50)}
+MATERIALS = {3: (168, 84, 66), 4: (226, 190, 128), 5: (196, 200, 196)}  # by floors: brick, plaster, stone
+
+
+def make_sample_set(folder):
+    """Draws the sample set, 512x256 PNG files, as folder/train and folder/val; always the same.
+
+    The folder appears under its name only when it is complete.
+    """
+    rng = np.random.RandomState(2017)
+    unfinished = "%s.%d.tmp" % (folder.rstrip("/"), os.getpid())
+    for split, count in sorted(SAMPLE_COUNTS.items()):
+        os.makedirs(os.path.join(unfinished, split))
+        for number in range(1, count + 1):
+            classes, floors = draw_labels(rng)
+            labels = np.array(list(LABELS.values()), np.uint8)[classes]
+            pair = np.concatenate([labels, draw_photo(classes, floors, rng)], axis=1)
+            imageio.imwrite(os.path.join(unfinished, split, "%d.png" % number), pair)
+    os.rename(unfinished, folder)
+
+
+def draw_labels(rng, size=256):
+    """Returns ([size, size] uint8 indices into LABELS, number of floors) of a random front."""
+    index = {name: i for i, name in enumerate(LABELS)}
+    classes = np.full((size, size), index["sky"], np.uint8)
+
+    def fill(name, top, left, height, width):
+        classes[max(int(top), 0):int(top + height), max(int(left), 0):int(left + width)] = index[name]
+
+    floors, bays = rng.randint(3, 6), rng.randint(3, 7)
+    left, eaves, ground = rng.randint(6, 20), rng.randint(38, 60), size - rng.randint(6, 12)
+    width, storey = size - 2 * left, (ground - eaves) / floors
+    roof = rng.randint(16, 28)
+    for row in range(roof):  # a hipped roof: wider towards the eaves
+        fill("roof", eaves - roof + row, left + roof - row, 1, width - 2 * (roof - row))
+    fill("wall", eaves, left, size - eaves, width)
+    fill("cornice", eaves - 4, left - 5, 8, width + 10)
+
+    pane = 0.34 + 0.2 * rng.rand()  # width of a window as a share of its bay
+    tall = 0.5 + 0.14 * rng.rand()  # its height as a share of the storey
+    door_bay, balcony_floor = rng.randint(bays), rng.randint(1, floors - 1)
+    belt = rng.randint(1, 4)  # a belt of cornice at the foot of each belt-th floor
+    for floor in range(floors):
+        top = eaves + floor * storey
+        if floor and (floors - floor) % belt == 0:
+            fill("cornice", top - 2, left, 4, width)
+        for bay in range(bays):
+            bay_width = width / bays
+            centre = left + (bay + 0.5) * bay_width
+            window = pane * bay_width
+            if floor == floors - 1 and bay == door_bay:
+                door = max(window, 18)
+                fill("cornice", top + 0.12 * storey, centre - door / 2 - 4, 5, door + 8)
+                fill("door", top + 0.22 * storey, centre - door / 2, size, door)
+                continue
+            fill("window", top + 0.24 * storey, centre - window / 2, tall * storey, window)
+            if floor == balcony_floor and bay % 2 == door_bay % 2:
+                fill("balcony", top + 0.58 * storey, centre - window / 2 - 5, 0.26 * storey, window + 10)
+            else:
+                fill("cornice", top + (0.24 + tall) * storey, centre - window / 2 - 3, 3, window + 6)
+    return classes, floors
+
+
+def draw_photo(classes, floors, rng):
+    """Returns [H, W, 3] uint8: the front in its materials, lit from the upper left."""
+    height, width = classes.shape
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    mask = {name: classes == i for i, name in enumerate(LABELS)}
+    smooth = [scipy.ndimage.gaussian_filter(rng.randn(height, width), s) * s for s in (1, 3, 12, 30)]
+    photo = np.zeros((height, width, 3))
+
+    def paint(name, color, shade=1.0):
+        shaded = np.asarray(color, np.float64) * np.broadcast_to(shade, (height, width))[..., None]
+        photo[mask[name]] = shaded[mask[name]]
+
+    haze = (y / height)[..., None]
+    photo[:] = (1 - haze) * (96, 150, 214) + haze * (226, 232, 236)
+    photo += (np.clip(smooth[2] + smooth[3], 0, None) * 90)[..., None]  # clouds
+
+    paint("roof", (92, 74, 74), 0.82 + 0.25 * (y % 6 / 6) + 0.08 * ((x + 5 * (y // 6)) % 10 < 1))
+    wall = 1 + 0.05 * smooth[0] + 0.06 * smooth[1] + 0.16 * smooth[2]
+    if floors == 3:  # bricks, every other course shifted by half a brick
+        mortar = (y % 6 < 1) | ((x + 7 * (y // 6 % 2)) % 14 < 1)
+        brick = np.sin(91.7 * (y // 6) + 37.3 * ((x + 7 * (y // 6 % 2)) // 14))
+        wall = np.where(mortar, 1.25, wall + 0.1 * brick)
+    elif floors == 5:  # ashlar: large blocks with dark joints
+        wall = np.where((y % 16 < 1) | ((x + 16 * (y // 16 % 2)) % 32 < 1), 0.78, wall)
+    paint("wall", MATERIALS[floors], wall)
+    paint("cornice", (232, 222, 204), 1 + 0.05 * smooth[0])
+
+    def edge(name, top, left, bottom, right):
+        """The pixels of `name` near its border, so many on each side."""
+        inside = mask[name]
+        near = np.zeros_like(inside)
+        for axis, pixels in ((0, top), (1, left), (0, -bottom), (1, -right)):
+            for distance in range(1, abs(pixels) + 1):
+                near |= ~np.roll(inside, int(np.sign(pixels)) * distance, axis)
+        return inside & near
+
+    # Glass mirrors the sky above and a dark room below; frames and glazing bars are painted white.
+    regions, _ = scipy.ndimage.label(mask["window"])
+    for number, box in enumerate(scipy.ndimage.find_objects(regions), 1):
+        inside = regions[box] == number
+        v, u = np.mgrid[:inside.shape[0], :inside.shape[1]] / np.array(inside.shape).reshape(2, 1, 1)
+        glare = np.clip(1.1 - np.abs(u + 0.7 * v - 0.6 - 0.3 * rng.rand()) * 5, 0, 1) * 0.5
+        glass = (36, 48, 62) + ((0.75 * (1 - v) + glare)[..., None] * (96, 116, 134))
+        if rng.rand() < 0.35:  # curtains
+            drawn = (u < 0.3) | (u > 0.7)
+            glass = np.where(drawn[..., None], (206, 196, 178) * (0.8 + 0.2 * np.sin(40 * u))[..., None], glass)
+        bars = (np.abs(u - 0.5) * inside.shape[1] < 1) | (np.abs(v - 0.35) * inside.shape[0] < 1)
+        glass[bars] = (236, 232, 224)
+        photo[box][inside] = glass[inside]
+    photo[edge("window", 2, 2, 2, 2)] = (240, 236, 228)
+    photo[edge("window", 3, 3, 0, 0) & ~edge("window", 2, 2, 0, 0)] *= 0.55  # the recess shades the glass
+
+    panels = ((x % 9 < 1) | (y % 17 < 2)).astype(np.float64)
+    paint("door", (104, 62, 36), 1 - 0.35 * panels + 0.1 * smooth[1])
+    photo[edge("door", 2, 2, 0, 2)] = (62, 38, 24)
+    railing = (x % 4 < 1.5) | edge("balcony", 2, 1, 0, 1)
+    paint("balcony", (52, 54, 60), np.where(railing, 0.55, 1.9 + 0.2 * smooth[1]))
+    photo[edge("balcony", 0, 0, 3, 0)] = (188, 180, 168)
+
+    raised = mask["cornice"] | mask["balcony"]
+    shadow = np.zeros((height, width))
+    for distance in range(1, 6):  # what stands out throws a shadow to the lower right
+        shadow = np.maximum(shadow, np.roll(raised, (distance, distance // 2), (0, 1)) * (1 - distance / 8))
+    lower = mask["wall"] | mask["window"] | mask["door"]
+    photo *= (1 - 0.5 * scipy.ndimage.gaussian_filter(shadow, 0.7) * lower)[..., None]
+    photo[edge("cornice", 1, 0, 0, 0)] *= 1.12
+    photo[edge("cornice", 0, 0, 1, 1)] *= 0.7
+
+    light = 1.08 - 0.2 * x / width - 0.06 * y / height
+    photo *= np.where(mask["sky"], 1, light)[..., None] * (0.96 + 0.08 * rng.rand())
+    photo = scipy.ndimage.gaussian_filter(photo, (0.55, 0.55, 0)) + 2.5 * rng.randn(height, width, 3)
+    return np.clip(photo, 0, 255).astype(np.uint8)
+
+
+# ---------------------------------------------------------------------------------------------
+# Files
+
+Pairs = collections.namedtuple("Pairs", "paths deep")
+Pairs.__doc__ = "Checked files of pairs in order: their paths, and for each whether it is a 16-bit PNG."
+
+
+def natural_key(path):
+    """Sorts as people count: 2.jpg before 10.jpg."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", path)]
+
+
+def find_pairs(folder):
+    """Returns the Pairs of a folder, every file checked by its header, in natural order.
+
+    Raises:
+      DataError: there is no such folder, no image in it, or a file that can't be a pair.
+    """
+    if not os.path.isdir(folder):
+        raise DataError("%s: no such folder; --data_dir and --split name where the pairs are" % folder)
+    names = sorted((name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES)), key=natural_key)
+    if not names:
+        raise DataError("%s: no image in this folder; pairs are %s files" % (folder, " ".join(SUFFIXES)))
+    paths = [os.path.join(folder, name) for name in names]
+    return Pairs(paths, [check_pair(path) for path in paths])
+
+
+def check_pair(path):
+    """Returns whether a pair's file is a 16-bit PNG, after looking at its first and last bytes.
+
+    Raises:
+      DataError: it can't be read, is no image, is cut short, or can't be halved.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(32)
+            file.seek(-min(1024, os.path.getsize(path)), os.SEEK_END)
+            tail = file.read()
+    except OSError as error:
+        raise DataError("%s: can't be read (%s)" % (path, error.strerror))
+    is_jpeg, is_png = head.startswith(b"\xff\xd8\xff"), head.startswith(b"\x89PNG\r\n\x1a\n")
+    if not (is_jpeg or is_png or head.startswith((b"BM", b"GIF8"))):
+        raise DataError("%s: not a JPEG, PNG, BMP or GIF image; take it out or convert it" % path)
+    if (is_jpeg and b"\xff\xd9" not in tail) or (is_png and b"IEND" not in tail):
+        raise DataError("%s: the file is cut short; copy or download it again" % path)
+    if head.startswith(b"BM") and head[28] != 24:
+        raise DataError("%s: a BMP of %d bits a pixel; save it with 24, or as PNG" % (path, head[28]))
+    try:
+        width = imageio.improps(path, index=0).shape[1]
+    except Exception as error:  # whatever the image library makes of a broken header
+        raise DataError("%s: the image can't be opened (%s)" % (path, str(error).splitlines()[0]))
+    if width % 2:
+        raise DataError("%s: %d pixels wide; a pair is two halves side by side, an even width" % (path, width))
+    return is_png and head[24] == 16
+
+
+def first_undecodable(pairs):
+    """Returns (path, reason) of the first file whose pixels can't be decoded, or None."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        path, deep = tf.placeholder(tf.string, []), tf.placeholder(tf.bool, [])
+        image = decode(tf.read_file(path), deep)
+        for file, is_deep in zip(*pairs):
+            try:
+                session.run(image, {path: os.fsencode(file), deep: is_deep})
+            except tf.errors.OpError as error:
+                return file, error.message.split("\n")[0].split(" [[")[0]
+    return None
+
+
+# ---------------------------------------------------------------------------------------------
+# From a file to a normalised pair, in the graph
+
+
+def decode(contents, deep=False):
+    """Decodes the bytes of a JPEG, PNG, BMP or a GIF's first frame to float32 [H, W, 3] in 0..255.
+
+    `deep`, a bool or a bool tensor, keeps the full depth of a 16-bit PNG.
+    """
+    def decode_image(dtype, unit):
+        image = tf.image.decode_image(contents, channels=3, dtype=dtype, expand_animations=False)
+        return tf.cast(image, tf.float32) / unit
+
+    image = tf.cond(tf.convert_to_tensor(deep), lambda: decode_image(tf.uint16, 257.0), lambda: decode_image(tf.uint8, 1.0))
+    image.set_shape([None, None, 3])
+    return image
+
+
+def side_by_side(image):
+    """[H, 2W, 3] -> [H, W, 6]: the right half behind the left, so that both move as one."""
+    width = tf.shape(image)[1] // 2
+    return tf.concat([image[:, :width], image[:, width:]], axis=2)
+
+
+def resize(image, size):
+    """Bilinear, [H, W, C] -> [size, size, C]."""
+    return tf.image.resize_bilinear(image[tf.newaxis], [size, size], half_pixel_centers=True)[0]
+
+
+def jitter(pair, load_size, image_size, flip, seed):
+    """Resizes to load_size, crops to image_size anywhere, mirrors every other time (paper, 6.2).
+
+    Args:
+      pair: float32 [H, W, C].
+      load_size, image_size: pixels, load_size at least image_size.
+      flip: bool, whether to mirror at all.
+      seed: int64 [2], decides the crop and the mirror.
+
+    Returns:
+      float32 [image_size, image_size, C].
+    """
+    pair = resize(pair, load_size)
+    uniform = tf.random.stateless_uniform([3], seed=seed)
+    offset = tf.cast(uniform[:2] * (load_size - image_size + 1), tf.int32)
+    pair = tf.slice(pair, [offset[0], offset[1], 0], [image_size, image_size, -1])
+    if flip:
+        pair = tf.cond(uniform[2] < 0.5, lambda: pair, lambda: tf.reverse(pair, axis=[1]))
+    return pair
+
+
+def normalise(image):
+    """0..255 -> [-1, 1]."""
+    return image * (2.0 / 255.0) - 1.0
+
+
+def finish(pair, direction, input_channels, output_channels):
+    """[H, W, 6] in 0..255 -> (input, target), each [H, W, its channels] in [-1, 1]."""
+    left, right = normalise(pair[..., :3]), normalise(pair[..., 3:])
+    source, target = (left, right) if direction == "AtoB" else (right, left)
+    return to_channels(source, input_channels), to_channels(target, output_channels)
+
+
+def to_channels(image, channels):
+    return image if channels == 3 else tf.image.rgb_to_grayscale(image)
+
+
+# ---------------------------------------------------------------------------------------------
+# Queues
+
+
+def index_queue(count, seed, start):
+    """A queue of (position in the run, index of the pair), epoch after epoch without end.
+
+    Each epoch is a permutation of all pairs, a pure function of (seed, epoch).
+
+    Args:
+      count: number of pairs.
+      seed: int.
+      start: int64 scalar tensor, the first position; read when local variables are initialised,
+        which a MonitoredTrainingSession does after it has restored the global step.
+    """
+    place = tf.get_variable("reader/position", initializer=start, trainable=False, use_resource=True,
+                            collections=[tf.GraphKeys.LOCAL_VARIABLES])
+    position = place.read_value()
+    epoch, done = position // count, position % count
+    shuffle = tf.random.stateless_uniform([count], seed=tf.stack([tf.constant(seed, tf.int64), 2 * epoch]))
+    rest = tf.cast(tf.argsort(shuffle), tf.int64)[done:]
+    positions = tf.range(position, position + count - done)
+    with tf.control_dependencies([rest, positions]):
+        advance = place.assign_add(count - done, read_value=False)
+    queue = tf.FIFOQueue(1024, [tf.int64, tf.int64], shapes=[[], []], name="indices")
+    with tf.control_dependencies([advance]):
+        enqueue = queue.enqueue_many([positions, rest])
+    tf.train.add_queue_runner(tf.train.QueueRunner(queue, [enqueue]))
+    return queue
+
+
+def batches(pairs, load, positions, indices, batch_size, threads, shapes):
+    """Decodes the pairs at `indices` and returns the next `batch_size` of them from a queue.
+
+    One runner keeps the order; `threads` pairs at a time are decoded inside it.
+
+    Args:
+      pairs: Pairs.
+      load: function (path, deep, position) -> (input, target).
+      positions, indices: int64 [n], from the index queue.
+      batch_size: int.
+      threads: how many pairs are decoded at once.
+      shapes: the shapes of an input and a target.
+    """
+    paths = tf.constant([os.fsencode(path) for path in pairs.paths])
+    deep = tf.constant(pairs.deep)
+    decoded = tf.map_fn(lambda item: load(paths[item[1]], deep[item[1]], item[0]), (positions, indices),
+                        dtype=(tf.float32, tf.float32), parallel_iterations=threads, back_prop=False)
+    queue = tf.FIFOQueue(4 * batch_size + 4 * threads, [tf.float32, tf.float32], shapes, name="batches")
+    tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue_many(decoded)]))
+    return queue.dequeue_many(batch_size)
+
+
+def training_batches(pairs, step, *, batch_size=4, image_size=256, load_size=286, flip=True,
+                     direction="AtoB", input_channels=3, output_channels=3, seed=0, threads=2):
+    """Builds the training queue.
+
+    Args:
+      pairs: Pairs.
+      step: the global step variable; after a restart the queue goes on with step * batch_size.
+      batch_size, image_size, load_size, flip: see `jitter`.
+      direction: AtoB (left half to right half) or BtoA.
+      input_channels, output_channels: 1 or 3.
+      seed: decides the order and the jitter.
+      threads: pairs decoded at once; changes no bit of a batch.
+
+    Returns:
+      (inputs, targets): float32 [batch_size, image_size, image_size, channels] in [-1, 1].
+    """
+    def load(path, deep, position):
+        pair_seed = tf.stack([tf.constant(seed, tf.int64), 2 * position + 1])
+        pair = jitter(side_by_side(decode(tf.read_file(path), deep)), load_size, image_size, flip, pair_seed)
+        return finish(pair, direction, input_channels, output_channels)
+
+    start = tf.cast(step.read_value(), tf.int64) * batch_size
+    positions, indices = index_queue(len(pairs.paths), seed, start).dequeue_many(2 * threads)
+    shapes = [[image_size, image_size, channels] for channels in (input_channels, output_channels)]
+    return batches(pairs, load, positions, indices, batch_size, threads, shapes)
+
+
+def ordered_pairs(pairs, *, image_size=256, direction="AtoB", input_channels=3, output_channels=3,
+                  threads=2):
+    """Builds the test queue: every pair once, in order, one at a time, resized without jitter.
+
+    Arguments and result as in `training_batches`, batch size 1; after the last pair the queue
+    raises tf.errors.OutOfRangeError.
+    """
+    def load(path, deep, position):
+        del position
+        pair = resize(side_by_side(decode(tf.read_file(path), deep)), image_size)
+        return finish(pair, direction, input_channels, output_channels)
+
+    queue = tf.train.range_input_producer(len(pairs.paths), num_epochs=1, shuffle=False)
+    indices = tf.cast(queue.dequeue_up_to(2 * threads), tf.int64)
+    shapes = [[image_size, image_size, channels] for channels in (input_channels, output_channels)]
+    return batches(pairs, load, indices, indices, 1, threads, shapes)

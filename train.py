@@ -1,0 +1,836 @@
+"""Flags and the session loop: train a pix2pix model, test it, export it.
+
+    python train.py --epochs 200
+    python train.py --mode=test
+    python train.py --mode=export
+
+This file is the only one that knows flags and the run folder. It reads from top to bottom: flags, the
+run folder, the graph from the flags, the hooks of the loop, the three modes.
+"""
+
+import collections
+import csv
+import glob
+import hashlib
+import html
+import json
+import math
+import os
+import platform
+import shutil
+import signal
+import string
+import sys
+import textwrap
+import time
+import urllib.parse
+
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+
+# ---------------------------------------------------------------------------------------------
+# Flags. The names and the numbers are the paper's where it has them.
+
+flags.DEFINE_enum("mode", "train", ["train", "test", "export"],
+                  "What to do: train a model, test it on pairs, or export it as a SavedModel.")
+flags.DEFINE_string("output_dir", "runs/pix2pix",
+                    "The run folder. Running the same command again continues the run in it.")
+flags.DEFINE_string("checkpoint", None,
+                    "The checkpoint that test and export restore, as PATH/model.ckpt-STEP. "
+                    "Default: the newest of the run in output_dir.")
+flags.DEFINE_string("init_checkpoint", None,
+                    "Training starts at step 0 from the weights in this checkpoint instead of from "
+                    "random ones.")
+flags.DEFINE_integer("seed", 0, "Decides weights, order, jitter and dropout; two runs with equal flags and "
+                     "seeds are equal bit for bit on one kind of hardware.", lower_bound=0)
+
+flags.DEFINE_string("data_dir", "data/sample",
+                    "Folder with the splits train/, val/ and test/, or with the images themselves. The "
+                    "default, a drawn sample set, is made on first use.")
+flags.DEFINE_string("split", None,
+                    "The folder inside data_dir to read. Default: train; in test mode the first of test, "
+                    "val and train that exists.")
+flags.DEFINE_enum("direction", "AtoB", ["AtoB", "BtoA"],
+                  "AtoB learns from the left half of each image to the right half, BtoA the other way.")
+flags.DEFINE_integer("image_size", 256, "Height and width in pixels of what the networks see, a power of "
+                     "two from 32 up (paper: 256).")
+flags.DEFINE_integer("load_size", 0, "Height and width in pixels to which training images are resized "
+                     "before the random crop to image_size; 0 means image_size x 286 / 256 (paper: 286).",
+                     lower_bound=0)
+flags.DEFINE_bool("flip", True, "Whether every other training pair, at random, is mirrored.")
+flags.DEFINE_enum("input_channels", "3", ["1", "3"], "Channels of the input, 1 (grey) or 3 (colour).")
+flags.DEFINE_enum("output_channels", "3", ["1", "3"], "Channels of the output, 1 (grey) or 3 (colour).")
+flags.DEFINE_integer("reader_threads", 2, "How many images are decoded at once; changes no result.",
+                     lower_bound=1)
+
+flags.DEFINE_integer("ngf", 64, "Filters in the generator's first layer (paper: 64).", lower_bound=1)
+flags.DEFINE_integer("ndf", 64, "Filters in the discriminator's first layer (paper: 64).", lower_bound=1)
+flags.DEFINE_enum("norm", "batch", ["batch", "instance", "none"],
+                  "Normalisation after the convolutions, with the statistics of the batch at hand in "
+                  "training, test and export alike (paper: batch).")
+flags.DEFINE_bool("bottleneck_norm", False, "Whether the 1x1 bottleneck is normalised too. The paper's "
+                  "erratum says no: with batch size 1 it would be erased.")
+flags.DEFINE_float("dropout", 0.5, "Share of units dropped in the decoder's inner blocks, the paper's only "
+                   "noise (paper: 0.5).", lower_bound=0.0, upper_bound=0.99)
+flags.DEFINE_integer("dropout_blocks", 3, "In how many decoder blocks, from the bottleneck up (paper: 3).",
+                     lower_bound=0)
+flags.DEFINE_bool("test_dropout", True, "Whether dropout stays on at test time, as in the paper. An export "
+                  "leaves it out unless this flag is given; then one fixed mask is applied to every call.")
+
+flags.DEFINE_enum("gan_loss", "log", ["log", "log_literal", "logits", "lsgan"],
+                  "The adversarial loss: -ln(D + eps) computed from the logits without rounding; the same "
+                  "as its historical text, in float32; sigmoid cross entropy; or mean square.")
+flags.DEFINE_float("eps", 1e-12, "The eps inside the logarithm of log and log_literal, from 0 to below 0.1 "
+                   "(1e-12 is the classic TF1 programs').")
+flags.DEFINE_float("l1_weight", 100.0, "Weight of the mean absolute difference in the generator's loss; "
+                   "0 leaves it out (paper: 100).", lower_bound=0.0)
+flags.DEFINE_float("gan_weight", 1.0, "Weight of the adversarial term in the generator's loss; 0 leaves it "
+                   "out (paper: 1).", lower_bound=0.0)
+
+flags.DEFINE_integer("epochs", 200, "Length of the run in passes over the training pairs (paper: 200).",
+                     lower_bound=1)
+flags.DEFINE_integer("max_steps", 0, "Stops the run at this step if epochs would go further; 0 is off.",
+                     lower_bound=0)
+flags.DEFINE_integer("batch_size", 4, "Pairs in a step. The paper has 1 for facades; 4 makes better use of "
+                     "a CPU.", lower_bound=1)
+flags.DEFINE_float("learning_rate", 2e-4, "Adam's step size, of both networks (paper: 0.0002).")
+flags.DEFINE_float("beta1", 0.5, "Adam's first momentum (paper: 0.5).", lower_bound=0.0, upper_bound=0.999)
+flags.DEFINE_enum("update", "simultaneous", ["simultaneous", "alternating"],
+                  "simultaneous: both gradients come from one forward pass. alternating: the discriminator "
+                  "is updated first, and the generator against the new one on the same fake image.")
+flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"],
+                  "Arithmetic of the convolutions in training; weights and losses are always float32. auto "
+                  "takes bfloat16 on a CPU that has it natively, else float32, and keeps the choice.")
+
+flags.DEFINE_integer("log_every", 20, "Steps between rows of metrics.csv.", lower_bound=1)
+flags.DEFINE_integer("sample_every", 500, "Steps between sample grids; there is one of step 0 too.",
+                     lower_bound=1)
+flags.DEFINE_integer("save_every", 500, "Steps between checkpoints.", lower_bound=1)
+flags.DEFINE_integer("keep", 3, "How many checkpoints are kept, the newest.", lower_bound=1)
+
+GROUPS = collections.OrderedDict([
+    ("The run", "mode output_dir checkpoint init_checkpoint seed"),
+    ("Data", "data_dir split direction image_size load_size flip input_channels output_channels "
+             "reader_threads"),
+    ("Networks", "ngf ndf norm bottleneck_norm dropout dropout_blocks test_dropout"),
+    ("Losses", "gan_loss eps l1_weight gan_weight"),
+    ("Training", "epochs max_steps batch_size learning_rate beta1 update precision"),
+    ("What is written when", "log_every sample_every save_every keep"),
+])
+NAMES = " ".join(GROUPS.values()).split()
+
+# Flags that a continued run may change: none of them changes the bits of a step.
+FREE = set("mode output_dir checkpoint data_dir reader_threads test_dropout epochs max_steps precision "
+           "log_every sample_every save_every keep".split())
+# Flags that test and export take from the run, unless they are given.
+OF_THE_RUN = set((GROUPS["Data"] + " " + GROUPS["Networks"]).split()) - {"split"} | {"seed"}
+
+flags.register_validator("image_size", lambda size: size >= 32 and size & (size - 1) == 0,
+                         "must be a power of two from 32 up, such as 128, 256 or 512")
+flags.register_validator("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
+flags.register_validator("learning_rate", lambda rate: rate > 0, "must be above 0")
+flags.register_multi_flags_validator(
+    ["load_size", "image_size"], lambda v: v["load_size"] == 0 or v["load_size"] >= v["image_size"],
+    "--load_size must be at least --image_size, or 0")
+flags.register_multi_flags_validator(
+    ["l1_weight", "gan_weight"], lambda v: v["l1_weight"] > 0 or v["gan_weight"] > 0,
+    "--l1_weight and --gan_weight must not both be 0")
+
+
+def grouped_help():
+    """Returns the text of --help: every flag under its group."""
+    lines = [__doc__]
+    for title, names in GROUPS.items():
+        lines.append("%s\n" % title)
+        for name in names.split():
+            flag = FLAGS[name]
+            values = "|".join(getattr(flag.parser, "enum_values", ())) or flag.flag_type()
+            default = "" if flag.default is None else ", default %s" % flag.default_unparsed
+            lines.append("  --%s (%s%s)" % (name, values, default))
+            lines.append(textwrap.fill(flag.help, 94, initial_indent=" " * 6, subsequent_indent=" " * 6))
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":  # --help and a wrong flag answer before TensorFlow's slow import
+    if {"-h", "--help", "-help"} & set(sys.argv[1:]):
+        print(grouped_help())
+        sys.exit(0)
+    app.parse_flags_with_usage(sys.argv)
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
+
+import imageio.v3 as imageio  # noqa: E402
+import numpy as np  # noqa: E402
+import scipy  # noqa: E402
+import scipy.stats  # noqa: E402
+import tensorflow.compat.v1 as tf  # noqa: E402
+import tqdm  # noqa: E402
+
+import pix2pix  # noqa: E402
+import reader  # noqa: E402
+
+tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
+tf.logging.set_verbosity(tf.logging.ERROR)
+
+SAMPLE_ROWS = 4  # pairs in a sample grid
+IS_TF1 = tf.version.VERSION.startswith("1.")
+
+
+class RunError(Exception):
+    """The run can't start or go on; the message names the flag or the path and the way out."""
+
+
+# ---------------------------------------------------------------------------------------------
+# The run folder
+
+
+def path_of(*parts):
+    return os.path.join(FLAGS.output_dir, *parts)
+
+
+def write_file(path, text):
+    """Writes a text file whole or not at all."""
+    with open(path + ".tmp", "w") as file:
+        file.write(text)
+    os.replace(path + ".tmp", path)
+
+
+def write_png(path, image):
+    """Writes [H, W, C] in [-1, 1] as a PNG, whole or not at all."""
+    image = np.uint8(np.round((np.clip(image, -1, 1) + 1) * 127.5))
+    imageio.imwrite(path + ".tmp", image[..., 0] if image.shape[-1] == 1 else image, extension=".png")
+    os.replace(path + ".tmp", path)
+
+
+def make_folders(*folders):
+    """Makes folders, and a test file in each; raises RunError where that can't be."""
+    for folder in folders:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            write_file(os.path.join(folder, "write_test"), "")
+            os.remove(os.path.join(folder, "write_test"))
+        except OSError as error:
+            raise RunError("%s: can't write there (%s); name another folder with --output_dir"
+                           % (folder, error.strerror))
+
+
+def flag_text():
+    """The flags as a flagfile; where the run lies and what is done with it are left out."""
+    return "".join("--%s=%s\n" % (name, FLAGS[name].value) for name in NAMES
+                   if name not in ("mode", "output_dir", "checkpoint") and FLAGS[name].value is not None)
+
+
+def run_flags(folder):
+    """Returns the flags of the run in a folder as {name: text}; empty where there is none."""
+    try:
+        with open(os.path.join(folder, "flags.txt")) as file:
+            return dict(line[2:].rstrip("\n").split("=", 1) for line in file if line.startswith("--"))
+    except FileNotFoundError:
+        return {}
+
+
+def newest_checkpoint(folder):
+    """Returns (path of a run's newest checkpoint, its step), or (None, 0)."""
+    path = tf.train.latest_checkpoint(os.path.join(folder, "checkpoints"))
+    return (path, int(path.rsplit("-", 1)[1])) if path else (None, 0)
+
+
+def check_same_run(record):
+    """Raises RunError when the run in output_dir was started with other flags or pairs."""
+    before = run_flags(FLAGS.output_dir)
+    after = dict(line[2:].split("=", 1) for line in flag_text().splitlines())
+    differing = ["--%s is %s here and %s in the run" % (name, after.get(name, "not set"),
+                                                        before.get(name, "not set"))
+                 for name in NAMES if name not in FREE and before.get(name) != after.get(name)]
+    try:
+        with open(path_of("run.json")) as file:
+            old = json.load(file)
+    except (OSError, ValueError):
+        old = record
+    if old["data"] != record["data"]:
+        differing.append("--data_dir holds other pairs than the run's")
+    if FLAGS.precision == "auto":
+        record["precision"] = old["precision"]
+    elif old["precision"] != record["precision"]:
+        differing.append("--precision is %s here and %s in the run" % (record["precision"], old["precision"]))
+    if differing:
+        raise RunError("%s holds another run: %s. Continue it with --flagfile=%s, or name a new --output_dir"
+                       % (FLAGS.output_dir, "; ".join(differing), path_of("flags.txt")))
+
+
+def resolve_precision():
+    """Returns float32 or bfloat16; raises RunError where bfloat16 can't be had."""
+    if IS_TF1 and FLAGS.precision == "bfloat16":
+        raise RunError("--precision=bfloat16 needs TensorFlow 2; this is %s" % tf.version.VERSION)
+    if FLAGS.precision != "auto":
+        return FLAGS.precision
+    native = cpu_fact("flags").split()
+    on_gpu = bool(tf.config.experimental.list_physical_devices("GPU"))
+    fits = not IS_TF1 and not on_gpu and ("amx_bf16" in native or "avx512_bf16" in native)
+    return "bfloat16" if fits else "float32"
+
+
+def cpu_fact(name):
+    """Returns a line of Linux' /proc/cpuinfo, empty elsewhere."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next((line.split(":", 1)[1].strip() for line in file if line.startswith(name)), "")
+    except OSError:
+        return ""
+
+
+def fingerprint(checkpoint):
+    """Returns the sha256 over a checkpoint's trainable variables, their bytes in name order."""
+    weights = tf.train.load_checkpoint(checkpoint)
+    digest = hashlib.sha256()
+    for name in sorted(weights.get_variable_to_shape_map()):
+        if name.rsplit("/", 1)[-1] in ("kernel", "bias", "gamma", "beta"):  # not Adam's moments
+            digest.update(weights.get_tensor(name).tobytes())
+    return digest.hexdigest()
+
+
+def check_checkpoint(checkpoint, variables):
+    """Raises RunError unless a checkpoint can be read and holds these variables in their shapes."""
+    try:
+        found = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
+    except (tf.errors.OpError, ValueError) as error:
+        raise RunError("%s: not a checkpoint that can be read (%s)" % (checkpoint, str(error).split("\n")[0]))
+    wrong = ["%s is %s, the flags make it %s" % (v.op.name, found.get(v.op.name, "missing"), v.shape.as_list())
+             for v in variables if found.get(v.op.name) != v.shape.as_list()]
+    if wrong:
+        raise RunError("%s does not fit the model: %s%s. Give the flags it was trained with (see --ngf, --ndf, "
+                       "--norm, --image_size)" % (checkpoint, "; ".join(wrong[:3]),
+                                                  "; and %d more" % (len(wrong) - 3) if wrong[3:] else ""))
+
+
+# ---------------------------------------------------------------------------------------------
+# From flags to data and graph
+
+
+def folder_of(split):
+    """Returns the folder to read: data_dir's split, or data_dir itself where it holds the images."""
+    if FLAGS.data_dir == FLAGS["data_dir"].default and not os.path.exists(FLAGS.data_dir):
+        print("drawing the sample set in %s" % FLAGS.data_dir)
+        try:
+            reader.make_sample_set(FLAGS.data_dir)
+        except OSError as error:
+            raise RunError("%s: can't draw the sample set there (%s)" % (FLAGS.data_dir, error.strerror))
+    if split is None:
+        for name in ("test", "val", "train"):
+            if os.path.isdir(os.path.join(FLAGS.data_dir, name)):
+                return os.path.join(FLAGS.data_dir, name)
+        return FLAGS.data_dir
+    folder = os.path.join(FLAGS.data_dir, split)
+    has_splits = any(os.path.isdir(os.path.join(FLAGS.data_dir, name)) for name in reader.SPLITS)
+    return folder if os.path.isdir(folder) or has_splits or FLAGS.split else FLAGS.data_dir
+
+
+def image_options():
+    """What the flags say of images, as `reader` takes it."""
+    return {"image_size": FLAGS.image_size, "direction": FLAGS.direction, "threads": FLAGS.reader_threads,
+            "input_channels": int(FLAGS.input_channels), "output_channels": int(FLAGS.output_channels)}
+
+
+def generate(images, draw):
+    """The generator as the flags want it; `draw` as in `pix2pix.generator`."""
+    return pix2pix.generator(
+        images, output_channels=int(FLAGS.output_channels), filters=FLAGS.ngf, norm=FLAGS.norm,
+        bottleneck_norm=FLAGS.bottleneck_norm, dropout_rate=FLAGS.dropout,
+        dropout_blocks=FLAGS.dropout_blocks, draw=draw, seed=FLAGS.seed)
+
+
+def discriminate(inputs, targets):
+    """The discriminator as the flags want it."""
+    return pix2pix.discriminator(inputs, targets, filters=FLAGS.ndf, norm=FLAGS.norm, seed=FLAGS.seed)
+
+
+def one_image(test_dropout):
+    """Builds the generator for one image at a time.
+
+    Returns:
+      (image, draw, output): placeholders of [1, S, S, C] and of an int64 scalar that picks the dropout
+      mask, and the generated [1, S, S, C].
+    """
+    size = FLAGS.image_size
+    image = tf.placeholder(tf.float32, [1, size, size, int(FLAGS.input_channels)], "image")
+    draw = tf.placeholder(tf.int64, [], "draw")
+    return image, draw, generate(image, draw if test_dropout else None)
+
+
+def read_in_order(pairs):
+    """Yields every pair once, in order, as numpy (input, target), each [1, S, S, C] in [-1, 1]."""
+    with tf.Graph().as_default():
+        batch = reader.ordered_pairs(pairs, **image_options())
+        session = tf.train.MonitoredSession()
+    with session:
+        while not session.should_stop():
+            yield session.run(batch)
+
+
+def print_layers():
+    """Prints the table of layers: name, output shape, parameters."""
+    table = pix2pix.layer_table(tf.get_default_graph())
+    for name, shape, count in table:
+        print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
+    for network in ("generator", "discriminator"):
+        count = sum(row[2] for row in table if row[0].startswith(network))
+        print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
+
+
+# ---------------------------------------------------------------------------------------------
+# Hooks. Each fetches what it needs; the order in `train` is the order within a step.
+
+
+class StopOnSignal(tf.train.SessionRunHook):
+    """SIGTERM and Ctrl-C end the run after the step at hand; a second one leaves at once."""
+
+    def __init__(self):
+        self.number = 0
+
+    def begin(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.receive)
+
+    def receive(self, number, frame):
+        del frame
+        if self.number:
+            os._exit(128 + number)
+        self.number = number
+        print("\n%s: stopping after this step" % signal.Signals(number).name, flush=True)
+
+    def after_run(self, run_context, run_values):
+        del run_values
+        if self.number:
+            run_context.request_stop()
+
+    def restore(self):
+        for number, handler in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+            signal.signal(number, handler)
+
+
+class StopOnNan(tf.train.SessionRunHook):
+    """Raises RunError at the first loss that is not finite, before anything of that step is saved."""
+
+    def __init__(self, step, losses):
+        self.fetches = {"step": step, "losses": losses}
+
+    def before_run(self, run_context):
+        del run_context
+        return tf.train.SessionRunArgs(self.fetches)
+
+    def after_run(self, run_context, run_values):
+        step, losses = run_values.results["step"], run_values.results["losses"]
+        for name, value in losses.items():
+            if not np.isfinite(value):
+                raise RunError(
+                    "step %d: %s is %s. The last good checkpoint is kept in %s; --gan_loss=log or logits, a lower "
+                    "--learning_rate or --precision=float32 in a new --output_dir may hold"
+                    % (step, name, value, path_of("checkpoints")))
+
+
+class Metrics(tf.train.SessionRunHook):
+    """Keeps metrics.csv, TensorBoard's scalars and the progress bar."""
+
+    COLUMNS = ("step", "epoch", "d_loss", "g_loss_gan", "g_loss_l1", "images_per_second")
+
+    def __init__(self, step, losses, writer, start, steps, pairs):
+        self.fetches = {"step": step, "losses": losses}
+        self.writer, self.start, self.steps, self.pairs = writer, start, steps, pairs
+
+    def begin(self):
+        rows = []
+        if self.start and os.path.exists(path_of("metrics.csv")):
+            with open(path_of("metrics.csv")) as file:
+                rows = [row for row in csv.reader(file)
+                        if row[0].isdigit() and len(row) >= len(self.COLUMNS) and int(row[0]) <= self.start]
+        write_file(path_of("metrics.csv"), "".join(",".join(row) + "\n" for row in [self.COLUMNS] + rows))
+        self.file = open(path_of("metrics.csv"), "a")
+        self.bar = tqdm.tqdm(total=self.steps, initial=self.start, unit="step", disable=None)
+        self.logged = self.printed = self.start, time.time()
+
+    def before_run(self, run_context):
+        del run_context
+        return tf.train.SessionRunArgs(self.fetches)
+
+    def after_run(self, run_context, run_values):
+        step, losses = int(run_values.results["step"]), run_values.results["losses"]
+        now = time.time()
+        epoch = step * FLAGS.batch_size / self.pairs
+        since_step, since = self.logged
+        rate = (step - since_step) * FLAGS.batch_size / (now - since)
+        self.text = "epoch %.4g/%d, D %.3f, GAN %.3f, L1 %.4f, %.3g images/s" % (
+            (epoch, FLAGS.epochs) + tuple(losses.values()) + (rate,))
+        self.bar.set_postfix_str(self.text, refresh=False)
+        self.bar.update()
+        if step % FLAGS.log_every:
+            return
+        row = [step, epoch] + list(losses.values()) + [rate]
+        self.file.write(",".join(["%d" % step] + ["%.9g" % value for value in row[1:]]) + "\n")
+        self.file.flush()
+        self.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag=name, simple_value=float(value))
+                                                  for name, value in zip(self.COLUMNS[1:], row[1:])]), step)
+        self.logged = step, now
+        if self.bar.disable and now - self.printed[1] > 30:
+            self.print_line(step, now)
+
+    def print_line(self, step, now):
+        left = (self.steps - step) * (now - self.printed[1]) / (step - self.printed[0])
+        print("step %d/%d, %s, %s left" % (step, self.steps, self.text, tqdm.tqdm.format_interval(left)),
+              flush=True)
+        self.printed = step, now
+
+    def end(self, session):
+        del session
+        self.close()
+
+    def close(self):
+        self.bar.close()
+        self.file.close()
+
+
+class Samples(tf.train.SessionRunHook):
+    """Writes the sample grid of fixed pairs, and the batch and D's logits for TensorBoard."""
+
+    def __init__(self, step, fixed, placeholders, output, summaries, writer, start, steps):
+        self.step, self.fixed, self.placeholders, self.output = step, fixed, placeholders, output
+        self.summaries, self.writer, self.next, self.steps = summaries, writer, start + 1, steps
+
+    def is_due(self, step):
+        return step % FLAGS.sample_every == 0 or step == self.steps
+
+    def after_create_session(self, session, coord):
+        del coord
+        if self.next == 1:
+            self.write(session, 0)
+
+    def before_run(self, run_context):
+        del run_context
+        return tf.train.SessionRunArgs(
+            {"step": self.step, "summaries": [self.summaries] if self.is_due(self.next) else []})
+
+    def after_run(self, run_context, run_values):
+        step = int(run_values.results["step"])
+        self.next = step + 1
+        for summary in run_values.results["summaries"]:
+            self.writer.add_summary(summary, step)
+            self.write(run_context.session, step)
+
+    def write(self, session, step):
+        rows = []
+        for number, (image, target) in enumerate(self.fixed):
+            output = session.run(self.output, dict(zip(self.placeholders, (image, number))))
+            rows.append(np.concatenate([to_rgb(x[0]) for x in (image, output, target)], axis=1))
+        grid = np.concatenate(rows)
+        path = path_of("samples", "step-%08d.png" % step)
+        write_png(path, grid)
+        with open(path, "rb") as file:
+            picture = tf.Summary.Image(height=grid.shape[0], width=grid.shape[1], colorspace=3,
+                                       encoded_image_string=file.read())
+        self.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="samples", image=picture)]), step)
+        self.writer.flush()
+
+
+def to_rgb(image):
+    return np.broadcast_to(image, image.shape[:2] + (3,))
+
+
+class Checkpoints(tf.train.SessionRunHook):
+    """Saves every save_every steps and at the end, whatever ended the run but an error."""
+
+    def __init__(self, step, saver, start):
+        self.step, self.saver = step, saver
+        self.saved = self.seen = start
+
+    def begin(self):
+        self.finite = tf.reduce_all([tf.reduce_all(tf.is_finite(v)) for v in tf.trainable_variables()])
+
+    def before_run(self, run_context):
+        del run_context
+        return tf.train.SessionRunArgs(self.step)
+
+    def after_run(self, run_context, run_values):
+        self.seen = int(run_values.results)
+        if self.seen % FLAGS.save_every == 0:
+            self.save(run_context.session)
+
+    def end(self, session):
+        if self.seen != self.saved:
+            self.save(session)
+
+    def save(self, session):
+        if not session.run(self.finite):
+            raise RunError("step %d: a weight is no longer finite and is not saved. The last good checkpoint is "
+                           "kept in %s; a lower --learning_rate may hold" % (self.seen, path_of("checkpoints")))
+        self.saver.save(session, path_of("checkpoints", "model.ckpt"), self.seen, write_meta_graph=False)
+        self.saved = self.seen
+
+
+# ---------------------------------------------------------------------------------------------
+# --mode=train
+
+
+def describe_run(pairs):
+    """Returns what run.json holds."""
+    digest = hashlib.sha256()
+    for path in pairs.paths:
+        digest.update(("%s %d\n" % (os.path.basename(path), os.path.getsize(path))).encode("utf-8", "replace"))
+    packages = (("tensorflow", tf.version), ("numpy", np), ("scipy", scipy))
+    versions = {name: getattr(module, "VERSION", None) or module.__version__ for name, module in packages}
+    return {"versions": dict(versions, python=platform.python_version()),
+            "device": cpu_fact("model name") or platform.processor(), "precision": resolve_precision(),
+            "pairs": {"train": len(pairs.paths)}, "data": digest.hexdigest()}
+
+
+def summaries(inputs, targets, model):
+    """TensorBoard's view of a batch: the jittered pairs, the outputs and D's logits."""
+    def to_uint8(images):
+        return tf.cast(tf.round((images + 1) * 127.5), tf.uint8)
+
+    for name, images in (("inputs", inputs), ("outputs", model.outputs), ("targets", targets)):
+        tf.summary.image(name, to_uint8(images))
+    tf.summary.histogram("logits_real", model.real_logits)
+    tf.summary.histogram("logits_fake", model.fake_logits)
+    return tf.summary.merge_all()
+
+
+def sample_pairs(pairs):
+    """Returns the fixed pairs of the sample grids: the first of val, else of the training pairs."""
+    val = os.path.join(FLAGS.data_dir, "val")
+    pairs = reader.find_pairs(val) if os.path.isdir(val) and os.listdir(val) else pairs
+    return list(read_in_order(reader.Pairs(*(column[:SAMPLE_ROWS] for column in pairs))))
+
+
+def session_config(precision):
+    config = tf.ConfigProto()
+    if precision == "bfloat16":
+        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
+    return config
+
+
+def train():
+    """Trains, or continues training; returns the exit status."""
+    pairs = reader.find_pairs(folder_of(FLAGS.split or "train"))
+    steps = math.ceil(FLAGS.epochs * len(pairs.paths) / FLAGS.batch_size)
+    steps = min(steps, FLAGS.max_steps or steps)
+    make_folders(FLAGS.output_dir, path_of("checkpoints"), path_of("samples"))
+    record = dict(describe_run(pairs), steps=steps)
+    checkpoint, start = newest_checkpoint(FLAGS.output_dir)
+    if checkpoint:
+        check_same_run(record)
+    if start >= steps:
+        print("%s: finished, %d of %d steps done" % (FLAGS.output_dir, start, steps))
+        print("fingerprint: %s" % fingerprint(checkpoint))
+        return 0
+
+    fixed = sample_pairs(pairs)
+    stop = StopOnSignal()
+    with tf.Graph().as_default():
+        step = tf.train.get_or_create_global_step()
+        inputs, targets = reader.training_batches(
+            pairs, step, batch_size=FLAGS.batch_size, flip=FLAGS.flip, seed=FLAGS.seed,
+            load_size=FLAGS.load_size or round(FLAGS.image_size * 286 / 256), **image_options())
+        model = pix2pix.training(
+            inputs, targets, step, lambda images: generate(images, step), discriminate,
+            gan_loss=FLAGS.gan_loss, eps=FLAGS.eps, l1_weight=FLAGS.l1_weight, gan_weight=FLAGS.gan_weight,
+            learning_rate=FLAGS.learning_rate, beta1=FLAGS.beta1, update=FLAGS.update)
+        image, draw, output = one_image(FLAGS.test_dropout)
+        print_layers()
+        record["parameters"] = {name: sum(v.shape.num_elements() for v in tf.trainable_variables(name + "/"))
+                                for name in ("generator", "discriminator")}
+        write_file(path_of("flags.txt"), flag_text())
+        write_file(path_of("run.json"), json.dumps(record, indent=2) + "\n")
+        print("%s %s: %d pairs, %d steps, %s"
+              % ("continuing" if checkpoint else "starting", FLAGS.output_dir, len(pairs.paths), steps,
+                 record["precision"]) + (", from step %d" % start if checkpoint else ""), flush=True)
+
+        losses = collections.OrderedDict((name, getattr(model, name))
+                                         for name in ("d_loss", "g_loss_gan", "g_loss_l1"))
+        writer = tf.summary.FileWriter(FLAGS.output_dir)
+        writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
+        saver = tf.train.Saver(max_to_keep=FLAGS.keep, save_relative_paths=True)
+        metrics = Metrics(model.train_op, losses, writer, start, steps, len(pairs.paths))
+        hooks = [StopOnNan(model.train_op, losses), metrics,
+                 Samples(model.train_op, fixed, (image, draw), output, summaries(inputs, targets, model), writer,
+                         start, steps),
+                 Checkpoints(model.train_op, saver, start), stop]
+        scaffold = tf.train.Scaffold(saver=saver, init_fn=initial_weights())
+        try:
+            with tf.train.MonitoredTrainingSession(
+                    checkpoint_dir=path_of("checkpoints"), scaffold=scaffold, hooks=hooks,
+                    save_checkpoint_secs=None, save_summaries_steps=None, save_summaries_secs=None,
+                    log_step_count_steps=None, config=session_config(record["precision"])) as session:
+                while start < steps and not session.should_stop():
+                    start = session.run(model.train_op)
+        except tf.errors.InvalidArgumentError:
+            bad = reader.first_undecodable(pairs)
+            if bad is None:
+                raise
+            raise RunError("%s: can't be decoded (%s); replace it or take it out" % bad)
+        finally:
+            metrics.close()
+            writer.close()
+            stop.restore()
+
+    if start < steps:
+        print("stopped and saved at step %d of %d; the same command continues" % (start, steps))
+        return 128 + stop.number
+    print("finished %d steps in %s" % (steps, FLAGS.output_dir))
+    print("fingerprint: %s" % fingerprint(newest_checkpoint(FLAGS.output_dir)[0]))
+    return 0
+
+
+def initial_weights():
+    """Returns a Scaffold's init_fn that loads --init_checkpoint into both networks, or None."""
+    if not FLAGS.init_checkpoint:
+        return None
+    variables = tf.trainable_variables()
+    check_checkpoint(FLAGS.init_checkpoint, variables)
+    weights = tf.train.Saver(variables)
+    return lambda scaffold, session: weights.restore(session, FLAGS.init_checkpoint)
+
+
+# ---------------------------------------------------------------------------------------------
+# --mode=test and --mode=export
+
+
+def trained_checkpoint():
+    """Returns the checkpoint to restore, after taking the run's flags for those not given.
+
+    The run is the one that holds the checkpoint, if it is named, else the one in output_dir.
+    """
+    checkpoint = FLAGS.checkpoint
+    folder = os.path.dirname(os.path.dirname(checkpoint)) if checkpoint else FLAGS.output_dir
+    for name, text in run_flags(folder).items():
+        if name in OF_THE_RUN and FLAGS[name].using_default_value:
+            FLAGS[name].value = FLAGS[name].parser.parse(text)
+    checkpoint = checkpoint or newest_checkpoint(FLAGS.output_dir)[0]
+    if checkpoint is None:
+        raise RunError("%s: no checkpoint in %s; train first, or name a run with --output_dir or a checkpoint "
+                       "with --checkpoint" % (FLAGS.output_dir, path_of("checkpoints")))
+    return checkpoint
+
+
+def restored_session(checkpoint):
+    """Returns a session with the default graph's variables from a checkpoint, in float32."""
+    check_checkpoint(checkpoint, tf.global_variables())
+    session = tf.Session()
+    tf.train.Saver().restore(session, checkpoint)
+    return session
+
+
+def test():
+    """Writes every output of a split, a gallery and metrics; returns the exit status."""
+    checkpoint = trained_checkpoint()
+    pairs = reader.find_pairs(folder_of(FLAGS.split))
+    make_folders(path_of("test", "images"))
+    stems = [os.path.splitext(os.path.basename(path))[0] for path in pairs.paths]
+    names = stems if len(set(stems)) == len(stems) else [os.path.basename(path) for path in pairs.paths]
+    rows = []
+    with tf.Graph().as_default():
+        image, draw, output = one_image(FLAGS.test_dropout)
+        target = tf.placeholder(tf.float32, output.shape)
+        measures = collections.OrderedDict([
+            ("l1", pix2pix.l1_loss(output, target)), ("psnr", tf.image.psnr(output, target, 2.0)[0]),
+            ("ssim", tf.image.ssim(output, target, 2.0)[0])])
+        with restored_session(checkpoint) as session:
+            for number, (name, pair) in enumerate(zip(tqdm.tqdm(names, unit="image", disable=None),
+                                                      read_in_order(pairs))):
+                generated, values = session.run([output, measures],
+                                                {image: pair[0], target: pair[1], draw: number})
+                for kind, picture in (("input", pair[0]), ("output", generated), ("target", pair[1])):
+                    write_png(path_of("test", "images", "%s-%s.png" % (name, kind)), picture[0])
+                rows.append((name,) + tuple(float(value) for value in values.values()))
+
+    metrics = collections.OrderedDict(
+        (measure, interval([row[1 + i] for row in rows])) for i, measure in enumerate(measures))
+    with open(path_of("test", "metrics.csv"), "w", newline="") as file:
+        csv.writer(file).writerows([("name",) + tuple(measures)]
+                                   + [row[:1] + tuple("%.9g" % value for value in row[1:]) for row in rows])
+    write_file(path_of("test", "metrics.json"), json.dumps(
+        dict(metrics, images=len(rows), checkpoint=os.path.basename(checkpoint)), indent=2) + "\n")
+    write_gallery(rows, metrics, checkpoint)
+    print("%d images from %s in %s" % (len(rows), checkpoint, path_of("test", "index.html")))
+    for measure, value in metrics.items():
+        print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
+    print("fingerprint: %s" % fingerprint(checkpoint))
+    return 0
+
+
+def interval(values):
+    """Returns the mean with its 95 % bootstrap interval, which for one value is the value itself."""
+    mean = float(np.mean(values))
+    low = high = mean
+    if len(values) > 1:
+        low, high = scipy.stats.bootstrap((values,), np.mean, method="percentile",
+                                          random_state=np.random.RandomState(0)).confidence_interval
+    return {"mean": mean, "low": float(low), "high": float(high)}
+
+
+def write_gallery(rows, metrics, checkpoint):
+    """Fills gallery.html, whose part between the `row` comments is repeated for every image."""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "gallery.html")) as file:
+        head, row, tail = file.read().split("<!-- row -->\n")
+    header = dict({"%s_%s" % (name, key): "%.4f" % value for name, numbers in metrics.items()
+                   for key, value in numbers.items()},
+                  count=len(rows), title=html.escape(os.path.basename(os.path.abspath(FLAGS.output_dir))),
+                  checkpoint=html.escape(os.path.basename(checkpoint)))
+    body = [string.Template(row).substitute(
+        name=html.escape(name), file=urllib.parse.quote(os.fsencode(name)), l1="%.4f" % l1,
+        psnr="%.2f" % psnr, ssim="%.4f" % ssim) for name, l1, psnr, ssim in rows]
+    write_file(path_of("test", "index.html"),
+               string.Template(head).substitute(header) + "".join(body) + string.Template(tail).substitute(header))
+
+
+def export():
+    """Writes the generator as a SavedModel with two signatures; returns the exit status."""
+    checkpoint = trained_checkpoint()
+    make_folders(FLAGS.output_dir)
+    size, channels = FLAGS.image_size, int(FLAGS.input_channels)
+    with_dropout = FLAGS.test_dropout and not FLAGS["test_dropout"].using_default_value
+    draw = tf.constant(0, tf.int64) if with_dropout else None
+
+    def load(contents):
+        picture = reader.normalise(reader.resize(reader.decode(contents), size))
+        return reader.to_channels(picture, channels)
+
+    def to_png(picture):
+        return tf.image.encode_png(tf.cast(tf.round((picture + 1) * 127.5), tf.uint8))
+
+    with tf.Graph().as_default():
+        draw = tf.constant(0, tf.int64) if with_dropout else None
+        images = tf.placeholder(tf.float32, [None, size, size, channels], "images")
+        image_bytes = tf.placeholder(tf.string, [None], "image_bytes")
+        outputs = generate(images, draw)
+        decoded = tf.map_fn(load, image_bytes, dtype=tf.float32)
+        decoded.set_shape([None, size, size, channels])
+        png_bytes = tf.map_fn(to_png, generate(decoded, draw), dtype=tf.string)
+        signature = tf.saved_model.predict_signature_def
+        with restored_session(checkpoint) as session:
+            unfinished = path_of("export.%d.tmp" % os.getpid())
+            builder = tf.saved_model.Builder(unfinished)
+            builder.add_meta_graph_and_variables(session, [tf.saved_model.tag_constants.SERVING], {
+                "serving_default": signature({"images": images}, {"outputs": outputs}),
+                "serving_bytes": signature({"image_bytes": image_bytes}, {"png_bytes": png_bytes})})
+            builder.save()
+    if os.path.exists(path_of("export")):
+        shutil.rmtree(path_of("export"))
+    os.rename(unfinished, path_of("export"))
+    print("exported %s to %s, dropout %s" % (checkpoint, path_of("export"), "on" if with_dropout else "off"))
+    return 0
+
+
+def main(argv):
+    if argv[1:]:
+        sys.exit("error: %s is not a flag; flags are written --name=value" % argv[1])
+    try:
+        return {"train": train, "test": test, "export": export}[FLAGS.mode]()
+    except (reader.DataError, RunError) as error:
+        sys.exit("error: %s" % error)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+if __name__ == "__main__":
+    app.run(main)
