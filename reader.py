@@ -233,7 +233,7 @@ def first_undecodable(pairs):
             try:
                 session.run(image, {path: os.fsencode(file), deep: is_deep})
             except tf.errors.OpError as error:
-                return file, error.message.split("\n")[0].split(" [[")[0]
+                return file, error.message.split("[[")[0].strip().splitlines()[-1]
     return None
 
 
@@ -250,7 +250,8 @@ def decode(contents, deep=False):
         image = tf.image.decode_image(contents, channels=3, dtype=dtype, expand_animations=False)
         return tf.cast(image, tf.float32) / unit
 
-    image = tf.cond(tf.convert_to_tensor(deep), lambda: decode_image(tf.uint16, 257.0), lambda: decode_image(tf.uint8, 1.0))
+    image = tf.cond(tf.convert_to_tensor(deep),
+                    lambda: decode_image(tf.uint16, 257.0), lambda: decode_image(tf.uint8, 1.0))
     image.set_shape([None, None, 3])
     return image
 

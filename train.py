@@ -10,7 +10,6 @@ run folder, the graph from the flags, the hooks of the loop, the three modes.
 
 import collections
 import csv
-import glob
 import hashlib
 import html
 import json
@@ -148,7 +147,8 @@ def grouped_help():
             values = "|".join(getattr(flag.parser, "enum_values", ())) or flag.flag_type()
             default = "" if flag.default is None else ", default %s" % flag.default_unparsed
             lines.append("  --%s (%s%s)" % (name, values, default))
-            lines.append(textwrap.fill(flag.help, 94, initial_indent=" " * 6, subsequent_indent=" " * 6))
+            text = flag.help.split(">: ", 1)[-1]  # absl puts an enum's values before its help
+            lines.append(textwrap.fill(text, 94, initial_indent=" " * 6, subsequent_indent=" " * 6))
         lines.append("")
     return "\n".join(lines)
 

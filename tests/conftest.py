@@ -1,0 +1,62 @@
+"""What the tests share: small pairs on disk, and train.py's modes called in this process."""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from absl.testing import flagsaver
+
+import train
+
+SMALL = ("--image_size=32", "--ngf=2", "--ndf=2", "--batch_size=2", "--precision=float32",
+         "--log_every=1", "--sample_every=4", "--save_every=4")
+
+
+def write_pairs(folder, count, size=40, extension=".png"):
+    """Writes `count` pairs of smooth random halves, size x 2 size pixels, as 1.png, 2.png, ..."""
+    os.makedirs(folder, exist_ok=True)
+    for number in range(1, count + 1):
+        coarse = np.random.RandomState(number).randint(0, 256, (size // 8, size // 4, 3), np.uint8)
+        imageio.imwrite(os.path.join(folder, "%d%s" % (number, extension)), coarse.repeat(8, 0).repeat(8, 1))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A data_dir with 5 training and 2 validation pairs."""
+    folder = tmp_path_factory.mktemp("data")
+    write_pairs(str(folder / "train"), 5)
+    write_pairs(str(folder / "val"), 2)
+    return str(folder)
+
+
+@pytest.fixture
+def run(data, capsys):
+    """Returns a function that runs train.py with flags, and returns (exit status, what it printed)."""
+
+    def run_train(*argv):
+        with flagsaver.flagsaver():
+            train.FLAGS(["train.py", "--data_dir=" + data] + list(argv))
+            try:
+                status = train.main(["train.py"])
+            except SystemExit as error:
+                status = error.code
+        return status, capsys.readouterr().out
+
+    return run_train
+
+
+@pytest.fixture
+def session():
+    """A session on a graph of the test's own."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        yield session
+
+
+def fingerprint(output):
+    """The last line of a run's output."""
+    return output.strip().splitlines()[-1].split("fingerprint: ")[1]

@@ -1,0 +1,379 @@
+"""The graph: layers against independent references, networks, losses against float64, the step."""
+
+import numpy as np
+import pytest
+import scipy.signal
+import scipy.special
+import tensorflow.compat.v1 as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pix2pix
+
+LOGITS = [sign * z for z in (5, 16.7, 20, 30, 100) for sign in (1, -1)] + [0, 16, 17, 18, 27.6, 27.7]
+
+
+def image(*shape, seed=0):
+    return np.random.RandomState(seed).uniform(-1, 1, shape).astype(np.float32)
+
+
+def run_layer(session, layer, **values):
+    """Runs a layer in its own variable scope; `values` replace its variables by name."""
+    with tf.variable_scope("layer", custom_getter=pix2pix.seeded(0), use_resource=True):
+        result = layer()
+    session.run(tf.global_variables_initializer())
+    for variable in tf.global_variables():
+        name = variable.op.name.split("/")[-1]
+        if name in values:
+            variable.load(values[name], session)
+    return session.run(result)
+
+
+# Layers
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolution_agrees_with_scipy(session, stride):
+    x, kernel = image(1, 6, 8, 3), image(4, 4, 3, 5, seed=1)
+    ours = run_layer(session, lambda: pix2pix.conv(tf.constant(x), 5, stride), kernel=kernel)
+    padded = np.pad(x[0], [(1, 1), (1, 1), (0, 0)])
+    reference = np.stack([sum(scipy.signal.correlate2d(padded[..., c], kernel[..., c, f], "valid")
+                              for c in range(3))[::stride, ::stride] for f in range(5)], axis=-1)
+    np.testing.assert_allclose(ours[0], reference, atol=1e-5)
+
+
+def test_transposed_convolution_agrees_with_scipy(session):
+    x, kernel = image(1, 3, 4, 5), image(4, 4, 2, 5, seed=1)
+    ours = run_layer(session, lambda: pix2pix.conv_transpose(tf.constant(x), 2), kernel=kernel)
+    spread = np.zeros((5, 7, 5))
+    spread[::2, ::2] = x[0]
+    reference = np.stack([sum(scipy.signal.convolve2d(spread[..., c], kernel[..., f, c])
+                              for c in range(5))[1:-1, 1:-1] for f in range(2)], axis=-1)
+    assert ours.shape == (1, 6, 8, 2)
+    np.testing.assert_allclose(ours[0], reference, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm,axes", [("batch", (0, 1, 2)), ("instance", (1, 2))])
+def test_normalisation_agrees_with_numpy(session, norm, axes):
+    x, gamma, beta = image(3, 4, 5, 2) * 3 + 1, image(2, seed=1), image(2, seed=2)
+    ours = run_layer(session, lambda: pix2pix.norm_or_bias(tf.constant(x), norm), gamma=gamma, beta=beta)
+    wide = x.astype(np.float64)
+    reference = ((wide - wide.mean(axes, keepdims=True)) / np.sqrt(wide.var(axes, keepdims=True) + 1e-5)
+                 * gamma + beta)
+    np.testing.assert_allclose(ours, reference, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 16, 32])
+def test_kernel_gradients_agree_with_tensorflows_own(session, size):
+    large, small = tf.constant(image(2, 2 * size, 2 * size, 3)), tf.constant(image(2, size, size, 4, seed=1))
+    reference = tf.nn.conv2d_backprop_filter(large, [4, 4, 3, 4], small, [1, 2, 2, 1], "SAME")
+    ours, reference = session.run([pix2pix.kernel_gradient(large, small), reference])
+    np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_the_layers_gradients_agree_with_numeric_ones(session):
+    x = tf.constant(image(1, 4, 4, 2))
+    with tf.variable_scope("down", custom_getter=pix2pix.seeded(0), use_resource=True):
+        small = pix2pix.conv(x, 3)
+    with tf.variable_scope("up", custom_getter=pix2pix.seeded(0), use_resource=True):
+        large = pix2pix.conv_transpose(tf.sin(20 * small), 2)
+    loss = tf.reduce_sum(tf.sin(20 * large))
+    session.run(tf.global_variables_initializer())
+    kernels = [(v.read_value(), v) for v in tf.global_variables()]
+    for value, handle in [(x, None), *kernels]:
+        analytic, start = session.run([tf.gradients(loss, x if handle is None else handle)[0], value])
+        for spot in [(0,) * 4, tuple(n - 1 for n in start.shape)]:
+            around = []
+            for nudge in (1e-2, -1e-2):
+                moved = start.copy()
+                moved[spot] += nudge
+                if handle is None:
+                    around.append(session.run(loss, {x: moved}))
+                else:
+                    handle.load(moved, session)
+                    around.append(session.run(loss))
+                    handle.load(start, session)
+            np.testing.assert_allclose(analytic[spot], (around[0] - around[1]) / 2e-2, rtol=0.05, atol=1e-2)
+
+
+def test_dropout_is_a_function_of_seed_scope_and_draw(session):
+    x = tf.ones([1, 64, 64, 1])
+
+    def mask(scope, seed, draw):
+        with tf.variable_scope(scope):
+            return pix2pix.dropout(x, 0.5, seed, tf.constant(draw, tf.int64))
+
+    first, again, *others = session.run([mask("a", 0, 7), mask("a", 0, 7), mask("a", 0, 8), mask("a", 1, 7),
+                                         mask("b", 0, 7)])
+    np.testing.assert_array_equal(first, again)
+    assert set(np.unique(first)) == {0.0, 2.0}
+    assert abs(first.mean() - 1) < 0.06
+    for other in others:
+        assert 0.4 < (first != other).mean() < 0.6
+
+
+def test_initial_values_depend_on_seed_and_name_alone():
+    def values(seed, extra):
+        with tf.Graph().as_default(), tf.Session() as session:
+            if extra:
+                tf.random.uniform([3])
+                pix2pix.discriminator(tf.zeros([1, 32, 32, 3]), tf.zeros([1, 32, 32, 3]), filters=2, seed=seed)
+            pix2pix.generator(tf.zeros([1, 32, 32, 3]), filters=2, seed=seed)
+            session.run(tf.global_variables_initializer())
+            return session.run({v.op.name: v for v in tf.trainable_variables("generator/")})
+
+    first, second, other = values(0, False), values(0, True), values(1, False)
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name])
+        assert name.endswith(("bias", "beta")) or (value != other[name]).any()
+    kernels = np.concatenate([v.ravel() for name, v in first.items() if name.endswith("kernel")])
+    assert abs(kernels.std() - 0.02) < 0.001 and abs(kernels.mean()) < 0.001
+
+
+# Networks
+
+
+@pytest.mark.parametrize("size,channels,output_channels", [(32, 3, 3), (64, 1, 3), (256, 3, 1)])
+def test_generator_returns_an_image_of_the_inputs_size_in_range(session, size, channels, output_channels):
+    output = pix2pix.generator(tf.constant(100 * image(2, size, size, channels)), filters=2,
+                               output_channels=output_channels)
+    session.run(tf.global_variables_initializer())
+    output = session.run(output)
+    assert output.shape == (2, size, size, output_channels)
+    assert np.abs(output).max() <= 1 and output.std() > 0
+
+
+def test_layers_have_the_papers_shapes_and_parameter_counts():
+    with tf.Graph().as_default() as graph:
+        images = tf.placeholder(tf.float32, [1, 256, 256, 3])
+        pix2pix.discriminator(images, pix2pix.generator(images))
+        table = {name: (shape[1:], count) for name, shape, count in pix2pix.layer_table(graph)}
+    for level, width in enumerate([64, 128, 256, 512, 512, 512, 512, 512], 1):
+        assert table["generator/encoder_%d" % level][0] == [256 >> level, 256 >> level, width]
+    for level, width in zip(range(8, 1, -1), [1024, 1024, 1024, 1024, 512, 256, 128]):
+        assert table["generator/decoder_%d" % level][0] == [512 >> level, 512 >> level, width]
+    assert table["generator/decoder_1"] == ([256, 256, 3], 16 * 128 * 3 + 3)
+    assert [table["discriminator/layer_%d" % i][0] for i in range(1, 6)] == [
+        [128, 128, 64], [64, 64, 128], [32, 32, 256], [31, 31, 512], [30, 30, 1]]
+    assert sum(count for name, (_, count) in table.items() if name.startswith("gen")) == 54414531
+    assert sum(count for name, (_, count) in table.items() if name.startswith("dis")) == 2768705
+
+
+def test_a_bias_stands_only_where_no_norm_follows():
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.float32, [1, 256, 256, 3])
+        pix2pix.discriminator(images, pix2pix.generator(images, filters=2), filters=2)
+        leaves = {}
+        for variable in tf.trainable_variables():
+            layer, leaf = variable.op.name.split("/")[1:]
+            leaves.setdefault(layer, set()).add(leaf)
+    without_norm = {layer for layer, names in leaves.items() if names == {"kernel", "bias"}}
+    assert without_norm == {"encoder_1", "encoder_8", "decoder_1", "layer_1", "layer_5"}
+    assert all(names == {"kernel", "gamma", "beta"} for layer, names in leaves.items()
+               if layer not in without_norm)
+
+
+@pytest.mark.parametrize("size", [200, 16, 48])
+def test_generator_refuses_a_size_that_is_no_power_of_two_from_32(size):
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="power of two"):
+        pix2pix.generator(tf.zeros([1, size, size, 3]), filters=2)
+
+
+def test_a_logit_sees_70_by_70_pixels(session):
+    inputs = tf.constant(image(1, 256, 256, 3))
+    logits = pix2pix.discriminator(inputs, tf.zeros([1, 256, 256, 3]), filters=4, norm="none")
+    assert logits.shape.as_list() == [1, 30, 30, 1]
+    gradient = tf.gradients(logits[0, 15, 15, 0], inputs)[0]
+    session.run(tf.global_variables_initializer())
+    rows, columns = np.nonzero(np.abs(session.run(gradient)[0]).sum(-1))
+    assert rows.max() - rows.min() + 1 == 70 and columns.max() - columns.min() + 1 == 70
+
+
+def test_skips_carry_every_encoder_layer_to_the_decoder(session):
+    images = tf.constant(image(1, 32, 32, 3))
+    output = pix2pix.generator(images, filters=2)
+    graph = tf.get_default_graph()
+    for level in range(1, 5):
+        decoder = graph.get_tensor_by_name("generator/decoder_%d/output:0" % (level + 1))
+        encoder = graph.get_tensor_by_name("generator/encoder_%d/output:0" % level)
+        session.run(tf.global_variables_initializer())
+        joined, skip = session.run([decoder, encoder])
+        np.testing.assert_array_equal(joined[..., -skip.shape[-1]:], skip)
+    assert output.shape.as_list() == [1, 32, 32, 3]
+
+
+# Losses
+
+
+def reference_loss(z, is_real, gan_loss, eps):
+    """(loss, gradient) of a patch in float64, from scipy alone."""
+    z = np.asarray(z, np.float64)
+    sign = 1 if is_real else -1
+    log_d = scipy.special.log_expit(sign * z)  # of the probability that the claim gives
+    if gan_loss == "log":
+        loss = -np.logaddexp(log_d, np.log(eps))
+        return loss, -sign * np.exp(log_d + scipy.special.log_expit(-sign * z) + loss)
+    if gan_loss == "logits":
+        return -log_d, -sign * scipy.special.expit(-sign * z)
+    label = 1.0 if is_real else 0.0
+    return (z - label) ** 2, 2 * (z - label)
+
+
+def patch_loss(z, is_real, gan_loss, eps=1e-12):
+    """(loss, gradient) of each logit by our graph, in a default session."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits = tf.placeholder(tf.float32, [None])
+        loss = pix2pix.patch_loss(logits, is_real, gan_loss, eps)
+        return session.run([loss, tf.gradients(loss, logits)[0]], {logits: z})
+
+
+@pytest.mark.parametrize("is_real", [True, False])
+@pytest.mark.parametrize("gan_loss", ["log", "logits", "lsgan"])
+def test_losses_and_gradients_agree_with_float64(gan_loss, is_real):
+    z = np.float32(LOGITS)
+    for ours, reference in zip(patch_loss(z, is_real, gan_loss), reference_loss(z, is_real, gan_loss, 1e-12)):
+        np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(z=st.lists(st.floats(-120, 120, width=32), min_size=1, max_size=20), is_real=st.booleans(),
+       eps=st.floats(1e-12, 1e-4))
+def test_the_log_loss_agrees_with_float64_for_any_logit_and_eps(z, is_real, eps):
+    for ours, reference in zip(patch_loss(z, is_real, "log", eps),
+                               reference_loss(np.float32(z), is_real, "log", eps)):
+        np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_real", [True, False])
+def test_the_literal_loss_is_its_text_in_float32(is_real):
+    z = np.float32(LOGITS)
+    loss, gradient = patch_loss(z, is_real, "log_literal")
+    with tf.Graph().as_default(), tf.Session() as session:  # sigmoid may differ by a unit in the last place
+        sigmoid = session.run(tf.sigmoid(tf.constant(z)))
+    probability = sigmoid if is_real else np.float32(1) - sigmoid
+    np.testing.assert_allclose(loss, -np.log(probability + np.float32(1e-12)), rtol=1e-6)
+    assert np.isfinite(loss).all() and np.isfinite(gradient).all()
+    if not is_real:
+        rounded = sigmoid == 1
+        assert rounded[z >= 20].all()
+        np.testing.assert_allclose(loss[rounded], -np.log(1e-12), rtol=1e-6)
+        assert (gradient[rounded] == 0).all()
+
+
+@pytest.mark.parametrize("shape", [[4], [None]])
+def test_the_literal_loss_survives_the_graph_optimizer_with_and_without_gradient(shape):
+    z = np.float32([16.7, 20, 30, 100])
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits = tf.placeholder(tf.float32, shape)
+        loss = pix2pix.patch_loss(logits, False, "log_literal")
+        gradient = tf.gradients(loss, logits)[0]
+        assert np.isfinite(session.run(loss, {logits: z})).all()
+        assert np.isfinite(session.run([loss, gradient], {logits: z})).all()
+
+
+def test_scalar_losses_are_means_over_patches_and_d_is_not_halved(session):
+    real, fake = image(2, 3, 3, 1), image(2, 3, 3, 1, seed=1)
+    d_loss, g_loss = session.run([pix2pix.discriminator_loss(tf.constant(real), tf.constant(fake)),
+                                  pix2pix.generator_gan_loss(tf.constant(fake))])
+    np.testing.assert_allclose(d_loss, reference_loss(real, True, "log", 1e-12)[0].mean()
+                               + reference_loss(fake, False, "log", 1e-12)[0].mean(), rtol=1e-5)
+    np.testing.assert_allclose(g_loss, reference_loss(fake, True, "log", 1e-12)[0].mean(), rtol=1e-5)
+
+
+def test_an_unknown_loss_is_refused():
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="gan_loss must be one of log"):
+        pix2pix.generator_gan_loss(tf.zeros([1]), "hinge")
+
+
+@pytest.mark.parametrize("gan_loss", pix2pix.GAN_LOSSES)
+def test_losses_stay_float32_under_the_bfloat16_rewrite(gan_loss):
+    config = tf.ConfigProto()
+    config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        inputs, targets = tf.constant(image(1, 64, 64, 3)), tf.constant(image(1, 64, 64, 3, seed=1))
+        step = tf.train.get_or_create_global_step()
+        model = pix2pix.training(
+            inputs, targets, step, lambda x: pix2pix.generator(x, filters=8),
+            lambda a, b: 60 * pix2pix.discriminator(a, b, filters=8), gan_loss=gan_loss)
+        session.run(tf.global_variables_initializer())
+        real, fake, outputs, d_loss, gan, l1, _ = session.run(
+            [model.real_logits, model.fake_logits, model.outputs, model.d_loss, model.g_loss_gan,
+             model.g_loss_l1, model.train_op])
+    with tf.Graph().as_default(), tf.Session() as session:
+        reference = session.run([pix2pix.discriminator_loss(tf.constant(real), tf.constant(fake), gan_loss),
+                                 pix2pix.generator_gan_loss(tf.constant(fake), gan_loss)])
+    np.testing.assert_allclose([d_loss, gan], reference, rtol=2e-5)
+    np.testing.assert_allclose(l1, np.abs(np.float64(outputs) - image(1, 64, 64, 3, seed=1)).mean(), rtol=2e-5)
+
+
+# The training step
+
+
+def build(batch_size, size=32, **options):
+    """A small training graph on constant images; returns the model."""
+    inputs, targets = (tf.constant(image(batch_size, size, size, 3, seed=seed)) for seed in (0, 1))
+    step = tf.train.get_or_create_global_step()
+    return pix2pix.training(
+        inputs, targets, step, lambda x: pix2pix.generator(x, filters=4, draw=step),
+        lambda a, b: pix2pix.discriminator(a, b, filters=4), **options)
+
+
+@pytest.mark.parametrize("update", pix2pix.UPDATES)
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_every_trainable_variable_is_moved_by_a_step(session, batch_size, update):
+    model = build(batch_size, update=update)
+    session.run(tf.global_variables_initializer())
+    before = session.run(tf.trainable_variables())
+    assert session.run(model.train_op) == 1
+    for variable, old, new in zip(tf.trainable_variables(), before, session.run(tf.trainable_variables())):
+        assert (old != new).any(), variable.name
+
+
+def first_moments(session, name):
+    """{variable: gradient of the first step} as Adam has seen it: m = (1 - beta1) gradient."""
+    return {v.op.name.rsplit("/", 1)[0]: 2 * session.run(v) for v in tf.global_variables()
+            if v.op.name.endswith("/" + name)}
+
+
+def test_each_network_is_trained_by_its_own_loss_alone(session):
+    model = build(2)
+    d_variables, g_variables = tf.trainable_variables("discriminator/"), tf.trainable_variables("generator/")
+    d_gradients = tf.gradients(model.d_loss, d_variables)
+    g_gradients = tf.gradients(model.g_loss_gan + 100 * model.g_loss_l1, g_variables)
+    session.run(tf.global_variables_initializer())
+    expected = session.run(d_gradients + g_gradients)
+    session.run(model.train_op)
+    d_moments, g_moments = first_moments(session, "Adam_D"), first_moments(session, "Adam_G")
+    assert set(d_moments) == {v.op.name for v in d_variables}
+    assert set(g_moments) == {v.op.name for v in g_variables}
+    for variable, gradient in zip(d_variables + g_variables, expected):
+        seen = dict(d_moments, **g_moments)[variable.op.name]
+        np.testing.assert_allclose(seen, gradient, rtol=1e-3, atol=1e-5 * np.abs(gradient).max())
+
+
+def test_alternating_updates_show_the_generator_the_new_discriminator(session):
+    model = build(2, update="alternating", learning_rate=0.01)
+    session.run(tf.global_variables_initializer())
+    graph = tf.get_default_graph()
+    old = session.run(pix2pix.generator_gan_loss(model.fake_logits))
+    seen = session.run([model.g_loss_gan, model.train_op])[0]
+    assert abs(seen - old) > 0.01
+    assert graph is model.train_op.graph
+
+
+def test_a_weight_of_zero_leaves_its_term_out(session):
+    model = build(1, gan_weight=0.0)
+    gradient = tf.gradients(model.g_loss_l1, tf.trainable_variables("generator/decoder_1/kernel"))[0]
+    session.run(tf.global_variables_initializer())
+    expected = session.run(gradient)
+    session.run(model.train_op)
+    np.testing.assert_allclose(first_moments(session, "Adam_G")["generator/decoder_1/kernel"], 100 * expected,
+                               rtol=1e-3, atol=1e-6)
+
+
+def test_training_lowers_the_l1_loss(session):
+    model = build(1, learning_rate=2e-3)
+    session.run(tf.global_variables_initializer())
+    losses = [session.run([model.g_loss_l1, model.train_op])[0] for _ in range(40)]
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-5:]) < 0.9 * losses[0]

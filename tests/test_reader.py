@@ -1,0 +1,248 @@
+"""Files, decoding, jitter and the queues, on files the tests make."""
+
+import os
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import write_pairs
+from hypothesis import given
+from hypothesis import strategies as st
+
+import reader
+
+
+def read_training(pairs, steps, start=0, **options):
+    """Runs the training queue for some steps from a global step; returns inputs and targets, stacked."""
+    options = dict({"batch_size": 2, "image_size": 16, "load_size": 20}, **options)
+    with tf.Graph().as_default():
+        step = tf.train.create_global_step()
+        begin = step.assign(start)
+        batch = reader.training_batches(pairs, step, **options)
+        scaffold = tf.train.Scaffold(init_fn=lambda _, session: session.run(begin))
+        creator = tf.train.ChiefSessionCreator(scaffold)
+        with tf.train.MonitoredSession(creator) as session:
+            batches = [session.run(batch) for _ in range(steps)]
+    return [np.concatenate(column) for column in zip(*batches)]
+
+
+def read_all(pairs, **options):
+    with tf.Graph().as_default():
+        batch = reader.ordered_pairs(pairs, **dict({"image_size": 16}, **options))
+        with tf.train.MonitoredSession() as session:
+            found = []
+            while not session.should_stop():
+                found.append(session.run(batch))
+    return [np.concatenate(column) for column in zip(*found)]
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    """Seven pairs of constant colour: number n has value 10 n on the left and 10 n + 100 on the right."""
+    folder = tmp_path_factory.mktemp("numbered")
+    for number in range(1, 8):
+        image = np.full((16, 32, 3), 10 * number, np.uint8)
+        image[:, 16:] += 100
+        imageio.imwrite(folder / ("%d.png" % number), image)
+    return reader.find_pairs(str(folder))
+
+
+def numbers(images):
+    """The pairs' numbers from a stack of constant images in [-1, 1]."""
+    values = (images[:, 0, 0, 0] + 1) * 127.5
+    return list(np.round(values).astype(int))
+
+
+# Files
+
+
+def test_files_sort_as_people_count(tmp_path):
+    for name in ("10.jpg", "2.jpg", "1.jpg", "b2.png", "b10.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    names = sorted((n for n in os.listdir(tmp_path) if n.endswith(reader.SUFFIXES)), key=reader.natural_key)
+    assert names == ["1.jpg", "2.jpg", "10.jpg", "b2.png", "b10.png"]
+
+
+@given(st.lists(st.text("ab019._-", max_size=8)))
+def test_natural_keys_of_any_names_can_be_compared(names):
+    assert sorted(names, key=reader.natural_key) == sorted(sorted(names), key=reader.natural_key)
+
+
+def broken(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    return str(tmp_path)
+
+
+def test_a_missing_or_empty_folder_is_named(tmp_path):
+    with pytest.raises(reader.DataError, match="nowhere: no such folder"):
+        reader.find_pairs(str(tmp_path / "nowhere"))
+    with pytest.raises(reader.DataError, match="no image in this folder"):
+        reader.find_pairs(broken(tmp_path, "readme.txt", b"hello"))
+
+
+@pytest.mark.parametrize("content,says", [
+    (b"this is no image", "not a JPEG, PNG, BMP or GIF"), (b"", "not a JPEG, PNG, BMP or GIF"),
+    (b"\xff\xd8\xff\xe0" + b"x" * 50 + b"\xff\xd9", "can't be opened")])
+def test_a_file_that_is_no_image_is_named(tmp_path, content, says):
+    with pytest.raises(reader.DataError, match="x.jpg.*" + says):
+        reader.find_pairs(broken(tmp_path, "x.jpg", content))
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_a_truncated_file_is_named(tmp_path, extension):
+    write_pairs(str(tmp_path), 1, size=64, extension=extension)
+    path = tmp_path / ("1" + extension)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(reader.DataError, match="cut short"):
+        reader.find_pairs(str(tmp_path))
+
+
+def test_an_odd_width_is_refused(tmp_path):
+    imageio.imwrite(tmp_path / "1.png", np.zeros((8, 17, 3), np.uint8))
+    with pytest.raises(reader.DataError, match=r"1\.png: 17 pixels wide"):
+        reader.find_pairs(str(tmp_path))
+
+
+def test_pixels_that_cannot_be_decoded_are_found_by_name(tmp_path):
+    write_pairs(str(tmp_path), 3, size=64)
+    pairs = reader.find_pairs(str(tmp_path))
+    assert reader.first_undecodable(pairs) is None
+    content = bytearray((tmp_path / "2.png").read_bytes())
+    content[60:80] = b"\0" * 20
+    (tmp_path / "2.png").write_bytes(content)
+    path, reason = reader.first_undecodable(pairs)
+    assert path.endswith("2.png") and "PNG" in reason and "\n" not in reason
+
+
+# Decoding
+
+
+@pytest.mark.parametrize("extension,tolerance", [(".png", 0), (".bmp", 0), (".gif", 12), (".jpg", 12)])
+def test_every_format_is_decoded_to_its_pixels(tmp_path, session, extension, tolerance):
+    y, x = np.mgrid[:16, :32] * 8
+    image = np.stack([y, x, 255 - y], axis=-1).astype(np.uint8)
+    path = tmp_path / ("1" + extension)
+    imageio.imwrite(path, image)
+    pairs = reader.find_pairs(str(tmp_path))
+    decoded = session.run(reader.decode(tf.constant(path.read_bytes()), pairs.deep[0]))
+    assert decoded.shape == (16, 32, 3) and decoded.dtype == np.float32
+    assert np.abs(decoded - image).max() <= tolerance
+
+
+def test_an_animated_gif_gives_its_first_frame(tmp_path, session):
+    frames = np.stack([np.full((8, 16, 3), value, np.uint8) for value in (200, 10)])
+    imageio.imwrite(tmp_path / "1.gif", frames)
+    reader.find_pairs(str(tmp_path))
+    decoded = session.run(reader.decode(tf.constant((tmp_path / "1.gif").read_bytes())))
+    assert decoded.shape == (8, 16, 3) and abs(decoded.mean() - 200) < 3
+
+
+def test_a_16_bit_png_keeps_its_depth_and_grey_becomes_colour(tmp_path, session):
+    image = np.arange(0, 65536, 128, np.uint16).reshape(16, 32)
+    imageio.imwrite(tmp_path / "1.png", image)
+    pairs = reader.find_pairs(str(tmp_path))
+    assert pairs.deep == [True]
+    decoded = session.run(reader.decode(tf.constant((tmp_path / "1.png").read_bytes()), True))
+    np.testing.assert_allclose(decoded, np.repeat(image[..., None] / 257.0, 3, axis=2), rtol=1e-6)
+
+
+def test_images_are_normalised_to_minus_one_to_one(session):
+    values = session.run(reader.normalise(tf.constant([0.0, 127.5, 255.0])))
+    np.testing.assert_allclose(values, [-1, 0, 1], atol=1e-6)
+
+
+# Jitter
+
+
+def jittered(session, pair, seed, load_size=20, image_size=16, flip=True):
+    return session.run(reader.jitter(tf.constant(pair), load_size, image_size, flip, tf.constant(seed, tf.int64)))
+
+
+def test_both_halves_get_the_same_jitter(tmp_path):
+    half = np.random.RandomState(0).randint(0, 256, (24, 24, 3), np.uint8)
+    imageio.imwrite(tmp_path / "1.png", np.concatenate([half, half], axis=1))
+    inputs, targets = read_training(reader.find_pairs(str(tmp_path)), 6)
+    np.testing.assert_array_equal(inputs, targets)
+    assert len({image.tobytes() for image in inputs}) > 3
+
+
+def test_jitter_is_a_crop_of_the_resized_image_mirrored_half_the_time(session):
+    pair = np.random.RandomState(0).uniform(0, 255, (20, 20, 2)).astype(np.float32)
+    places, mirrored = set(), 0
+    for number in range(40):
+        result = jittered(session, pair, (0, number))
+        hits = [(y, x, flip) for y in range(5) for x in range(5) for flip in (False, True)
+                if np.allclose(result, pair[y:y + 16, x:x + 16][:, ::-1 if flip else 1], atol=1e-3)]
+        assert len(hits) == 1
+        places.add(hits[0][:2])
+        mirrored += hits[0][2]
+    assert 10 <= mirrored <= 30 and len(places) > 10
+    assert {y for y, _ in places} == {x for _, x in places} == set(range(5))
+
+
+def test_without_flip_and_with_equal_sizes_nothing_is_jittered(session):
+    pair = np.random.RandomState(0).uniform(0, 255, (16, 16, 6)).astype(np.float32)
+    for number in range(8):
+        np.testing.assert_allclose(jittered(session, pair, (0, number), 16, 16, False), pair, atol=1e-3)
+
+
+# Queues
+
+
+def test_every_epoch_holds_each_pair_exactly_once_in_another_order(numbered):
+    inputs, targets = read_training(numbered, 14)  # 28 pairs: four epochs, batches across their ends
+    seen = numbers(inputs)
+    epochs = [seen[i:i + 7] for i in range(0, 28, 7)]
+    for epoch in epochs:
+        assert sorted(epoch) == [10, 20, 30, 40, 50, 60, 70]
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+    assert numbers(targets) == [number + 100 for number in seen]
+
+
+@pytest.mark.parametrize("options", [{"threads": 1}, {"threads": 7}])
+def test_threads_change_no_bit(numbered, options):
+    for ours, reference in zip(read_training(numbered, 6, **options), read_training(numbered, 6)):
+        np.testing.assert_array_equal(ours, reference)
+
+
+@pytest.mark.parametrize("start", [1, 3, 4, 9])
+def test_a_restart_goes_on_with_exactly_the_next_pair(tmp_path, start):
+    write_pairs(str(tmp_path), 5)
+    pairs = reader.find_pairs(str(tmp_path))
+    whole, rest = read_training(pairs, 12)[0], read_training(pairs, 12 - start, start=start)[0]
+    np.testing.assert_array_equal(rest, whole[2 * start:])
+
+
+def test_the_seed_decides_order_and_jitter(numbered):
+    assert numbers(read_training(numbered, 7, seed=1)[0]) != numbers(read_training(numbered, 7)[0])
+
+
+def test_direction_and_channels(numbered):
+    inputs, targets = read_training(numbered, 2, direction="BtoA", input_channels=1)
+    assert inputs.shape[1:] == (16, 16, 1) and targets.shape[1:] == (16, 16, 3)
+    assert [a - 100 for a in numbers(inputs)] == numbers(targets)
+
+
+def test_test_reading_goes_through_every_pair_once_in_order(numbered):
+    inputs, targets = read_all(numbered, threads=2)
+    assert numbers(inputs) == [10, 20, 30, 40, 50, 60, 70]
+    assert numbers(targets) == [110, 120, 130, 140, 150, 160, 170]
+
+
+# The sample set
+
+
+def test_the_sample_set_is_always_the_same_and_reads_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "SAMPLE_COUNTS", {"train": 2, "val": 1})
+    for name in ("a", "b"):
+        reader.make_sample_set(str(tmp_path / name))
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+    for path in ("train/1.png", "train/2.png", "val/1.png"):
+        first = imageio.imread(tmp_path / "a" / path)
+        np.testing.assert_array_equal(first, imageio.imread(tmp_path / "b" / path))
+        assert first.shape == (256, 512, 3)
+        labels = {tuple(color) for color in first[:, :256].reshape(-1, 3)}
+        assert labels == set(reader.LABELS.values())
+        assert first[:, 256:].std() > 20
+    assert len(reader.find_pairs(str(tmp_path / "a" / "train")).paths) == 2

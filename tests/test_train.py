@@ -1,0 +1,377 @@
+"""The program: runs, refusals, test mode and export, on small networks and files the tests make."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import SMALL, fingerprint, write_pairs
+
+import train
+
+ROOT = os.path.join(os.path.dirname(__file__), "..")
+
+
+def command(*argv):
+    return [sys.executable, os.path.join(ROOT, "train.py")] + list(argv)
+
+
+def rows(folder):
+    with open(os.path.join(str(folder), "metrics.csv")) as file:
+        return list(csv.reader(file))
+
+
+def without_timing(table):
+    return [row[:5] for row in table]
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """A finished run of 6 steps, made once for the tests that only look at it."""
+    from absl.testing import flagsaver
+    folder = str(tmp_path_factory.mktemp("run"))
+    with flagsaver.flagsaver():
+        train.FLAGS(["train.py", "--data_dir=" + data, "--output_dir=" + folder, "--max_steps=6", *SMALL])
+        assert train.main(["train.py"]) == 0
+    return folder
+
+
+# Training
+
+
+def test_a_run_leaves_the_promised_folder(trained):
+    assert sorted(os.listdir(os.path.join(trained, "samples"))) == [
+        "step-%08d.png" % step for step in (0, 4, 6)]
+    assert imageio.imread(os.path.join(trained, "samples", "step-00000006.png")).shape == (2 * 32, 3 * 32, 3)
+    assert tf.train.latest_checkpoint(os.path.join(trained, "checkpoints")).endswith("model.ckpt-6")
+    assert not [name for name in os.listdir(trained) if name.endswith(".tmp")]
+    with open(os.path.join(trained, "run.json")) as file:
+        record = json.load(file)
+    assert record["precision"] == "float32" and record["pairs"]["train"] == 5 and record["steps"] == 6
+    assert set(record["parameters"]) == {"generator", "discriminator"}
+
+
+def test_metrics_have_a_row_a_logged_step_with_finite_losses(trained):
+    header, *body = rows(trained)
+    assert header == ["step", "epoch", "d_loss", "g_loss_gan", "g_loss_l1", "images_per_second"]
+    assert [int(row[0]) for row in body] == [1, 2, 3, 4, 5, 6]
+    values = np.float64(body)
+    assert np.isfinite(values).all() and (values[:, 2:] > 0).all()
+    np.testing.assert_allclose(values[:, 1], values[:, 0] * 2 / 5)
+
+
+def test_tensorboard_gets_scalars_pictures_and_histograms(trained):
+    events = [name for name in os.listdir(trained) if name.startswith("events")]
+    tags = {}
+    for event in tf.train.summary_iterator(os.path.join(trained, events[0])):
+        for value in event.summary.value:
+            tags.setdefault(value.tag, []).append(event.step)
+    assert tags["d_loss"] == [1, 2, 3, 4, 5, 6]
+    assert tags["samples"] == [0, 4, 6]
+    assert tags["inputs/image/0"] == tags["logits_real"] == [4, 6]
+
+
+def test_the_same_command_repeats_a_run_bit_for_bit(run, trained, tmp_path):
+    status, output = run("--output_dir=%s" % tmp_path, "--max_steps=6", "--reader_threads=3", *SMALL)
+    assert status == 0
+    assert fingerprint(output) == train.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+    assert without_timing(rows(tmp_path)) == without_timing(rows(trained))
+
+
+def test_a_flagfile_of_a_run_repeats_it(run, trained, tmp_path):
+    status, output = run("--flagfile=%s/flags.txt" % trained, "--output_dir=%s" % tmp_path)
+    assert status == 0
+    assert fingerprint(output) == train.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+
+
+@pytest.mark.parametrize("stop", [3, 4])
+def test_continuing_a_run_equals_never_having_stopped(run, trained, tmp_path, stop):
+    folder = "--output_dir=%s" % tmp_path
+    assert run(folder, "--max_steps=%d" % stop, *SMALL)[0] == 0
+    with open(tmp_path / "metrics.csv", "a") as file:
+        file.write("%d,9,9,9,9,9\n7,1." % (stop + 1))  # rows of a later step, as after a kill
+    status, output = run(folder, "--max_steps=6", *SMALL)
+    assert status == 0 and "from step %d" % stop in output and "continuing" in output
+    assert fingerprint(output) == train.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+    assert without_timing(rows(tmp_path)) == without_timing(rows(trained))
+
+
+def test_a_finished_run_says_so_and_keeps_its_fingerprint(run, tmp_path):
+    argv = ["--output_dir=%s" % tmp_path, "--max_steps=2", *SMALL]
+    first = run(*argv)[1]
+    status, output = run(*argv)
+    assert status == 0 and "finished, 2 of 2 steps" in output
+    assert fingerprint(output) == fingerprint(first)
+
+
+def test_only_the_newest_checkpoints_are_kept_across_a_restart(run, tmp_path):
+    folder = ["--output_dir=%s" % tmp_path, "--keep=2", *SMALL, "--save_every=1"]
+    run(*folder, "--max_steps=2")
+    run(*folder, "--max_steps=4")
+    kept = {name for name in os.listdir(tmp_path / "checkpoints") if name.endswith(".index")}
+    assert kept == {"model.ckpt-3.index", "model.ckpt-4.index"}
+
+
+def test_init_checkpoint_starts_from_its_weights(run, trained, tmp_path):
+    start = os.path.join(trained, "checkpoints", "model.ckpt-6")
+    run("--output_dir=%s" % tmp_path, "--max_steps=1", "--learning_rate=1e-30", "--init_checkpoint=" + start, *SMALL)
+    assert train.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1")) == train.fingerprint(start)
+
+
+@pytest.mark.parametrize("number,status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_a_checkpoint_and_the_same_command_continues(data, run, tmp_path, number, status):
+    argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--save_every=100000", "--epochs=100000"]
+    process = subprocess.Popen(command(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: os.path.exists(tmp_path / "metrics.csv") and len(rows(tmp_path)) > 3)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == status, errors
+    assert "Traceback" not in errors
+    step = int(re.search(r"stopped and saved at step (\d+)", output).group(1))
+    assert os.path.exists(tmp_path / "checkpoints" / ("model.ckpt-%d.index" % step))
+    assert "from step %d" % step in run(*argv, "--max_steps=%d" % (step + 1))[1]
+
+
+def wait_for(condition, seconds=120):
+    end = time.time() + seconds
+    while not condition():
+        assert time.time() < end
+        time.sleep(0.1)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(run, tmp_path):
+    argv = ["--output_dir=%s" % tmp_path, *SMALL, "--save_every=1", "--keep=9", "--gan_loss=lsgan"]
+    run(*argv, "--max_steps=1")
+    good = train.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1"))
+    with tf.Graph().as_default(), tf.Session() as session:  # poison a weight of a copy's newest checkpoint
+        values = tf.train.load_checkpoint(str(tmp_path / "checkpoints" / "model.ckpt-1"))
+        for name in values.get_variable_to_shape_map():
+            value = values.get_tensor(name)
+            if name == "discriminator/layer_1/kernel":
+                value = value + np.float32(1e38)
+            tf.get_variable(name, initializer=value, use_resource=True)
+        session.run(tf.global_variables_initializer())
+        saver = tf.train.Saver(save_relative_paths=True)
+        saver.save(session, str(tmp_path / "checkpoints" / "model.ckpt"), 1, write_meta_graph=False)
+    poisoned = train.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1"))
+    assert poisoned != good
+    status, _ = run(*argv, "--max_steps=4")
+    assert status.startswith("error: step 2: d_loss is ") and "--learning_rate" in status
+    assert train.newest_checkpoint(str(tmp_path))[1] == 1
+    assert train.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1")) == poisoned
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("flag,says", [
+    ("--batch_size=0", "batch_size"), ("--image_size=200", "power of two"), ("--gan_loss=hinge", "gan_loss"),
+    ("--eps=0.5", "eps"), ("--eps=-1", "eps"), ("--load_size=128", "--load_size must be at least"),
+    ("--no_such_flag=1", "no_such_flag"), ("--dropout=1.5", "dropout")])
+def test_a_wrong_flag_is_named_without_a_traceback(flag, says):
+    result = subprocess.run(command(flag), capture_output=True, text=True, check=False)
+    assert result.returncode in (1, 2) and says in result.stderr
+    assert "Traceback" not in result.stderr and "tensorflow" not in result.stderr.lower()
+
+
+def test_help_shows_every_flag_once_under_its_group():
+    result = subprocess.run(command("--help"), capture_output=True, text=True, check=True)
+    for title in train.GROUPS:
+        assert "\n%s\n" % title in result.stdout
+    for name in train.NAMES:
+        assert result.stdout.count("  --%s (" % name) == 1
+    assert len(set(train.NAMES)) == len(train.NAMES)
+    own = {flag.name for flag in train.FLAGS.get_flags_for_module("train")}
+    assert own == set(train.NAMES)
+    assert all(train.FLAGS[name].help.endswith(".") for name in train.NAMES)
+
+
+@pytest.mark.parametrize("arrange,says", [
+    (lambda folder: None, "no such folder"),
+    (lambda folder: os.makedirs(folder + "/train"), "no image in this folder"),
+    (lambda folder: write_pairs(folder + "/train", 1, size=0) if False else cut_jpeg(folder + "/train"), "cut short"),
+])
+def test_unusable_data_is_one_line_before_anything_is_written(run, tmp_path, arrange, says):
+    arrange(str(tmp_path / "pairs"))
+    status, _ = run("--data_dir=%s" % (tmp_path / "pairs"), "--output_dir=%s" % (tmp_path / "out"), *SMALL)
+    assert status.startswith("error: %s" % tmp_path) and says in status and "\n" not in status
+    assert not os.path.exists(tmp_path / "out")
+
+
+def cut_jpeg(folder):
+    write_pairs(folder, 2, size=64, extension=".jpg")
+    path = os.path.join(folder, "2.jpg")
+    with open(path, "rb") as file:
+        content = file.read()
+    with open(path, "wb") as file:
+        file.write(content[:len(content) // 2])
+
+
+def test_a_decoding_error_in_the_run_names_the_file(run, tmp_path):
+    write_pairs(str(tmp_path / "pairs" / "train"), 3, size=64)
+    path = tmp_path / "pairs" / "train" / "2.png"
+    content = bytearray(path.read_bytes())
+    content[60:80] = b"\0" * 20
+    path.write_bytes(content)
+    status, _ = run("--data_dir=%s" % (tmp_path / "pairs"), "--output_dir=%s" % (tmp_path / "out"), *SMALL,
+                    "--max_steps=20")
+    assert status.startswith("error: %s: can't be decoded" % path) and "\n" not in status
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, _ = run("--output_dir=%s" % (tmp_path / "file" / "run"), *SMALL)
+    assert status.startswith("error: %s" % (tmp_path / "file")) and "--output_dir" in status
+
+
+def test_other_flags_than_the_runs_are_refused_by_name_and_nothing_is_lost(run, trained):
+    before = train.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+    status, _ = run("--output_dir=" + trained, "--max_steps=9", *SMALL, "--ngf=3", "--gan_loss=lsgan")
+    assert "--ngf is 3 here and 2 in the run" in status and "--gan_loss is lsgan here and log in the run" in status
+    assert train.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6")) == before
+    assert train.newest_checkpoint(trained)[1] == 6
+
+
+def test_other_pairs_than_the_runs_are_refused(run, trained, tmp_path):
+    write_pairs(str(tmp_path / "train"), 6)
+    status, _ = run("--output_dir=" + trained, "--data_dir=%s" % tmp_path, "--max_steps=9", *SMALL)
+    assert "--data_dir holds other pairs" in status
+
+
+def test_the_same_pairs_elsewhere_and_other_intervals_are_accepted(run, tmp_path):
+    write_pairs(str(tmp_path / "elsewhere" / "train"), 5)
+    argv = ["--output_dir=%s" % (tmp_path / "run"), *SMALL]
+    assert run(*argv, "--max_steps=1")[0] == 0
+    assert run(*argv, "--max_steps=2", "--log_every=2", "--keep=1",
+               "--data_dir=%s" % (tmp_path / "elsewhere"))[0] == 0
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_by_variable(run, trained, tmp_path):
+    start = os.path.join(trained, "checkpoints", "model.ckpt-6")
+    status, _ = run("--output_dir=%s" % tmp_path, *SMALL, "--ngf=3", "--init_checkpoint=" + start)
+    assert "generator/encoder_1/kernel" in status and "--ngf" in status
+    status, _ = run("--mode=test", "--output_dir=%s" % tmp_path, "--checkpoint=%s/nothing" % tmp_path)
+    assert status.startswith("error: %s/nothing: not a checkpoint" % tmp_path)
+
+
+def test_test_and_export_without_a_run_say_so(run, tmp_path):
+    for mode in ("test", "export"):
+        status, _ = run("--mode=" + mode, "--output_dir=%s" % tmp_path)
+        assert status.startswith("error: %s: no checkpoint" % tmp_path)
+
+
+# Test mode
+
+
+@pytest.fixture(scope="module")
+def tested(trained, tmp_path_factory):
+    """A test run over pairs whose names need escaping; returns its folder."""
+    from absl.testing import flagsaver
+    folder = tmp_path_factory.mktemp("awkward")
+    write_pairs(str(folder), 3)
+    os.rename(str(folder / "3.png"), str(folder / "<b>&'50%#.png"))
+    with flagsaver.flagsaver():
+        train.FLAGS(["train.py", "--mode=test", "--output_dir=" + trained, "--data_dir=%s" % folder])
+        assert train.main(["train.py"]) == 0
+    return os.path.join(trained, "test")
+
+
+def test_test_mode_writes_every_output(tested):
+    assert sorted(os.listdir(os.path.join(tested, "images"))) == sorted(
+        "%s-%s.png" % (name, kind) for name in ("1", "2", "<b>&'50%#") for kind in ("input", "output", "target"))
+
+
+def test_metrics_agree_with_the_written_images(tested):
+    with open(os.path.join(tested, "metrics.csv")) as file:
+        table = list(csv.DictReader(file))
+    with open(os.path.join(tested, "metrics.json")) as file:
+        summary = json.load(file)
+    assert summary["images"] == len(table) == 3
+    for row in table:
+        output, target = (np.float64(imageio.imread(os.path.join(tested, "images", "%s-%s.png" % (row["name"], kind))))
+                          / 127.5 - 1 for kind in ("output", "target"))
+        np.testing.assert_allclose(float(row["l1"]), np.abs(output - target).mean(), atol=0.004)
+        np.testing.assert_allclose(float(row["psnr"]), 10 * np.log10(4 / ((output - target) ** 2).mean()), atol=0.1)
+        assert -1 <= float(row["ssim"]) <= 1
+    for measure in ("l1", "psnr", "ssim"):
+        np.testing.assert_allclose(summary[measure]["mean"], np.mean([float(row[measure]) for row in table]), rtol=1e-6)
+        assert summary[measure]["low"] <= summary[measure]["mean"] <= summary[measure]["high"]
+
+
+def test_the_gallery_escapes_names_and_links_every_image(tested):
+    import html
+    import urllib.parse
+    with open(os.path.join(tested, "index.html")) as file:
+        page = file.read()
+    assert "<b>&'" not in page and "&lt;b&gt;&amp;" in page and "$" not in page
+    links = [urllib.parse.unquote(html.unescape(link)) for link in re.findall('src="([^"]+)"', page)]
+    assert len(links) == 9 and all(os.path.exists(os.path.join(tested, link)) for link in links)
+    assert "http" not in page
+
+
+def test_test_mode_prints_the_runs_fingerprint(run, trained, tmp_path):
+    status, output = run("--mode=test", "--output_dir=" + trained)
+    assert status == 0
+    assert fingerprint(output) == train.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_interval_holds_its_mean(count):
+    result = train.interval([0.25, 0.5][:count])
+    assert result["low"] <= result["mean"] <= result["high"]
+    assert count > 1 or result["low"] == result["high"] == 0.25
+
+
+# Export
+
+
+def test_an_export_gives_test_modes_outputs_in_plain_tensorflow_2(run, trained, data, tmp_path):
+    assert run("--mode=export", "--output_dir=" + trained)[0] == 0
+    pairs = train.reader.find_pairs(os.path.join(data, "val"))
+    with tf.Graph().as_default():
+        batch = train.reader.ordered_pairs(pairs, image_size=32)
+        with tf.train.MonitoredSession() as session:
+            image = session.run(batch)[0]
+    with tf.Graph().as_default(), tf.Session() as session:
+        output = train.pix2pix.generator(tf.constant(image), filters=2)
+        tf.train.Saver().restore(session, os.path.join(trained, "checkpoints", "model.ckpt-6"))
+        expected = session.run(output)
+    np.savez(tmp_path / "io.npz", image=image, expected=expected)
+    script = """
+import sys, numpy as np, tensorflow as tf
+folder, files, png = sys.argv[1:]
+io = np.load(files)
+signatures = tf.saved_model.load(folder).signatures
+outputs = signatures["serving_default"](images=tf.constant(io["image"]))["outputs"].numpy()
+assert tf.executing_eagerly() and outputs.shape == io["expected"].shape
+assert np.abs(outputs - io["expected"]).max() < 1e-5, np.abs(outputs - io["expected"]).max()
+contents = tf.io.read_file(png)
+pictures = signatures["serving_bytes"](image_bytes=tf.stack([contents, contents]))["png_bytes"]
+assert pictures.shape == (2,) and tf.io.decode_png(pictures[0]).shape == (32, 32, 3)
+print("the same")
+"""
+    result = subprocess.run([sys.executable, "-c", script, os.path.join(trained, "export"), str(tmp_path / "io.npz"),
+                             pairs.paths[0]], capture_output=True, text=True, check=False)
+    assert "the same" in result.stdout, result.stderr
+
+
+# Real data, where it is at hand
+
+
+FACADES = os.path.join(ROOT, "..", "shared", "data", "facades")
+
+
+@pytest.mark.skipif(not os.path.isdir(FACADES), reason="the facades are not at hand")
+def test_real_facades_train_and_test(run, tmp_path):
+    argv = ["--data_dir=" + FACADES, "--direction=BtoA", "--output_dir=%s" % tmp_path, *SMALL]
+    assert run(*argv, "--max_steps=3")[0] == 0
+    assert run("--mode=test", "--output_dir=%s" % tmp_path)[0] == 0
+    assert len(os.listdir(tmp_path / "test" / "images")) == 300
