@@ -9,6 +9,7 @@ Everything random is a pure function of (seed, what it is for, when), never of t
 """
 
 import collections
+import hashlib
 import math
 import zlib
 
@@ -396,3 +397,36 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
     with tf.control_dependencies([d_step, g_step]):
         train_op = tf.identity(step.assign_add(1))
     return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op)
+
+
+# ---------------------------------------------------------------------------------------------
+# Checkpoints
+
+
+class CheckpointError(Exception):
+    """A checkpoint can't be used; the message names it, its variables and the way out."""
+
+
+def fingerprint(checkpoint):
+    """Returns the sha256 over a checkpoint's trainable variables, their bytes in name order."""
+    weights = tf.train.load_checkpoint(checkpoint)
+    digest = hashlib.sha256()
+    for name in sorted(weights.get_variable_to_shape_map()):
+        if name.rsplit("/", 1)[-1] in ("kernel", "bias", "gamma", "beta"):  # not Adam's moments
+            digest.update(weights.get_tensor(name).tobytes())
+    return digest.hexdigest()
+
+
+def check_checkpoint(checkpoint, variables):
+    """Raises CheckpointError unless a checkpoint can be read and holds these variables in their shapes."""
+    try:
+        found = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
+    except (tf.errors.OpError, ValueError) as error:
+        raise CheckpointError("%s: not a checkpoint that can be read (%s)" % (checkpoint, str(error).split("\n")[0]))
+    wrong = ["%s is %s, the flags make it %s" % (v.op.name, found.get(v.op.name, "missing"), v.shape.as_list())
+             for v in variables if found.get(v.op.name) != v.shape.as_list()]
+    if wrong:
+        more = "; and %d more" % (len(wrong) - 3) if wrong[3:] else ""
+        raise CheckpointError(
+            "%s does not fit the model: %s%s. Give the flags it was trained with (see --ngf, --ndf, --norm, "
+            "--image_size)" % (checkpoint, "; ".join(wrong[:3]), more))

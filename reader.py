@@ -9,6 +9,7 @@ that neither the number of threads nor a restart changes a batch.
 """
 
 import collections
+import contextlib
 import os
 import re
 
@@ -224,17 +225,25 @@ def check_pair(path):
     return is_png and head[24] == 16
 
 
-def first_undecodable(pairs):
-    """Returns (path, reason) of the first file whose pixels can't be decoded, or None."""
-    with tf.Graph().as_default(), tf.Session() as session:
-        path, deep = tf.placeholder(tf.string, []), tf.placeholder(tf.bool, [])
-        image = decode(tf.read_file(path), deep)
-        for file, is_deep in zip(*pairs):
-            try:
-                session.run(image, {path: os.fsencode(file), deep: is_deep})
-            except tf.errors.OpError as error:
-                return file, error.message.split("[[")[0].strip().splitlines()[-1]
-    return None
+@contextlib.contextmanager
+def naming_bad_files(pairs):
+    """Turns an error of the queues into a DataError where a file's pixels can't be decoded.
+
+    A queue runner's error does not say which file it was, so all are tried, in order.
+    """
+    try:
+        yield
+    except tf.errors.OpError:
+        with tf.Graph().as_default(), tf.Session() as session:
+            path, deep = tf.placeholder(tf.string, []), tf.placeholder(tf.bool, [])
+            image = decode(tf.read_file(path), deep)
+            for file, is_deep in zip(*pairs):
+                try:
+                    session.run(image, {path: os.fsencode(file), deep: is_deep})
+                except tf.errors.OpError as error:
+                    reason = error.message.split("[[")[0].strip().splitlines()[-1]
+                    raise DataError("%s: can't be decoded (%s); replace it or take it out" % (file, reason))
+        raise
 
 
 # ---------------------------------------------------------------------------------------------
@@ -400,3 +409,13 @@ def ordered_pairs(pairs, *, image_size=256, direction="AtoB", input_channels=3, 
     indices = tf.cast(queue.dequeue_up_to(2 * threads), tf.int64)
     shapes = [[image_size, image_size, channels] for channels in (input_channels, output_channels)]
     return batches(pairs, load, indices, indices, 1, threads, shapes)
+
+
+def read_in_order(pairs, **options):
+    """Yields what `ordered_pairs` reads, as numpy (input, target), each [1, S, S, C] in [-1, 1]."""
+    with tf.Graph().as_default():
+        batch = ordered_pairs(pairs, **options)
+        session = tf.train.MonitoredSession()
+    with naming_bad_files(pairs), session:
+        while not session.should_stop():
+            yield session.run(batch)

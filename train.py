@@ -256,8 +256,9 @@ def check_same_run(record):
     elif old["precision"] != record["precision"]:
         differing.append("--precision is %s here and %s in the run" % (record["precision"], old["precision"]))
     if differing:
-        raise RunError("%s holds another run: %s. Continue it with --flagfile=%s, or name a new --output_dir"
-                       % (FLAGS.output_dir, "; ".join(differing), path_of("flags.txt")))
+        raise RunError("%s holds another run: %s. Continue it with --flagfile=%s --output_dir=%s, or name a new "
+                       "--output_dir" % (FLAGS.output_dir, "; ".join(differing), path_of("flags.txt"),
+                                         FLAGS.output_dir))
 
 
 def resolve_precision():
@@ -279,30 +280,6 @@ def cpu_fact(name):
             return next((line.split(":", 1)[1].strip() for line in file if line.startswith(name)), "")
     except OSError:
         return ""
-
-
-def fingerprint(checkpoint):
-    """Returns the sha256 over a checkpoint's trainable variables, their bytes in name order."""
-    weights = tf.train.load_checkpoint(checkpoint)
-    digest = hashlib.sha256()
-    for name in sorted(weights.get_variable_to_shape_map()):
-        if name.rsplit("/", 1)[-1] in ("kernel", "bias", "gamma", "beta"):  # not Adam's moments
-            digest.update(weights.get_tensor(name).tobytes())
-    return digest.hexdigest()
-
-
-def check_checkpoint(checkpoint, variables):
-    """Raises RunError unless a checkpoint can be read and holds these variables in their shapes."""
-    try:
-        found = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
-    except (tf.errors.OpError, ValueError) as error:
-        raise RunError("%s: not a checkpoint that can be read (%s)" % (checkpoint, str(error).split("\n")[0]))
-    wrong = ["%s is %s, the flags make it %s" % (v.op.name, found.get(v.op.name, "missing"), v.shape.as_list())
-             for v in variables if found.get(v.op.name) != v.shape.as_list()]
-    if wrong:
-        raise RunError("%s does not fit the model: %s%s. Give the flags it was trained with (see --ngf, --ndf, "
-                       "--norm, --image_size)" % (checkpoint, "; ".join(wrong[:3]),
-                                                  "; and %d more" % (len(wrong) - 3) if wrong[3:] else ""))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -359,70 +336,36 @@ def one_image(test_dropout):
     return image, draw, generate(image, draw if test_dropout else None)
 
 
-def read_in_order(pairs):
-    """Yields every pair once, in order, as numpy (input, target), each [1, S, S, C] in [-1, 1]."""
-    with tf.Graph().as_default():
-        batch = reader.ordered_pairs(pairs, **image_options())
-        session = tf.train.MonitoredSession()
-    with session:
-        while not session.should_stop():
-            yield session.run(batch)
-
-
-def print_layers():
-    """Prints the table of layers: name, output shape, parameters."""
-    table = pix2pix.layer_table(tf.get_default_graph())
-    for name, shape, count in table:
-        print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
-    for network in ("generator", "discriminator"):
-        count = sum(row[2] for row in table if row[0].startswith(network))
-        print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
-
-
 # ---------------------------------------------------------------------------------------------
-# Hooks. Each fetches what it needs; the order in `train` is the order within a step.
+# Hooks. Their order in `train_from` is the order within a step: a step is checked, then logged, shown
+# and saved.
+
+LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
 
 
-class StopOnSignal(tf.train.SessionRunHook):
-    """SIGTERM and Ctrl-C end the run after the step at hand; a second one leaves at once."""
+class StepHook(tf.train.SessionRunHook):
+    """A hook that sees the number and the losses of every step."""
 
-    def __init__(self):
-        self.number = 0
-
-    def begin(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.receive)
-
-    def receive(self, number, frame):
-        del frame
-        if self.number:
-            os._exit(128 + number)
-        self.number = number
-        print("\n%s: stopping after this step" % signal.Signals(number).name, flush=True)
-
-    def after_run(self, run_context, run_values):
-        del run_values
-        if self.number:
-            run_context.request_stop()
-
-    def restore(self):
-        for number, handler in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
-            signal.signal(number, handler)
-
-
-class StopOnNan(tf.train.SessionRunHook):
-    """Raises RunError at the first loss that is not finite, before anything of that step is saved."""
-
-    def __init__(self, step, losses):
-        self.fetches = {"step": step, "losses": losses}
+    def __init__(self, model):
+        self.fetches = {"step": model.train_op, "losses": [getattr(model, name) for name in LOSSES]}
 
     def before_run(self, run_context):
         del run_context
         return tf.train.SessionRunArgs(self.fetches)
 
     def after_run(self, run_context, run_values):
-        step, losses = run_values.results["step"], run_values.results["losses"]
-        for name, value in losses.items():
+        self.after_step(run_context.session, int(run_values.results["step"]), run_values.results["losses"])
+
+    def after_step(self, session, step, losses):
+        """Called after every step with the three losses, numbers in the order of LOSSES."""
+        raise NotImplementedError
+
+
+class StopOnNan(StepHook):
+    """Raises RunError at the first loss that is not finite, before anything of that step is saved."""
+
+    def after_step(self, session, step, losses):
+        for name, value in zip(LOSSES, losses):
             if not np.isfinite(value):
                 raise RunError(
                     "step %d: %s is %s. The last good checkpoint is kept in %s; --gan_loss=log or logits, a lower "
@@ -430,60 +373,56 @@ class StopOnNan(tf.train.SessionRunHook):
                     % (step, name, value, path_of("checkpoints")))
 
 
-class Metrics(tf.train.SessionRunHook):
-    """Keeps metrics.csv, TensorBoard's scalars and the progress bar."""
+class Metrics(StepHook):
+    """Keeps metrics.csv, TensorBoard's scalars and the progress bar (a line now and then without terminal)."""
 
-    COLUMNS = ("step", "epoch", "d_loss", "g_loss_gan", "g_loss_l1", "images_per_second")
+    COLUMNS = ("step", "epoch") + LOSSES + ("images_per_second",)
 
-    def __init__(self, step, losses, writer, start, steps, pairs):
-        self.fetches = {"step": step, "losses": losses}
-        self.writer, self.start, self.steps, self.pairs = writer, start, steps, pairs
+    def __init__(self, model, writer, start, record):
+        super().__init__(model)
+        self.writer, self.start, self.steps = writer, start, record["steps"]
+        self.pairs = record["pairs"]
 
     def begin(self):
-        rows = []
-        if self.start and os.path.exists(path_of("metrics.csv")):
-            with open(path_of("metrics.csv")) as file:
-                rows = [row for row in csv.reader(file)
-                        if row[0].isdigit() and len(row) >= len(self.COLUMNS) and int(row[0]) <= self.start]
-        write_file(path_of("metrics.csv"), "".join(",".join(row) + "\n" for row in [self.COLUMNS] + rows))
+        rows = [self.COLUMNS] + [row for row in self.written_rows() if int(row[0]) <= self.start]
+        write_file(path_of("metrics.csv"), "".join(",".join(row) + "\n" for row in rows))
         self.file = open(path_of("metrics.csv"), "a")
         self.bar = tqdm.tqdm(total=self.steps, initial=self.start, unit="step", disable=None)
         self.logged = self.printed = self.start, time.time()
 
-    def before_run(self, run_context):
-        del run_context
-        return tf.train.SessionRunArgs(self.fetches)
+    def written_rows(self):
+        """The whole rows of a metrics.csv that is there already; a kill may have cut the last one off."""
+        if not self.start or not os.path.exists(path_of("metrics.csv")):
+            return []
+        with open(path_of("metrics.csv")) as file:
+            lines = [line for line in file if line.endswith("\n")]
+        return [row for row in csv.reader(lines[1:]) if len(row) == len(self.COLUMNS)]
 
-    def after_run(self, run_context, run_values):
-        step, losses = int(run_values.results["step"]), run_values.results["losses"]
-        now = time.time()
-        epoch = step * FLAGS.batch_size / self.pairs
-        since_step, since = self.logged
-        rate = (step - since_step) * FLAGS.batch_size / (now - since)
+    def after_step(self, session, step, losses):
+        epoch, now = step * FLAGS.batch_size / self.pairs, time.time()
+        rate = (step - self.logged[0]) * FLAGS.batch_size / (now - self.logged[1])
         self.text = "epoch %.4g/%d, D %.3f, GAN %.3f, L1 %.4f, %.3g images/s" % (
-            (epoch, FLAGS.epochs) + tuple(losses.values()) + (rate,))
+            (epoch, FLAGS.epochs) + tuple(losses) + (rate,))
         self.bar.set_postfix_str(self.text, refresh=False)
         self.bar.update()
-        if step % FLAGS.log_every:
-            return
-        row = [step, epoch] + list(losses.values()) + [rate]
-        self.file.write(",".join(["%d" % step] + ["%.9g" % value for value in row[1:]]) + "\n")
+        if step % FLAGS.log_every == 0:
+            self.log(step, [epoch, *losses, rate])
+            self.logged = step, now
+            if self.bar.disable and now - self.printed[1] > 30:
+                self.print_line(step, now)
+
+    def log(self, step, values):
+        self.file.write(",".join(["%d" % step] + ["%.9g" % value for value in values]) + "\n")
         self.file.flush()
-        self.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag=name, simple_value=float(value))
-                                                  for name, value in zip(self.COLUMNS[1:], row[1:])]), step)
-        self.logged = step, now
-        if self.bar.disable and now - self.printed[1] > 30:
-            self.print_line(step, now)
+        self.writer.add_summary(tf.Summary(value=[
+            tf.Summary.Value(tag=name, simple_value=float(value)) for name, value in zip(self.COLUMNS[1:], values)
+        ]), step)
 
     def print_line(self, step, now):
         left = (self.steps - step) * (now - self.printed[1]) / (step - self.printed[0])
         print("step %d/%d, %s, %s left" % (step, self.steps, self.text, tqdm.tqdm.format_interval(left)),
               flush=True)
         self.printed = step, now
-
-    def end(self, session):
-        del session
-        self.close()
 
     def close(self):
         self.bar.close()
@@ -493,9 +432,11 @@ class Metrics(tf.train.SessionRunHook):
 class Samples(tf.train.SessionRunHook):
     """Writes the sample grid of fixed pairs, and the batch and D's logits for TensorBoard."""
 
-    def __init__(self, step, fixed, placeholders, output, summaries, writer, start, steps):
-        self.step, self.fixed, self.placeholders, self.output = step, fixed, placeholders, output
-        self.summaries, self.writer, self.next, self.steps = summaries, writer, start + 1, steps
+    def __init__(self, model, batch, pairs, writer, start, steps):
+        self.step, self.writer, self.next, self.steps = model.train_op, writer, start + 1, steps
+        self.fixed = sample_pairs(pairs)
+        self.image, self.draw, self.output = one_image(FLAGS.test_dropout)
+        self.summaries = batch_summaries(batch, model)
 
     def is_due(self, step):
         return step % FLAGS.sample_every == 0 or step == self.steps
@@ -507,8 +448,8 @@ class Samples(tf.train.SessionRunHook):
 
     def before_run(self, run_context):
         del run_context
-        return tf.train.SessionRunArgs(
-            {"step": self.step, "summaries": [self.summaries] if self.is_due(self.next) else []})
+        summaries = [self.summaries] if self.is_due(self.next) else []
+        return tf.train.SessionRunArgs({"step": self.step, "summaries": summaries})
 
     def after_run(self, run_context, run_values):
         step = int(run_values.results["step"])
@@ -520,40 +461,55 @@ class Samples(tf.train.SessionRunHook):
     def write(self, session, step):
         rows = []
         for number, (image, target) in enumerate(self.fixed):
-            output = session.run(self.output, dict(zip(self.placeholders, (image, number))))
-            rows.append(np.concatenate([to_rgb(x[0]) for x in (image, output, target)], axis=1))
-        grid = np.concatenate(rows)
+            output = session.run(self.output, {self.image: image, self.draw: number})
+            rows.append(np.concatenate([to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
         path = path_of("samples", "step-%08d.png" % step)
-        write_png(path, grid)
+        write_png(path, np.concatenate(rows))
         with open(path, "rb") as file:
-            picture = tf.Summary.Image(height=grid.shape[0], width=grid.shape[1], colorspace=3,
-                                       encoded_image_string=file.read())
+            picture = tf.Summary.Image(encoded_image_string=file.read())
         self.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="samples", image=picture)]), step)
         self.writer.flush()
+
+
+def sample_pairs(pairs):
+    """Returns the fixed pairs of the sample grids: the first of val, else of the training pairs."""
+    val = os.path.join(FLAGS.data_dir, "val")
+    pairs = reader.find_pairs(val) if os.path.isdir(val) and os.listdir(val) else pairs
+    first = reader.Pairs(*(column[:SAMPLE_ROWS] for column in pairs))
+    return list(reader.read_in_order(first, **image_options()))
 
 
 def to_rgb(image):
     return np.broadcast_to(image, image.shape[:2] + (3,))
 
 
-class Checkpoints(tf.train.SessionRunHook):
-    """Saves every save_every steps and at the end, whatever ended the run but an error."""
+def batch_summaries(batch, model):
+    """TensorBoard's view of a batch: the jittered pairs, the outputs and D's logits."""
+    inputs, targets = batch
+    for name, images in (("inputs", inputs), ("outputs", model.outputs), ("targets", targets)):
+        tf.summary.image(name, to_uint8(images))
+    tf.summary.histogram("logits_real", model.real_logits)
+    tf.summary.histogram("logits_fake", model.fake_logits)
+    return tf.summary.merge_all()
 
-    def __init__(self, step, saver, start):
-        self.step, self.saver = step, saver
-        self.saved = self.seen = start
 
-    def begin(self):
+def to_uint8(images):
+    """[-1, 1] -> 0..255, in the graph."""
+    return tf.cast(tf.round((images + 1) * 127.5), tf.uint8)
+
+
+class Checkpoints(StepHook):
+    """Saves every save_every steps and at the end, unless an error ended the run."""
+
+    def __init__(self, model, saver, start):
+        super().__init__(model)
+        self.saver, self.saved, self.seen = saver, start, start
         self.finite = tf.reduce_all([tf.reduce_all(tf.is_finite(v)) for v in tf.trainable_variables()])
 
-    def before_run(self, run_context):
-        del run_context
-        return tf.train.SessionRunArgs(self.step)
-
-    def after_run(self, run_context, run_values):
-        self.seen = int(run_values.results)
-        if self.seen % FLAGS.save_every == 0:
-            self.save(run_context.session)
+    def after_step(self, session, step, losses):
+        self.seen = step
+        if step % FLAGS.save_every == 0:
+            self.save(session)
 
     def end(self, session):
         if self.seen != self.saved:
@@ -567,118 +523,126 @@ class Checkpoints(tf.train.SessionRunHook):
         self.saved = self.seen
 
 
+class StopOnSignal(tf.train.SessionRunHook):
+    """SIGTERM and Ctrl-C end the run after the step at hand; a second one leaves at once."""
+
+    def __init__(self):
+        self.number = 0
+        self.before = {number: signal.signal(number, self.receive) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def receive(self, number, frame):
+        del frame
+        if self.number:
+            os._exit(128 + number)
+        self.number = number
+        print("\n%s: stopping after this step" % signal.Signals(number).name, flush=True)
+
+    def after_run(self, run_context, run_values):
+        del run_values
+        if self.number:
+            run_context.request_stop()
+
+    def close(self):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
 # ---------------------------------------------------------------------------------------------
 # --mode=train
-
-
-def describe_run(pairs):
-    """Returns what run.json holds."""
-    digest = hashlib.sha256()
-    for path in pairs.paths:
-        digest.update(("%s %d\n" % (os.path.basename(path), os.path.getsize(path))).encode("utf-8", "replace"))
-    packages = (("tensorflow", tf.version), ("numpy", np), ("scipy", scipy))
-    versions = {name: getattr(module, "VERSION", None) or module.__version__ for name, module in packages}
-    return {"versions": dict(versions, python=platform.python_version()),
-            "device": cpu_fact("model name") or platform.processor(), "precision": resolve_precision(),
-            "pairs": {"train": len(pairs.paths)}, "data": digest.hexdigest()}
-
-
-def summaries(inputs, targets, model):
-    """TensorBoard's view of a batch: the jittered pairs, the outputs and D's logits."""
-    def to_uint8(images):
-        return tf.cast(tf.round((images + 1) * 127.5), tf.uint8)
-
-    for name, images in (("inputs", inputs), ("outputs", model.outputs), ("targets", targets)):
-        tf.summary.image(name, to_uint8(images))
-    tf.summary.histogram("logits_real", model.real_logits)
-    tf.summary.histogram("logits_fake", model.fake_logits)
-    return tf.summary.merge_all()
-
-
-def sample_pairs(pairs):
-    """Returns the fixed pairs of the sample grids: the first of val, else of the training pairs."""
-    val = os.path.join(FLAGS.data_dir, "val")
-    pairs = reader.find_pairs(val) if os.path.isdir(val) and os.listdir(val) else pairs
-    return list(read_in_order(reader.Pairs(*(column[:SAMPLE_ROWS] for column in pairs))))
-
-
-def session_config(precision):
-    config = tf.ConfigProto()
-    if precision == "bfloat16":
-        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
-    return config
 
 
 def train():
     """Trains, or continues training; returns the exit status."""
     pairs = reader.find_pairs(folder_of(FLAGS.split or "train"))
-    steps = math.ceil(FLAGS.epochs * len(pairs.paths) / FLAGS.batch_size)
-    steps = min(steps, FLAGS.max_steps or steps)
     make_folders(FLAGS.output_dir, path_of("checkpoints"), path_of("samples"))
-    record = dict(describe_run(pairs), steps=steps)
+    record = describe_run(pairs)
     checkpoint, start = newest_checkpoint(FLAGS.output_dir)
     if checkpoint:
         check_same_run(record)
-    if start >= steps:
-        print("%s: finished, %d of %d steps done" % (FLAGS.output_dir, start, steps))
-        print("fingerprint: %s" % fingerprint(checkpoint))
-        return 0
+    if start < record["steps"]:
+        number = train_from(start, pairs, record)
+        if number:
+            return 128 + number
+    checkpoint, start = newest_checkpoint(FLAGS.output_dir)
+    print("%s: finished, %d of %d steps done" % (FLAGS.output_dir, start, record["steps"]))
+    print("fingerprint: %s" % pix2pix.fingerprint(checkpoint))
+    return 0
 
-    fixed = sample_pairs(pairs)
-    stop = StopOnSignal()
+
+def describe_run(pairs):
+    """Returns what run.json holds: where the run is made, of what, and how long it is."""
+    digest = hashlib.sha256()
+    for path in pairs.paths:
+        digest.update(b"%s %d\n" % (os.fsencode(os.path.basename(path)), os.path.getsize(path)))
+    steps = math.ceil(FLAGS.epochs * len(pairs.paths) / FLAGS.batch_size)
+    return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
+                         "numpy": np.__version__, "scipy": scipy.__version__},
+            "device": cpu_fact("model name") or platform.processor(), "precision": resolve_precision(),
+            "pairs": len(pairs.paths), "data": digest.hexdigest(), "steps": min(steps, FLAGS.max_steps or steps)}
+
+
+def train_from(start, pairs, record):
+    """Runs the session loop from a step to the run's last; returns the number of the signal that ended it, or 0."""
     with tf.Graph().as_default():
-        step = tf.train.get_or_create_global_step()
-        inputs, targets = reader.training_batches(
-            pairs, step, batch_size=FLAGS.batch_size, flip=FLAGS.flip, seed=FLAGS.seed,
-            load_size=FLAGS.load_size or round(FLAGS.image_size * 286 / 256), **image_options())
-        model = pix2pix.training(
-            inputs, targets, step, lambda images: generate(images, step), discriminate,
-            gan_loss=FLAGS.gan_loss, eps=FLAGS.eps, l1_weight=FLAGS.l1_weight, gan_weight=FLAGS.gan_weight,
-            learning_rate=FLAGS.learning_rate, beta1=FLAGS.beta1, update=FLAGS.update)
-        image, draw, output = one_image(FLAGS.test_dropout)
-        print_layers()
-        record["parameters"] = {name: sum(v.shape.num_elements() for v in tf.trainable_variables(name + "/"))
-                                for name in ("generator", "discriminator")}
-        write_file(path_of("flags.txt"), flag_text())
-        write_file(path_of("run.json"), json.dumps(record, indent=2) + "\n")
-        print("%s %s: %d pairs, %d steps, %s"
-              % ("continuing" if checkpoint else "starting", FLAGS.output_dir, len(pairs.paths), steps,
-                 record["precision"]) + (", from step %d" % start if checkpoint else ""), flush=True)
-
-        losses = collections.OrderedDict((name, getattr(model, name))
-                                         for name in ("d_loss", "g_loss_gan", "g_loss_l1"))
+        batch, model = training_graph(pairs)
+        announce(start, record)
         writer = tf.summary.FileWriter(FLAGS.output_dir)
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
         saver = tf.train.Saver(max_to_keep=FLAGS.keep, save_relative_paths=True)
-        metrics = Metrics(model.train_op, losses, writer, start, steps, len(pairs.paths))
-        hooks = [StopOnNan(model.train_op, losses), metrics,
-                 Samples(model.train_op, fixed, (image, draw), output, summaries(inputs, targets, model), writer,
-                         start, steps),
-                 Checkpoints(model.train_op, saver, start), stop]
+        metrics = Metrics(model, writer, start, record)
+        samples = Samples(model, batch, pairs, writer, start, record["steps"])
         scaffold = tf.train.Scaffold(saver=saver, init_fn=initial_weights())
+        stop = StopOnSignal()
         try:
-            with tf.train.MonitoredTrainingSession(
-                    checkpoint_dir=path_of("checkpoints"), scaffold=scaffold, hooks=hooks,
+            with reader.naming_bad_files(pairs), tf.train.MonitoredTrainingSession(
+                    hooks=[StopOnNan(model), metrics, samples, Checkpoints(model, saver, start), stop],
+                    checkpoint_dir=path_of("checkpoints"), scaffold=scaffold, config=session_config(record),
                     save_checkpoint_secs=None, save_summaries_steps=None, save_summaries_secs=None,
-                    log_step_count_steps=None, config=session_config(record["precision"])) as session:
-                while start < steps and not session.should_stop():
-                    start = session.run(model.train_op)
-        except tf.errors.InvalidArgumentError:
-            bad = reader.first_undecodable(pairs)
-            if bad is None:
-                raise
-            raise RunError("%s: can't be decoded (%s); replace it or take it out" % bad)
+                    log_step_count_steps=None) as session:
+                step = start
+                while step < record["steps"] and not session.should_stop():
+                    step = session.run(model.train_op)
         finally:
-            metrics.close()
-            writer.close()
-            stop.restore()
+            for closing in (metrics, writer, stop):
+                closing.close()
+    if step == record["steps"]:
+        return 0
+    print("stopped and saved at step %d of %d; the same command continues" % (step, record["steps"]))
+    return stop.number
 
-    if start < steps:
-        print("stopped and saved at step %d of %d; the same command continues" % (start, steps))
-        return 128 + stop.number
-    print("finished %d steps in %s" % (steps, FLAGS.output_dir))
-    print("fingerprint: %s" % fingerprint(newest_checkpoint(FLAGS.output_dir)[0]))
-    return 0
+
+def training_graph(pairs):
+    """Builds the queue and the training step; returns ((inputs, targets), a pix2pix.Training)."""
+    step = tf.train.get_or_create_global_step()
+    batch = reader.training_batches(
+        pairs, step, batch_size=FLAGS.batch_size, flip=FLAGS.flip, seed=FLAGS.seed,
+        load_size=FLAGS.load_size or round(FLAGS.image_size * 286 / 256), **image_options())
+    return batch, pix2pix.training(
+        *batch, step, lambda images: generate(images, step), discriminate, gan_loss=FLAGS.gan_loss,
+        eps=FLAGS.eps, l1_weight=FLAGS.l1_weight, gan_weight=FLAGS.gan_weight,
+        learning_rate=FLAGS.learning_rate, beta1=FLAGS.beta1, update=FLAGS.update)
+
+
+def announce(start, record):
+    """Prints the layers and what starts now, and writes flags.txt and run.json."""
+    table = pix2pix.layer_table(tf.get_default_graph())
+    record["parameters"] = {network: sum(row[2] for row in table if row[0].startswith(network))
+                            for network in ("generator", "discriminator")}
+    for name, shape, count in table:
+        print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
+    for network, count in record["parameters"].items():
+        print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
+    write_file(path_of("flags.txt"), flag_text())
+    write_file(path_of("run.json"), json.dumps(record, indent=2) + "\n")
+    begin = "continuing %s from step %d" % (FLAGS.output_dir, start) if start else "starting %s" % FLAGS.output_dir
+    print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"], record["steps"], record["precision"]), flush=True)
+
+
+def session_config(record):
+    config = tf.ConfigProto()
+    if record["precision"] == "bfloat16":
+        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
+    return config
 
 
 def initial_weights():
@@ -686,7 +650,7 @@ def initial_weights():
     if not FLAGS.init_checkpoint:
         return None
     variables = tf.trainable_variables()
-    check_checkpoint(FLAGS.init_checkpoint, variables)
+    pix2pix.check_checkpoint(FLAGS.init_checkpoint, variables)
     weights = tf.train.Saver(variables)
     return lambda scaffold, session: weights.restore(session, FLAGS.init_checkpoint)
 
@@ -714,7 +678,7 @@ def trained_checkpoint():
 
 def restored_session(checkpoint):
     """Returns a session with the default graph's variables from a checkpoint, in float32."""
-    check_checkpoint(checkpoint, tf.global_variables())
+    pix2pix.check_checkpoint(checkpoint, tf.global_variables())
     session = tf.Session()
     tf.train.Saver().restore(session, checkpoint)
     return session
@@ -735,8 +699,8 @@ def test():
             ("l1", pix2pix.l1_loss(output, target)), ("psnr", tf.image.psnr(output, target, 2.0)[0]),
             ("ssim", tf.image.ssim(output, target, 2.0)[0])])
         with restored_session(checkpoint) as session:
-            for number, (name, pair) in enumerate(zip(tqdm.tqdm(names, unit="image", disable=None),
-                                                      read_in_order(pairs))):
+            for number, (name, pair) in enumerate(zip(
+                    tqdm.tqdm(names, unit="image", disable=None), reader.read_in_order(pairs, **image_options()))):
                 generated, values = session.run([output, measures],
                                                 {image: pair[0], target: pair[1], draw: number})
                 for kind, picture in (("input", pair[0]), ("output", generated), ("target", pair[1])):
@@ -754,7 +718,7 @@ def test():
     print("%d images from %s in %s" % (len(rows), checkpoint, path_of("test", "index.html")))
     for measure, value in metrics.items():
         print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
-    print("fingerprint: %s" % fingerprint(checkpoint))
+    print("fingerprint: %s" % pix2pix.fingerprint(checkpoint))
     return 0
 
 
@@ -789,14 +753,10 @@ def export():
     make_folders(FLAGS.output_dir)
     size, channels = FLAGS.image_size, int(FLAGS.input_channels)
     with_dropout = FLAGS.test_dropout and not FLAGS["test_dropout"].using_default_value
-    draw = tf.constant(0, tf.int64) if with_dropout else None
 
     def load(contents):
         picture = reader.normalise(reader.resize(reader.decode(contents), size))
         return reader.to_channels(picture, channels)
-
-    def to_png(picture):
-        return tf.image.encode_png(tf.cast(tf.round((picture + 1) * 127.5), tf.uint8))
 
     with tf.Graph().as_default():
         draw = tf.constant(0, tf.int64) if with_dropout else None
@@ -805,7 +765,7 @@ def export():
         outputs = generate(images, draw)
         decoded = tf.map_fn(load, image_bytes, dtype=tf.float32)
         decoded.set_shape([None, size, size, channels])
-        png_bytes = tf.map_fn(to_png, generate(decoded, draw), dtype=tf.string)
+        png_bytes = tf.map_fn(tf.image.encode_png, to_uint8(generate(decoded, draw)), dtype=tf.string)
         signature = tf.saved_model.predict_signature_def
         with restored_session(checkpoint) as session:
             unfinished = path_of("export.%d.tmp" % os.getpid())
@@ -826,7 +786,7 @@ def main(argv):
         sys.exit("error: %s is not a flag; flags are written --name=value" % argv[1])
     try:
         return {"train": train, "test": test, "export": export}[FLAGS.mode]()
-    except (reader.DataError, RunError) as error:
+    except (reader.DataError, pix2pix.CheckpointError, RunError) as error:
         sys.exit("error: %s" % error)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

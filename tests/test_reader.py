@@ -27,16 +27,6 @@ def read_training(pairs, steps, start=0, **options):
     return [np.concatenate(column) for column in zip(*batches)]
 
 
-def read_all(pairs, **options):
-    with tf.Graph().as_default():
-        batch = reader.ordered_pairs(pairs, **dict({"image_size": 16}, **options))
-        with tf.train.MonitoredSession() as session:
-            found = []
-            while not session.should_stop():
-                found.append(session.run(batch))
-    return [np.concatenate(column) for column in zip(*found)]
-
-
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory):
     """Seven pairs of constant colour: number n has value 10 n on the left and 10 n + 100 on the right."""
@@ -104,15 +94,19 @@ def test_an_odd_width_is_refused(tmp_path):
         reader.find_pairs(str(tmp_path))
 
 
-def test_pixels_that_cannot_be_decoded_are_found_by_name(tmp_path):
+def test_pixels_that_cannot_be_decoded_are_named(tmp_path):
     write_pairs(str(tmp_path), 3, size=64)
     pairs = reader.find_pairs(str(tmp_path))
-    assert reader.first_undecodable(pairs) is None
     content = bytearray((tmp_path / "2.png").read_bytes())
     content[60:80] = b"\0" * 20
     (tmp_path / "2.png").write_bytes(content)
-    path, reason = reader.first_undecodable(pairs)
-    assert path.endswith("2.png") and "PNG" in reason and "\n" not in reason
+    with pytest.raises(reader.DataError, match=r"2\.png: can't be decoded \(.*PNG.*\); replace it"):
+        list(reader.read_in_order(pairs, image_size=16))
+
+
+def test_an_error_that_is_no_bad_file_is_passed_on(numbered):
+    with pytest.raises(tf.errors.AbortedError), reader.naming_bad_files(numbered):
+        raise tf.errors.AbortedError(None, None, "something else")
 
 
 # Decoding
@@ -225,7 +219,8 @@ def test_direction_and_channels(numbered):
 
 
 def test_test_reading_goes_through_every_pair_once_in_order(numbered):
-    inputs, targets = read_all(numbered, threads=2)
+    pairs = reader.read_in_order(numbered, image_size=16, threads=2)
+    inputs, targets = (np.concatenate(column) for column in zip(*pairs))
     assert numbers(inputs) == [10, 20, 30, 40, 50, 60, 70]
     assert numbers(targets) == [110, 120, 130, 140, 150, 160, 170]
 
