@@ -341,11 +341,23 @@ def l1_loss(outputs, targets):
 # The training step
 
 Training = collections.namedtuple(
-    "Training", "outputs real_logits fake_logits d_loss g_loss_gan g_loss_l1 train_op")
+    "Training", "outputs real_logits fake_logits d_loss g_loss_gan g_loss_l1 train_op watch")
+
+
+def dead_share(logits, gradient, is_real):
+    """Share of one side's patches that D gets wrong and yet gets no gradient from; float32 scalar.
+
+    Args:
+      logits: D's, of real or of fake pairs.
+      gradient: of D's loss for these logits.
+      is_real: which of the two they are.
+    """
+    wrong = logits < 0 if is_real else logits > 0
+    return tf.reduce_mean(tf.cast(tf.logical_and(wrong, tf.equal(gradient, 0.0)), tf.float32))
 
 
 def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", eps=1e-12,
-             l1_weight=100.0, gan_weight=1.0, learning_rate=2e-4, beta1=0.5, update="simultaneous"):
+             l1_weight=100.0, gan_weight=1.0, learning_rate=2e-4, d_learning_rate=None, beta1=0.5, update="simultaneous"):
     """Builds one training step: both networks, their losses, and an Adam update of each.
 
     Args:
@@ -357,12 +369,15 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
       l1_weight, gan_weight: G minimises gan_weight * GAN + l1_weight * L1 (paper, equation 4);
         a weight of 0 leaves its term out.
       learning_rate, beta1: of both Adam optimizers (paper, section 3.3).
+      d_learning_rate: D's, where it is to differ (studies make D too strong with it).
       update: simultaneous: both gradients come from one forward pass, both updates follow.
         alternating: D is updated, then G against the new D on the same fake image.
 
     Returns:
       A Training: the batch's outputs, its logits before the update, three unweighted scalar
-      losses, and the op that makes the whole step in one session.run and returns the new step.
+      losses, the op that makes the whole step in one session.run and returns the new step, and
+      `watch`, scalars by name that show whether the losses hold: D's largest absolute logit, the
+      dead share of each side (see `dead_share`), and the norm of each network's gradient.
     """
     outputs = generate(inputs)
     real_logits = discriminate(inputs, targets)
@@ -370,7 +385,7 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
     d_loss = discriminator_loss(real_logits, fake_logits, gan_loss, eps)
     d_variables = tf.trainable_variables("discriminator/")
     g_variables = tf.trainable_variables("generator/")
-    d_adam = tf.train.AdamOptimizer(learning_rate, beta1, name="Adam_D")
+    d_adam = tf.train.AdamOptimizer(d_learning_rate or learning_rate, beta1, name="Adam_D")
     g_adam = tf.train.AdamOptimizer(learning_rate, beta1, name="Adam_G")
     d_gradients = tf.gradients(d_loss, d_variables)
 
@@ -396,7 +411,13 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
         g_step = g_adam.apply_gradients(zip(gradients, g_variables))
     with tf.control_dependencies([d_step, g_step]):
         train_op = tf.identity(step.assign_add(1))
-    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op)
+    real_gradient, fake_gradient = tf.gradients(d_loss, [real_logits, fake_logits])
+    watch = collections.OrderedDict([
+        ("d_max_logit", tf.reduce_max(tf.abs(tf.stack([real_logits, fake_logits])))),
+        ("dead_real", dead_share(real_logits, real_gradient, True)),
+        ("dead_fake", dead_share(fake_logits, fake_gradient, False)),
+        ("d_gradient_norm", tf.global_norm(d_gradients)), ("g_gradient_norm", tf.global_norm(gradients))])
+    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watch)
 
 
 # ---------------------------------------------------------------------------------------------

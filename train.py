@@ -376,37 +376,48 @@ class StopOnNan(StepHook):
 class Metrics(StepHook):
     """Keeps metrics.csv, TensorBoard's scalars and the progress bar (a line now and then without terminal)."""
 
-    COLUMNS = ("step", "epoch") + LOSSES + ("images_per_second",)
-
     def __init__(self, model, writer, start, record):
         super().__init__(model)
-        self.writer, self.start, self.steps = writer, start, record["steps"]
-        self.pairs = record["pairs"]
+        self.watch, self.warned = model.watch, False
+        self.columns = ["step", "epoch", *LOSSES, "images_per_second", *model.watch]
+        self.writer, self.start, self.seen = writer, start, start
+        self.steps, self.pairs = record["steps"], record["pairs"]
 
     def begin(self):
-        rows = [self.COLUMNS] + [row for row in self.written_rows() if int(row[0]) <= self.start]
+        rows = [self.columns] + [row for row in self.written_rows() if int(row[0]) <= self.start]
         write_file(path_of("metrics.csv"), "".join(",".join(row) + "\n" for row in rows))
         self.file = open(path_of("metrics.csv"), "a")
         self.bar = tqdm.tqdm(total=self.steps, initial=self.start, unit="step", disable=None)
         self.logged = self.printed = self.start, time.time()
 
     def written_rows(self):
-        """The whole rows of a metrics.csv that is there already; a kill may have cut the last one off."""
+        """The rows of a metrics.csv that is there already; a kill may have cut the last one off."""
         if not self.start or not os.path.exists(path_of("metrics.csv")):
             return []
         with open(path_of("metrics.csv")) as file:
             lines = [line for line in file if line.endswith("\n")]
-        return [row for row in csv.reader(lines[1:]) if len(row) == len(self.COLUMNS)]
+        return list(csv.reader(lines[1:]))
+
+    def before_run(self, run_context):
+        del run_context
+        is_logged = (self.seen + 1) % FLAGS.log_every == 0
+        return tf.train.SessionRunArgs(dict(self.fetches, watch=self.watch if is_logged else {}))
+
+    def after_run(self, run_context, run_values):
+        self.watched = run_values.results["watch"]
+        super().after_run(run_context, run_values)
 
     def after_step(self, session, step, losses):
+        self.seen = step
         epoch, now = step * FLAGS.batch_size / self.pairs, time.time()
         rate = (step - self.logged[0]) * FLAGS.batch_size / (now - self.logged[1])
         self.text = "epoch %.4g/%d, D %.3f, GAN %.3f, L1 %.4f, %.3g images/s" % (
             (epoch, FLAGS.epochs) + tuple(losses) + (rate,))
         self.bar.set_postfix_str(self.text, refresh=False)
         self.bar.update()
-        if step % FLAGS.log_every == 0:
-            self.log(step, [epoch, *losses, rate])
+        if self.watched:
+            self.log(step, [epoch, *losses, rate, *self.watched.values()])
+            self.warn_of_dead_patches(step)
             self.logged = step, now
             if self.bar.disable and now - self.printed[1] > 30:
                 self.print_line(step, now)
@@ -415,8 +426,16 @@ class Metrics(StepHook):
         self.file.write(",".join(["%d" % step] + ["%.9g" % value for value in values]) + "\n")
         self.file.flush()
         self.writer.add_summary(tf.Summary(value=[
-            tf.Summary.Value(tag=name, simple_value=float(value)) for name, value in zip(self.COLUMNS[1:], values)
+            tf.Summary.Value(tag=name, simple_value=float(value)) for name, value in zip(self.columns[1:], values)
         ]), step)
+
+    def warn_of_dead_patches(self, step):
+        for side in ("real", "fake"):
+            share = self.watched["dead_" + side]
+            if share > 0.5 and not self.warned:
+                self.warned = True
+                self.bar.write("warning: step %d: D gets %.0f %% of the %s patches wrong without a gradient to learn "
+                               "from; --gan_loss=log or logits keeps it" % (step, 100 * share, side))
 
     def print_line(self, step, now):
         left = (self.steps - step) * (now - self.printed[1]) / (step - self.printed[0])

@@ -361,6 +361,25 @@ def test_alternating_updates_show_the_generator_the_new_discriminator(session):
     assert graph is model.train_op.graph
 
 
+@pytest.mark.parametrize("gan_loss,dead", [("log_literal", 0.75), ("log", 0.25), ("logits", 0.0)])
+def test_dead_patches_are_those_that_are_wrong_without_gradient(session, gan_loss, dead):
+    logits = tf.constant([[20.0, 90.0, 30.0, -90.0]])  # of fake pairs: three wrong, one right
+    gradient = tf.gradients(tf.reduce_mean(pix2pix.patch_loss(logits, False, gan_loss)), logits)[0]
+    assert session.run(pix2pix.dead_share(logits, gradient, is_real=False)) == dead
+
+
+def test_the_watched_scalars_agree_with_numpy(session):
+    model = build(2)
+    session.run(tf.global_variables_initializer())
+    real, fake, watch, _ = session.run([model.real_logits, model.fake_logits, model.watch, model.train_op])
+    np.testing.assert_allclose(watch["d_max_logit"], max(np.abs(real).max(), np.abs(fake).max()), rtol=1e-6)
+    for network, name in (("d", "Adam_D"), ("g", "Adam_G")):
+        moments = first_moments(session, name).values()
+        norm = np.sqrt(sum(np.square(moment, dtype=np.float64).sum() for moment in moments))
+        np.testing.assert_allclose(watch[network + "_gradient_norm"], norm, rtol=1e-4)
+    assert watch["dead_real"] == watch["dead_fake"] == 0
+
+
 def test_a_weight_of_zero_leaves_its_term_out(session):
     model = build(1, gan_weight=0.0)
     gradient = tf.gradients(model.g_loss_l1, tf.trainable_variables("generator/decoder_1/kernel"))[0]
