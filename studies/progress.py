@@ -3,7 +3,7 @@
     pip install matplotlib
     python studies/progress.py --run_dir=runs/pix2pix --output_dir=docs
 
-writes progress.png and losses.png.
+writes progress.jpg and losses.png.
 """
 
 import csv
@@ -77,7 +77,7 @@ def main(argv):
     every = sample_steps(folder)
     steps = [int(step) for step in FLAGS.steps] or [every[round(i * (len(every) - 1) / 3)] for i in range(4)]
     os.makedirs(FLAGS.output_dir, exist_ok=True)
-    draw_progress(*progress(folder, steps, FLAGS.rows), os.path.join(FLAGS.output_dir, "progress.png"))
+    draw_progress(*progress(folder, steps, FLAGS.rows), os.path.join(FLAGS.output_dir, "progress.jpg"))
     draw_losses(os.path.join(FLAGS.run_dir, "metrics.csv"), os.path.join(FLAGS.output_dir, "losses.png"))
 
 

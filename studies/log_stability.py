@@ -1,0 +1,289 @@
+"""What the eps in log(D + eps) does, where it fails, and what to use instead.
+
+    pip install matplotlib
+    python studies/log_stability.py --output_dir=runs/log_stability
+
+writes report.html (self-contained), its plots as PNG and its figures as CSV. --quick leaves out the lower
+precisions and trains shorter. --tf1_python=PATH names a Python with TensorFlow 1.15 to lay beside this one.
+"""
+
+import base64
+import collections
+import csv
+import functools
+import html
+import os
+import string
+import subprocess
+import sys
+import unittest.mock
+
+import log_stability_measure as measuring
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import scipy.special
+import tensorflow.compat.v1 as tf
+from absl import app, flags
+
+import pix2pix
+import reader
+
+matplotlib.use("Agg")
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("output_dir", "runs/log_stability", "Where report, plots and figures go.")
+flags.DEFINE_string("data_dir", "data/sample", "The pairs of part 3; the sample set is drawn on first use.")
+flags.DEFINE_string("tf1_python", None, "A Python with TensorFlow 1.15, to be measured too.")
+flags.DEFINE_bool("quick", False, "float32 and dynamic shapes only, one seed, a shorter training.")
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TRAINED = ("log", "log_literal", "naive", "logits", "lsgan")
+COLORS = dict(zip(measuring.LOSSES, ("tab:blue", "tab:orange", "tab:red", "tab:purple", "tab:green", "tab:gray")))
+F1_LOGITS = (16.0, 16.7, 20.0, 30.0, 90.0)
+
+
+# ---------------------------------------------------------------------------------------------
+# Part 1: value and gradient
+
+
+def measure(python, path):
+    """Runs the measuring part in a process of its own, and returns its rows."""
+    command = [python, os.path.join(HERE, "log_stability_measure.py"), path] + ["--quick"] * FLAGS.quick
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def exact(name, side, z, eps):
+    """(loss, gradient) of a claim in float64, with scipy.special.log_expit."""
+    sign = 1.0 if side == "real" else -1.0
+    if name == "lsgan":
+        label = float(side == "real")
+        return (z - label) ** 2, 2 * (z - label)
+    log_d, log_other = scipy.special.log_expit(sign * z), scipy.special.log_expit(-sign * z)
+    if name == "logits" or eps == 0:
+        return -log_d, -sign * np.exp(log_other)
+    if name == "clipped":
+        alive = log_d > np.log(eps)
+        return -np.maximum(log_d, np.log(eps)), np.where(alive, -sign * np.exp(log_other), 0)
+    loss = -np.logaddexp(log_d, np.log(eps))
+    return loss, -sign * np.exp(log_d + log_other + loss)
+
+
+def curves(rows):
+    """Returns {(tensorflow, loss, eps, dtype, mode, shape, side): arrays z, value, gradient, value_alone}."""
+    grouped = collections.defaultdict(list)
+    for row in rows:
+        key = (row["tensorflow"], row["loss"], float(row["eps"])) + tuple(
+            row[name] for name in ("dtype", "mode", "shape", "side"))
+        grouped[key].append([float(row[name]) for name in ("z", "value", "gradient", "value_alone")])
+    return {key: np.array(numbers).T for key, numbers in grouped.items()}
+
+
+def first(badness, z):
+    """The smallest |z| at which something holds, or '' where it never does."""
+    return "%.4g" % np.abs(z[badness]).min() if badness.any() else ""
+
+
+def findings(key, arrays):
+    """One row of the table: where a loss dies, saturates, is not finite or negative, and its largest errors."""
+    z, value, gradient, alone = arrays
+    name, eps, side = key[1], key[2], key[6]
+    wrong = z < 0 if side == "real" else z > 0
+    with np.errstate(all="ignore"):
+        loss, slope = exact(name, side, z, eps)
+        finite = np.isfinite(value) & np.isfinite(gradient) & np.isfinite(alone)
+        error = np.abs(value - loss) / np.maximum(np.abs(loss), 0.1)
+        slope_error = np.abs(gradient - slope)
+    top = value[wrong & np.isfinite(value)].max() if (wrong & np.isfinite(value)).any() else np.nan
+    return list(key) + [
+        first(wrong & (gradient == 0) & (np.abs(z) > 0.6), z), first(wrong & (value >= 0.999 * top), z),
+        "%.4g" % top, first(~finite, z), first(value < 0, z),
+        "%.1e" % error[finite].max(), "%.1e" % slope_error[finite].max()]
+
+
+FINDINGS = ["tensorflow", "loss", "eps", "dtype", "mode", "shape", "side", "gradient dead from |z|",
+            "value saturates from |z|", "largest finite value", "inf or NaN from |z|", "negative from |z|",
+            "largest relative error", "largest gradient error"]
+
+
+def draw_curves(all_curves, path):
+    """A page of plots: each loss of a fake patch and its gradient over the logit, eps 1e-12, float32."""
+    versions = sorted({key[0] for key in all_curves})
+    figure, panels = plt.subplots(2, len(versions), figsize=(6.2 * len(versions), 7), squeeze=False, dpi=110,
+                                  layout="constrained", sharex=True)
+    for column, version in enumerate(versions):
+        for name in measuring.LOSSES[:5]:
+            key = (version, name, 0.0 if name == "logits" else 1e-12, "float32", "folding", "dynamic", "fake")
+            z, value, gradient, _ = all_curves[key]
+            style = {"color": COLORS[name], "label": name, "linewidth": 3 if name == "naive" else 1.7,
+                     "linestyle": ":" if name == "naive" else "-"}
+            shown = (z >= 0) & (z <= 45)
+            panels[0, column].plot(z[shown], value[shown], **style)
+            panels[1, column].plot(z[shown], gradient[shown], **style)
+            lost = shown & ~np.isfinite(value)
+            if lost.any():
+                panels[0, column].axvspan(z[lost].min(), 45, color=COLORS[name], alpha=0.08)
+                panels[0, column].text(z[lost].min() + 0.5, 2, "%s: inf, NaN" % name, color=COLORS[name])
+        panels[0, column].set(title="TensorFlow %s" % version, ylabel="loss", ylim=(0, 46))
+        panels[1, column].set(xlabel="logit of a fake patch (D is the more wrong the further right)",
+                              ylabel="gradient", ylim=(-0.05, 1.1))
+        panels[0, column].legend(frameon=False)
+    for panel in panels.flat:
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+def f1_rows(all_curves):
+    """The table of losses and gradients of a fake patch at the logits where they part."""
+    wanted = [("naive", 1e-12), ("clipped", 1e-12), ("log_literal", 1e-12), ("log", 1e-12), ("logits", 0.0)]
+    for version in sorted({key[0] for key in all_curves}):
+        for name, eps in wanted:
+            for mode in measuring.MODES:
+                for shape in measuring.SHAPES:
+                    key = (version, name, eps, "float32", mode, shape, "fake")
+                    if key in all_curves:
+                        z, value, gradient, alone = all_curves[key]
+                        at = [np.argmin(np.abs(z - logit)) for logit in F1_LOGITS]
+                        yield [version, name, mode, shape] + [
+                            "%.2f (%.3g)%s" % (value[i], gradient[i], "" if np.isfinite(alone[i]) or not
+                                               np.isfinite(value[i]) else "; alone %.4g" % alone[i]) for i in at]
+
+
+# ---------------------------------------------------------------------------------------------
+# Part 2: what the optimizer did
+
+
+def optimized_nodes():
+    """Returns (lines of the naive loss as written, lines of it as it was run), from run metadata."""
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        logits = tf.placeholder(tf.float32, [None], "logits")
+        with tf.name_scope("loss"):
+            loss = measuring.naive(logits, False, 1e-12)
+        metadata = tf.RunMetadata()
+        session.run(loss, {logits: [20.0]}, options=tf.RunOptions(output_partition_graphs=True), run_metadata=metadata)
+        ran = [node for part in metadata.partition_graphs for node in part.node]
+        return [[describe(node) for node in nodes if node.name.startswith("loss")]
+                for nodes in (graph.as_graph_def().node, ran)]
+
+
+def describe(node):
+    if node.op == "Const":
+        value = tf.make_ndarray(node.attr["value"].tensor)
+        return "%s = %s" % (node.name, np.format_float_scientific(value) if value.ndim == 0 else value)
+    return "%s = %s(%s)" % (node.name, node.op, ", ".join(node.input))
+
+
+# ---------------------------------------------------------------------------------------------
+# Part 3: in training
+
+
+def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=2e-3):
+    """Trains the real model, D ten times faster than G; returns a list of one dict a step and the validation L1."""
+    generate = functools.partial(pix2pix.generator, filters=filters, seed=seed)
+    naive = unittest.mock.patch.object(pix2pix, "patch_loss", lambda logits, is_real, _, eps: measuring.naive(
+        logits, is_real, eps))
+    with tf.Graph().as_default():
+        step = tf.train.get_or_create_global_step()
+        batch = reader.training_batches(pairs["train"], step, image_size=size, load_size=size + 8, seed=seed)
+        if gan_loss == "naive":
+            naive.start()
+        model = pix2pix.training(*batch, step, functools.partial(generate, draw=step),
+                                 functools.partial(pix2pix.discriminator, filters=filters, seed=seed),
+                                 gan_loss="log" if gan_loss == "naive" else gan_loss, d_learning_rate=d_learning_rate)
+        unittest.mock.patch.stopall()
+        image = tf.placeholder(tf.float32, [1, size, size, 3])
+        output = generate(image)
+        log = []
+        with tf.train.MonitoredSession() as session:
+            for _ in range(steps):
+                losses = {name: getattr(model, name) for name in ("d_loss", "g_loss_gan", "g_loss_l1")}
+                log.append(dict(*[session.run([dict(losses, **model.watch), model.train_op])[0]]))
+                if not all(map(np.isfinite, log[-1].values())):
+                    break
+            errors = [np.abs(session.run(output, {image: source}) - target).mean()
+                      for source, target in reader.read_in_order(pairs["val"], image_size=size)]
+    return log, float(np.mean(errors))
+
+
+def training_rows(pairs):
+    """Yields a row a loss: medians (ranges) over the seeds."""
+    seeds, steps = (1, 100) if FLAGS.quick else (3, 300)
+    for name in TRAINED:
+        runs = []
+        for seed in range(seeds):
+            log, error = train(name, seed, steps, pairs)
+            ended = len(log) if not all(map(np.isfinite, log[-1].values())) else None
+            good = log[:-1] if ended else log
+            runs.append([ended or np.inf, max((row["dead_fake"] for row in good), default=0),
+                         max((row["dead_real"] for row in good), default=0),
+                         max((row["d_max_logit"] for row in good), default=np.nan),
+                         np.median([row["d_gradient_norm"] for row in good] or [np.nan]),
+                         np.median([row["g_gradient_norm"] for row in good] or [np.nan]), error])
+        yield [name] + [spread(column) for column in zip(*runs)]
+
+
+def spread(values):
+    """Median (lowest to highest)."""
+    low, median, high = min(values), float(np.median(values)), max(values)
+    text = ["never" if value == np.inf else "%.3g" % value for value in (median, low, high)]
+    return text[0] if low == high or np.isnan(low) else "%s (%s to %s)" % tuple(text)
+
+
+TRAINING = ["loss", "first non-finite step", "most dead fake patches", "most dead real patches", "largest logit",
+            "D's gradient norm", "G's gradient norm", "validation L1"]
+
+
+# ---------------------------------------------------------------------------------------------
+# The report
+
+
+def table(header, rows):
+    cells = ["<tr>%s</tr>" % "".join("<th>%s</th>" % html.escape(str(cell)) for cell in header)]
+    cells += ["<tr>%s</tr>" % "".join("<td>%s</td>" % html.escape(str(cell)) for cell in row) for row in rows]
+    return "<div class=wide><table>%s</table></div>" % "".join(cells)
+
+
+def picture(path):
+    with open(path, "rb") as file:
+        return '<img src="data:image/png;base64,%s">' % base64.b64encode(file.read()).decode()
+
+
+def write_csv(name, header, rows):
+    with open(os.path.join(FLAGS.output_dir, name), "w", newline="") as file:
+        csv.writer(file).writerows([header] + rows)
+
+
+def main(argv):
+    del argv
+    os.makedirs(FLAGS.output_dir, exist_ok=True)
+    if not os.path.isdir(FLAGS.data_dir):
+        reader.make_sample_set(FLAGS.data_dir)
+    pairs = {split: reader.find_pairs(os.path.join(FLAGS.data_dir, split)) for split in ("train", "val")}
+    rows = []
+    for number, python in enumerate(filter(None, (sys.executable, FLAGS.tf1_python))):
+        rows += measure(python, os.path.join(FLAGS.output_dir, "values%d.csv" % number))
+    all_curves = curves(rows)
+    plot = os.path.join(FLAGS.output_dir, "curves.png")
+    draw_curves(all_curves, plot)
+    f1, found = list(f1_rows(all_curves)), [findings(*item) for item in sorted(all_curves.items())]
+    f1_header = ["tensorflow", "loss", "mode", "shape"] + ["z = %g" % logit for logit in F1_LOGITS]
+    trained = list(training_rows(pairs))
+    write_csv("f1.csv", f1_header, f1)
+    write_csv("findings.csv", FINDINGS, found)
+    write_csv("training.csv", TRAINING, trained)
+    before, after = optimized_nodes()
+    shown = [row for row in found if row[2] in (0.0, 1e-12) and row[4] != "no folding" and row[5] == "dynamic"]
+    with open(os.path.join(HERE, "log_stability.html")) as file:
+        template = string.Template(file.read())
+    with open(os.path.join(FLAGS.output_dir, "report.html"), "w") as file:
+        file.write(template.substitute(
+            version=tf.version.VERSION, curves=picture(plot), f1=table(f1_header, f1), findings=table(FINDINGS, shown),
+            before=html.escape("\n".join(before)), after=html.escape("\n".join(after)),
+            training=table(TRAINING, trained)))
+    print("report: %s" % os.path.join(FLAGS.output_dir, "report.html"))
+
+
+if __name__ == "__main__":
+    app.run(main)
