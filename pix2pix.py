@@ -357,7 +357,8 @@ def dead_share(logits, gradient, is_real):
 
 
 def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", eps=1e-12,
-             l1_weight=100.0, gan_weight=1.0, learning_rate=2e-4, d_learning_rate=None, beta1=0.5, update="simultaneous"):
+             l1_weight=100.0, gan_weight=1.0, learning_rate=2e-4, d_learning_rate=None, beta1=0.5,
+             update="simultaneous"):
     """Builds one training step: both networks, their losses, and an Adam update of each.
 
     Args:

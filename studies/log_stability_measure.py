@@ -13,10 +13,10 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-import numpy as np  # noqa: E402
-import tensorflow.compat.v1 as tf  # noqa: E402
+import numpy as np
+import tensorflow.compat.v1 as tf
 
-import pix2pix  # noqa: E402
+import pix2pix
 
 EPS = (0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-5, 1e-4)
 DTYPES = ("float32", "bfloat16", "float16")
