@@ -30,6 +30,7 @@ import pix2pix
 import reader
 
 matplotlib.use("Agg")
+tf.logging.set_verbosity(tf.logging.ERROR)
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "runs/log_stability", "Where report, plots and figures go.")
@@ -179,8 +180,8 @@ def describe(node):
 # Part 3: in training
 
 
-def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=2e-3):
-    """Trains the real model, D ten times faster than G; returns a list of one dict a step and the validation L1."""
+def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=1e-2):
+    """Trains the real model, D's steps 50 times G's; returns a list of one dict a step and the validation L1."""
     generate = functools.partial(pix2pix.generator, filters=filters, seed=seed)
     naive = unittest.mock.patch.object(pix2pix, "patch_loss", lambda logits, is_real, _, eps: measuring.naive(
         logits, is_real, eps))
@@ -195,11 +196,11 @@ def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=2e-
         unittest.mock.patch.stopall()
         image = tf.placeholder(tf.float32, [1, size, size, 3])
         output = generate(image)
+        fetched = dict(model.watch, **{name: getattr(model, name) for name in ("d_loss", "g_loss_gan", "g_loss_l1")})
         log = []
         with tf.train.MonitoredSession() as session:
             for _ in range(steps):
-                losses = {name: getattr(model, name) for name in ("d_loss", "g_loss_gan", "g_loss_l1")}
-                log.append(dict(*[session.run([dict(losses, **model.watch), model.train_op])[0]]))
+                log.append(session.run([fetched, model.train_op])[0])
                 if not all(map(np.isfinite, log[-1].values())):
                     break
             errors = [np.abs(session.run(output, {image: source}) - target).mean()
@@ -231,6 +232,23 @@ def spread(values):
     return text[0] if low == high or np.isnan(low) else "%s (%s to %s)" % tuple(text)
 
 
+def advice(all_curves, trained):
+    """Part 4: what to use, with the numbers of this machine's TensorFlow as the reason."""
+    outcome = {row[0]: row for row in trained}
+    reasons = [("log", "the default: ε's bound on the loss without its rounding"),
+               ("logits", "where D must keep learning however wrong it is: no bound, no ε"),
+               ("lsgan", "another objective; no logarithm to fail, gradients grow with the error"),
+               ("log_literal", "to repeat an old program's numbers, not to train"),
+               ("naive", "never: its ε is gone")]
+    for name, reason in reasons:
+        eps = 0.0 if name in measuring.WITHOUT_EPS else 1e-12
+        key = (tf.version.VERSION, name, eps, "float32", "folding", "dynamic", "fake")
+        row = findings(key, all_curves[key])
+        yield [name, reason, row[7] or "never", row[10] or "never"] + [outcome[name][i] for i in (1, 2, 4, 7)]
+
+
+ADVICE = ["loss", "use it", "gradient dead from z", "inf or NaN from z", "training: first non-finite step",
+          "most dead fake patches", "largest logit", "validation L1"]
 TRAINING = ["loss", "first non-finite step", "most dead fake patches", "most dead real patches", "largest logit",
             "D's gradient norm", "G's gradient norm", "validation L1"]
 
@@ -281,7 +299,7 @@ def main(argv):
         file.write(template.substitute(
             version=tf.version.VERSION, curves=picture(plot), f1=table(f1_header, f1), findings=table(FINDINGS, shown),
             before=html.escape("\n".join(before)), after=html.escape("\n".join(after)),
-            training=table(TRAINING, trained)))
+            training=table(TRAINING, trained), advice=table(ADVICE, advice(all_curves, trained))))
     print("report: %s" % os.path.join(FLAGS.output_dir, "report.html"))
 
 
