@@ -177,8 +177,9 @@ Pairs.__doc__ = "Checked files of pairs in order: their paths, and for each whet
 
 
 def natural_key(path):
-    """Sorts as people count: 2.jpg before 10.jpg."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", path)]
+    """Sorts as people count: 2.jpg before 10.jpg; 1.jpg and 01.jpg have an order too."""
+    parts = re.split(r"([0-9]+)", path)  # every other part is a number
+    return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], path
 
 
 def find_pairs(folder):
@@ -189,7 +190,8 @@ def find_pairs(folder):
     """
     if not os.path.isdir(folder):
         raise DataError("%s: no such folder; --data_dir and --split name where the pairs are" % folder)
-    names = sorted((name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES)), key=natural_key)
+    names = sorted((name for name in os.listdir(folder)
+                    if name.lower().endswith(SUFFIXES) and not name.startswith(".")), key=natural_key)
     if not names:
         raise DataError("%s: no image in this folder; pairs are %s files" % (folder, " ".join(SUFFIXES)))
     paths = [os.path.join(folder, name) for name in names]
@@ -207,15 +209,18 @@ def check_pair(path):
             head = file.read(32)
             file.seek(-min(1024, os.path.getsize(path)), os.SEEK_END)
             tail = file.read()
+            file.seek(0)
+            is_jpeg = head.startswith(b"\xff\xd8\xff")  # cameras write more behind the end of the image
+            is_cut = is_jpeg and b"\xff\xd9" not in tail and b"\xff\xd9" not in file.read()
     except OSError as error:
         raise DataError("%s: can't be read (%s)" % (path, error.strerror))
-    is_jpeg, is_png = head.startswith(b"\xff\xd8\xff"), head.startswith(b"\x89PNG\r\n\x1a\n")
+    is_png = head.startswith(b"\x89PNG\r\n\x1a\n")
     if not (is_jpeg or is_png or head.startswith((b"BM", b"GIF8"))):
         raise DataError("%s: not a JPEG, PNG, BMP or GIF image; take it out or convert it" % path)
-    if (is_jpeg and b"\xff\xd9" not in tail) or (is_png and b"IEND" not in tail):
+    if is_cut or (is_png and b"IEND" not in tail):
         raise DataError("%s: the file is cut short; copy or download it again" % path)
-    if head.startswith(b"BM") and head[28] != 24:
-        raise DataError("%s: a BMP of %d bits a pixel; save it with 24, or as PNG" % (path, head[28]))
+    if head.startswith(b"BM") and head[28:29] != b"\x18":
+        raise DataError("%s: not a BMP of 24 bits a pixel; save it as one, or as PNG" % path)
     try:
         width = imageio.improps(path, index=0).shape[1]
     except Exception as error:  # whatever the image library makes of a broken header

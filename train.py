@@ -12,17 +12,21 @@ import collections
 import csv
 import hashlib
 import html
+import io
 import json
 import math
 import os
 import platform
+import re
 import shutil
 import signal
 import string
 import sys
+import tempfile
 import textwrap
 import time
 import urllib.parse
+import zlib
 
 from absl import app, flags
 
@@ -42,7 +46,7 @@ flags.DEFINE_string("init_checkpoint", None,
                     "Training starts at step 0 from the weights in this checkpoint instead of from "
                     "random ones.")
 flags.DEFINE_integer("seed", 0, "Decides weights, order, jitter and dropout; two runs with equal flags and "
-                     "seeds are equal bit for bit on one kind of hardware.", lower_bound=0)
+                     "seeds are equal bit for bit on one kind of hardware.", lower_bound=0, upper_bound=2 ** 63 - 1)
 
 flags.DEFINE_string("data_dir", "data/sample",
                     "Folder with the splits train/, val/ and test/, or with the images themselves. The "
@@ -128,6 +132,9 @@ OF_THE_RUN = set((GROUPS["Data"] + " " + GROUPS["Networks"]).split()) - {"split"
 flags.register_validator("image_size", lambda size: size >= 32 and size & (size - 1) == 0,
                          "must be a power of two from 32 up, such as 128, 256 or 512")
 flags.register_validator("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
+for _name in ("output_dir", "checkpoint", "init_checkpoint"):
+    flags.register_validator(_name, lambda path: not set("*?[]") & set(path or ""),
+                             "must not hold any of * ? [ ], which stand for patterns of names here")
 flags.register_validator("learning_rate", lambda rate: rate > 0, "must be above 0")
 flags.register_multi_flags_validator(
     ["load_size", "image_size"], lambda v: v["load_size"] == 0 or v["load_size"] >= v["image_size"],
@@ -154,7 +161,7 @@ def grouped_help():
 
 
 if __name__ == "__main__":  # --help and a wrong flag answer before TensorFlow's slow import
-    if {"-h", "--help", "-help"} & set(sys.argv[1:]):
+    if {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
         print(grouped_help())
         sys.exit(0)
     app.parse_flags_with_usage(sys.argv)
@@ -192,7 +199,7 @@ def path_of(*parts):
 
 def write_file(path, text):
     """Writes a text file whole or not at all."""
-    with open(path + ".tmp", "w") as file:
+    with open(path + ".tmp", "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
     os.replace(path + ".tmp", path)
 
@@ -217,9 +224,13 @@ def make_folders(*folders):
 
 
 def flag_text():
-    """The flags as a flagfile; where the run lies and what is done with it are left out."""
+    """The flags as a flagfile; where the run lies and what is done with it are left out.
+
+    So is test_dropout where it was not given: an export asks whether it was.
+    """
+    left_out = ["mode", "output_dir", "checkpoint"] + ["test_dropout"] * FLAGS["test_dropout"].using_default_value
     return "".join("--%s=%s\n" % (name, FLAGS[name].value) for name in NAMES
-                   if name not in ("mode", "output_dir", "checkpoint") and FLAGS[name].value is not None)
+                   if name not in left_out and FLAGS[name].value is not None)
 
 
 def run_flags(folder):
@@ -227,28 +238,39 @@ def run_flags(folder):
     try:
         with open(os.path.join(folder, "flags.txt")) as file:
             return dict(line[2:].rstrip("\n").split("=", 1) for line in file if line.startswith("--"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
 
 
 def newest_checkpoint(folder):
-    """Returns (path of a run's newest checkpoint, its step), or (None, 0)."""
-    path = tf.train.latest_checkpoint(os.path.join(folder, "checkpoints"))
-    return (path, int(path.rsplit("-", 1)[1])) if path else (None, 0)
+    """Returns (path of a run's newest checkpoint, its step), or (None, 0).
+
+    The files count, not TensorFlow's list of them, which may be lost or name one that is.
+    """
+    folder = os.path.join(folder, "checkpoints")
+    names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+    steps = [int(name[len("model.ckpt-"):-len(".index")]) for name in names
+             if re.fullmatch(r"model\.ckpt-[0-9]+\.index", name)
+             and name[:-len("index")] + "data-00000-of-00001" in names]
+    return (os.path.join(folder, "model.ckpt-%d" % max(steps)), max(steps)) if steps else (None, 0)
 
 
 def check_same_run(record):
     """Raises RunError when the run in output_dir was started with other flags or pairs."""
     before = run_flags(FLAGS.output_dir)
+    try:
+        with open(path_of("run.json")) as file:
+            old = json.load(file)
+        old["data"], old["precision"]  # both are needed below
+    except (OSError, ValueError, KeyError):
+        old = None
+    if not before or not old:
+        raise RunError("%s holds checkpoints, but its flags.txt or run.json is missing or damaged; put it back, or "
+                       "name a new --output_dir" % FLAGS.output_dir)
     after = dict(line[2:].split("=", 1) for line in flag_text().splitlines())
     differing = ["--%s is %s here and %s in the run" % (name, after.get(name, "not set"),
                                                         before.get(name, "not set"))
                  for name in NAMES if name not in FREE and before.get(name) != after.get(name)]
-    try:
-        with open(path_of("run.json")) as file:
-            old = json.load(file)
-    except (OSError, ValueError):
-        old = record
     if old["data"] != record["data"]:
         differing.append("--data_dir holds other pairs than the run's")
     if FLAGS.precision == "auto":
@@ -384,23 +406,23 @@ class Metrics(StepHook):
         self.steps, self.pairs = record["steps"], record["pairs"]
 
     def begin(self):
-        rows = [self.columns] + [row for row in self.written_rows() if int(row[0]) <= self.start]
+        rows = [self.columns] + self.written_rows()
         write_file(path_of("metrics.csv"), "".join(",".join(row) + "\n" for row in rows))
         self.file = open(path_of("metrics.csv"), "a")
         self.bar = tqdm.tqdm(total=self.steps, initial=self.start, unit="step", disable=None)
         self.logged = self.printed = self.start, time.time()
 
     def written_rows(self):
-        """The rows of a metrics.csv that is there already; a kill may have cut the last one off."""
+        """The rows up to the first step of a metrics.csv that is there; a kill may have cut the last one off."""
         if not self.start or not os.path.exists(path_of("metrics.csv")):
             return []
         with open(path_of("metrics.csv")) as file:
             lines = [line for line in file if line.endswith("\n")]
-        return list(csv.reader(lines[1:]))
+        return [row for row in csv.reader(lines) if row and row[0].isdigit() and int(row[0]) <= self.start]
 
     def before_run(self, run_context):
         del run_context
-        is_logged = (self.seen + 1) % FLAGS.log_every == 0
+        is_logged = (self.seen + 1) % FLAGS.log_every == 0 or self.seen + 1 == self.steps
         return tf.train.SessionRunArgs(dict(self.fetches, watch=self.watch if is_logged else {}))
 
     def after_run(self, run_context, run_values):
@@ -451,9 +473,9 @@ class Metrics(StepHook):
 class Samples(tf.train.SessionRunHook):
     """Writes the sample grid of fixed pairs, and the batch and D's logits for TensorBoard."""
 
-    def __init__(self, model, batch, pairs, writer, start, steps):
+    def __init__(self, model, batch, fixed, writer, start, steps):
         self.step, self.writer, self.next, self.steps = model.train_op, writer, start + 1, steps
-        self.fixed = sample_pairs(pairs)
+        self.fixed = fixed
         self.image, self.draw, self.output = one_image(FLAGS.test_dropout)
         self.summaries = batch_summaries(batch, model)
 
@@ -493,7 +515,8 @@ class Samples(tf.train.SessionRunHook):
 def sample_pairs(pairs):
     """Returns the fixed pairs of the sample grids: the first of val, else of the training pairs."""
     val = os.path.join(FLAGS.data_dir, "val")
-    pairs = reader.find_pairs(val) if os.path.isdir(val) and os.listdir(val) else pairs
+    if os.path.isdir(val) and any(name.lower().endswith(reader.SUFFIXES) for name in os.listdir(val)):
+        pairs = reader.find_pairs(val)
     first = reader.Pairs(*(column[:SAMPLE_ROWS] for column in pairs))
     return list(reader.read_in_order(first, **image_options()))
 
@@ -538,7 +561,12 @@ class Checkpoints(StepHook):
         if not session.run(self.finite):
             raise RunError("step %d: a weight is no longer finite and is not saved. The last good checkpoint is "
                            "kept in %s; a lower --learning_rate may hold" % (self.seen, path_of("checkpoints")))
-        self.saver.save(session, path_of("checkpoints", "model.ckpt"), self.seen, write_meta_graph=False)
+        try:
+            self.saver.save(session, path_of("checkpoints", "model.ckpt"), self.seen, write_meta_graph=False)
+        except tf.errors.OpError as error:
+            raise RunError("step %d: can't save in %s (%s); make room or mend it, and the same command continues from "
+                           "the checkpoint before" % (self.seen, path_of("checkpoints"),
+                                                      error.message.strip().splitlines()[-1]))
         self.saved = self.seen
 
 
@@ -572,18 +600,23 @@ class StopOnSignal(tf.train.SessionRunHook):
 
 def train():
     """Trains, or continues training; returns the exit status."""
+    if FLAGS.checkpoint:
+        raise RunError("--checkpoint is for test and export; training starts from weights with --init_checkpoint and "
+                       "continues whatever run is in --output_dir")
     pairs = reader.find_pairs(folder_of(FLAGS.split or "train"))
+    fixed = sample_pairs(pairs)
     make_folders(FLAGS.output_dir, path_of("checkpoints"), path_of("samples"))
     record = describe_run(pairs)
     checkpoint, start = newest_checkpoint(FLAGS.output_dir)
     if checkpoint:
         check_same_run(record)
+        tf.train.update_checkpoint_state(path_of("checkpoints"), checkpoint, kept_checkpoints())
     if start < record["steps"]:
-        number = train_from(start, pairs, record)
+        number = train_from(start, pairs, fixed, record)
         if number:
             return 128 + number
     checkpoint, start = newest_checkpoint(FLAGS.output_dir)
-    print("%s: finished, %d of %d steps done" % (FLAGS.output_dir, start, record["steps"]))
+    print("%s: finished, %d steps done" % (FLAGS.output_dir, start))
     print("fingerprint: %s" % pix2pix.fingerprint(checkpoint))
     return 0
 
@@ -600,17 +633,24 @@ def describe_run(pairs):
             "pairs": len(pairs.paths), "data": digest.hexdigest(), "steps": min(steps, FLAGS.max_steps or steps)}
 
 
-def train_from(start, pairs, record):
+def kept_checkpoints():
+    """The run's checkpoints, oldest first, so that the Saver goes on to delete the oldest."""
+    names = [name[:-len(".index")] for name in os.listdir(path_of("checkpoints")) if name.endswith(".index")]
+    return [path_of("checkpoints", name) for name in sorted(names, key=reader.natural_key)]
+
+
+def train_from(start, pairs, fixed, record):
     """Runs the session loop from a step to the run's last; returns the number of the signal that ended it, or 0."""
     with tf.Graph().as_default():
         batch, model = training_graph(pairs)
+        init_fn = None if start else initial_weights()
         announce(start, record)
-        writer = tf.summary.FileWriter(FLAGS.output_dir)
+        writer = tf.summary.FileWriter(FLAGS.output_dir, graph=tf.get_default_graph())
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
         saver = tf.train.Saver(max_to_keep=FLAGS.keep, save_relative_paths=True)
         metrics = Metrics(model, writer, start, record)
-        samples = Samples(model, batch, pairs, writer, start, record["steps"])
-        scaffold = tf.train.Scaffold(saver=saver, init_fn=initial_weights())
+        samples = Samples(model, batch, fixed, writer, start, record["steps"])
+        scaffold = tf.train.Scaffold(saver=saver, init_fn=init_fn)
         stop = StopOnSignal()
         try:
             with reader.naming_bad_files(pairs), tf.train.MonitoredTrainingSession(
@@ -668,10 +708,10 @@ def initial_weights():
     """Returns a Scaffold's init_fn that loads --init_checkpoint into both networks, or None."""
     if not FLAGS.init_checkpoint:
         return None
-    variables = tf.trainable_variables()
-    pix2pix.check_checkpoint(FLAGS.init_checkpoint, variables)
+    checkpoint, variables = full_name(FLAGS.init_checkpoint), tf.trainable_variables()
+    pix2pix.check_checkpoint(checkpoint, variables)
     weights = tf.train.Saver(variables)
-    return lambda scaffold, session: weights.restore(session, FLAGS.init_checkpoint)
+    return lambda scaffold, session: weights.restore(session, checkpoint)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -683,8 +723,10 @@ def trained_checkpoint():
 
     The run is the one that holds the checkpoint, if it is named, else the one in output_dir.
     """
-    checkpoint = FLAGS.checkpoint
+    checkpoint = full_name(FLAGS.checkpoint) if FLAGS.checkpoint else None
     folder = os.path.dirname(os.path.dirname(checkpoint)) if checkpoint else FLAGS.output_dir
+    if run_flags(folder) and FLAGS["output_dir"].using_default_value:
+        FLAGS["output_dir"].value = folder
     for name, text in run_flags(folder).items():
         if name in OF_THE_RUN and FLAGS[name].using_default_value:
             FLAGS[name].value = FLAGS[name].parser.parse(text)
@@ -695,11 +737,21 @@ def trained_checkpoint():
     return checkpoint
 
 
+def full_name(checkpoint):
+    """Makes PATH/model.ckpt-STEP of what people give: a file of it, or the run folder, or its checkpoints/."""
+    path = os.path.abspath(checkpoint)
+    for folder in (path, os.path.dirname(path)):
+        if os.path.isdir(path) and newest_checkpoint(folder)[0]:
+            return newest_checkpoint(folder)[0]
+    return re.sub(r"\.(index|meta|data-[0-9]+-of-[0-9]+)$", "", path)
+
+
 def restored_session(checkpoint):
     """Returns a session with the default graph's variables from a checkpoint, in float32."""
     pix2pix.check_checkpoint(checkpoint, tf.global_variables())
     session = tf.Session()
-    tf.train.Saver().restore(session, checkpoint)
+    with pix2pix.naming_bad_checkpoints(checkpoint):
+        tf.train.Saver().restore(session, checkpoint)
     return session
 
 
@@ -707,6 +759,8 @@ def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
     checkpoint = trained_checkpoint()
     pairs = reader.find_pairs(folder_of(FLAGS.split))
+    make_folders(path_of("test"))
+    shutil.rmtree(path_of("test", "images"), ignore_errors=True)  # pictures of an earlier test
     make_folders(path_of("test", "images"))
     stems = [os.path.splitext(os.path.basename(path))[0] for path in pairs.paths]
     names = stems if len(set(stems)) == len(stems) else [os.path.basename(path) for path in pairs.paths]
@@ -718,21 +772,23 @@ def test():
             ("l1", pix2pix.l1_loss(output, target)), ("psnr", tf.image.psnr(output, target, 2.0)[0]),
             ("ssim", tf.image.ssim(output, target, 2.0)[0])])
         with restored_session(checkpoint) as session:
-            for number, (name, pair) in enumerate(zip(
-                    tqdm.tqdm(names, unit="image", disable=None), reader.read_in_order(pairs, **image_options()))):
-                generated, values = session.run([output, measures],
-                                                {image: pair[0], target: pair[1], draw: number})
+            for name, pair in zip(tqdm.tqdm(names, unit="image", disable=None),
+                                  reader.read_in_order(pairs, **image_options())):
+                mask = zlib.crc32(os.fsencode(name))  # the image's own dropout, whatever lies beside it
+                generated, values = session.run([output, measures], {image: pair[0], target: pair[1], draw: mask})
                 for kind, picture in (("input", pair[0]), ("output", generated), ("target", pair[1])):
                     write_png(path_of("test", "images", "%s-%s.png" % (name, kind)), picture[0])
                 rows.append((name,) + tuple(float(value) for value in values.values()))
 
     metrics = collections.OrderedDict(
         (measure, interval([row[1 + i] for row in rows])) for i, measure in enumerate(measures))
-    with open(path_of("test", "metrics.csv"), "w", newline="") as file:
-        csv.writer(file).writerows([("name",) + tuple(measures)]
-                                   + [row[:1] + tuple("%.9g" % value for value in row[1:]) for row in rows])
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(
+        [("name",) + tuple(measures)] + [row[:1] + tuple("%.9g" % value for value in row[1:]) for row in rows])
+    write_file(path_of("test", "metrics.csv"), table.getvalue())
     write_file(path_of("test", "metrics.json"), json.dumps(
-        dict(metrics, images=len(rows), checkpoint=os.path.basename(checkpoint)), indent=2) + "\n")
+        dict(metrics, images=len(rows), folder=os.path.dirname(pairs.paths[0]), test_dropout=FLAGS.test_dropout,
+             checkpoint=os.path.basename(checkpoint)), indent=2) + "\n")
     write_gallery(rows, metrics, checkpoint)
     print("%d images from %s in %s" % (len(rows), checkpoint, path_of("test", "index.html")))
     for measure, value in metrics.items():
@@ -746,7 +802,7 @@ def interval(values):
     mean = float(np.mean(values))
     low = high = mean
     if len(values) > 1:
-        low, high = scipy.stats.bootstrap((values,), np.mean, method="percentile",
+        low, high = scipy.stats.bootstrap((values,), np.mean, method="percentile", batch=100,
                                           random_state=np.random.RandomState(0)).confidence_interval
     return {"mean": mean, "low": float(low), "high": float(high)}
 
@@ -770,6 +826,8 @@ def export():
     """Writes the generator as a SavedModel with two signatures; returns the exit status."""
     checkpoint = trained_checkpoint()
     make_folders(FLAGS.output_dir)
+    if os.path.lexists(path_of("export")) and (os.path.islink(path_of("export")) or os.path.isfile(path_of("export"))):
+        raise RunError("%s: not a folder; move it away, the export goes there" % path_of("export"))
     size, channels = FLAGS.image_size, int(FLAGS.input_channels)
     with_dropout = FLAGS.test_dropout and not FLAGS["test_dropout"].using_default_value
 
@@ -786,16 +844,16 @@ def export():
         decoded.set_shape([None, size, size, channels])
         png_bytes = tf.map_fn(tf.image.encode_png, to_uint8(generate(decoded, draw)), dtype=tf.string)
         signature = tf.saved_model.predict_signature_def
-        with restored_session(checkpoint) as session:
-            unfinished = path_of("export.%d.tmp" % os.getpid())
+        with restored_session(checkpoint) as session, tempfile.TemporaryDirectory(dir=FLAGS.output_dir) as folder:
+            unfinished = os.path.join(folder, "export")
             builder = tf.saved_model.Builder(unfinished)
             builder.add_meta_graph_and_variables(session, [tf.saved_model.tag_constants.SERVING], {
                 "serving_default": signature({"images": images}, {"outputs": outputs}),
                 "serving_bytes": signature({"image_bytes": image_bytes}, {"png_bytes": png_bytes})})
             builder.save()
-    if os.path.exists(path_of("export")):
-        shutil.rmtree(path_of("export"))
-    os.rename(unfinished, path_of("export"))
+            if os.path.exists(path_of("export")):
+                os.rename(path_of("export"), os.path.join(folder, "before"))
+            os.rename(unfinished, path_of("export"))
     print("exported %s to %s, dropout %s" % (checkpoint, path_of("export"), "on" if with_dropout else "off"))
     return 0
 

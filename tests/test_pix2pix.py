@@ -66,18 +66,22 @@ def test_normalisation_agrees_with_numpy(session, norm, axes):
 @pytest.mark.parametrize("size", [1, 2, 8, 16, 32])
 def test_kernel_gradients_agree_with_tensorflows_own(session, size):
     large, small = tf.constant(image(2, 2 * size, 2 * size, 3)), tf.constant(image(2, size, size, 4, seed=1))
-    reference = tf.nn.conv2d_backprop_filter(large, [4, 4, 3, 4], small, [1, 2, 2, 1], "SAME")
-    ours, reference = session.run([pix2pix.kernel_gradient(large, small), reference])
+    how = {"strides": [1, 2, 2, 1], "padding": "SAME"}
+    reference = tf.nn.conv2d_backprop_filter(large, [4, 4, 3, 4], small, **how)
+    ours, reference = session.run([pix2pix.kernel_gradient(large, small, **how), reference])
     np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-4)
 
 
 def test_the_layers_gradients_agree_with_numeric_ones(session):
     x = tf.constant(image(1, 4, 4, 2))
-    with tf.variable_scope("down", custom_getter=pix2pix.seeded(0), use_resource=True):
-        small = pix2pix.conv(x, 3)
-    with tf.variable_scope("up", custom_getter=pix2pix.seeded(0), use_resource=True):
-        large = pix2pix.conv_transpose(tf.sin(20 * small), 2)
-    loss = tf.reduce_sum(tf.sin(20 * large))
+    with tf.get_default_graph().gradient_override_map(pix2pix.FAST_GRADIENTS):
+        with tf.variable_scope("down", custom_getter=pix2pix.seeded(0), use_resource=True):
+            small = pix2pix.conv(x, 3)
+        with tf.variable_scope("up", custom_getter=pix2pix.seeded(0), use_resource=True):
+            large = pix2pix.conv_transpose(tf.sin(20 * small), 2)
+        with tf.variable_scope("same", custom_getter=pix2pix.seeded(0), use_resource=True):
+            same = pix2pix.conv(tf.sin(20 * large), 2, stride=1)
+    loss = tf.reduce_sum(tf.sin(20 * same))
     session.run(tf.global_variables_initializer())
     kernels = [(v.read_value(), v) for v in tf.global_variables()]
     for value, handle in [(x, None), *kernels]:
@@ -128,6 +132,8 @@ def test_initial_values_depend_on_seed_and_name_alone():
         assert name.endswith(("bias", "beta")) or (value != other[name]).any()
     kernels = np.concatenate([v.ravel() for name, v in first.items() if name.endswith("kernel")])
     assert abs(kernels.std() - 0.02) < 0.001 and abs(kernels.mean()) < 0.001
+    gammas = np.concatenate([v.ravel() for name, v in first.items() if name.endswith("gamma")])
+    assert abs(gammas.mean() - 1) < 0.01 and 0.01 < gammas.std() < 0.03
 
 
 # Networks
@@ -200,6 +206,34 @@ def test_skips_carry_every_encoder_layer_to_the_decoder(session):
         joined, skip = session.run([decoder, encoder])
         np.testing.assert_array_equal(joined[..., -skip.shape[-1]:], skip)
     assert output.shape.as_list() == [1, 32, 32, 3]
+
+
+def test_activations_are_the_papers(session):
+    np.testing.assert_allclose(session.run(pix2pix.leaky_relu(tf.constant([-10.0, 10.0]))), [-2, 10])
+    pix2pix.generator(tf.constant(image(1, 32, 32, 3)), filters=4)
+    session.run(tf.global_variables_initializer())
+    outputs = session.run({level: "generator/encoder_%d/output:0" % level for level in range(1, 6)})
+    assert outputs[5].min() == 0 and outputs[5].max() > 0
+    assert all(outputs[level].min() < 0 for level in range(1, 5))
+    decoded = session.run({level: "generator/decoder_%d/output:0" % level for level in range(2, 6)})
+    for level, joined in decoded.items():
+        own = joined[..., :joined.shape[-1] - outputs[level - 1].shape[-1]]
+        assert own.min() == 0 and own.max() > 0
+
+
+@pytest.mark.parametrize("blocks", [0, 2, 3])
+def test_dropout_strikes_the_innermost_decoder_blocks_alone(session, blocks):
+    images, draw = tf.constant(image(1, 64, 64, 3)), tf.placeholder(tf.int64, [])
+    pix2pix.generator(images, filters=16, norm="none", dropout_blocks=blocks, draw=draw)
+    graph = tf.get_default_graph()
+    names = [op.name.split("/")[1] for op in graph.get_operations() if op.type.startswith("StatelessRandomUniform")
+             and op.name.startswith("generator/decoder")]
+    assert set(names) == {"decoder_%d" % level for level in range(6, 6 - blocks, -1)}
+    session.run(tf.global_variables_initializer())
+    block = graph.get_tensor_by_name("generator/decoder_6/output:0")
+    first, again, other = (session.run(block, {draw: number}) for number in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any() == (blocks > 0)
 
 
 # Losses
@@ -351,14 +385,25 @@ def test_each_network_is_trained_by_its_own_loss_alone(session):
         np.testing.assert_allclose(seen, gradient, rtol=1e-3, atol=1e-5 * np.abs(gradient).max())
 
 
+def test_updates_are_adams_with_the_papers_momenta(session):
+    model = build(2, learning_rate=0.01)
+    kernel = tf.trainable_variables("generator/decoder_1/kernel")[0]
+    gradient = tf.gradients(model.g_loss_gan + 100 * model.g_loss_l1, kernel)[0]
+    session.run(tf.global_variables_initializer())
+    value, m, v = np.float64(session.run(kernel)), 0.0, 0.0
+    for step in (1, 2, 3):
+        g = np.float64(session.run([gradient, model.train_op])[0])
+        m, v = 0.5 * m + 0.5 * g, 0.999 * v + 0.001 * g * g
+        value -= 0.01 * np.sqrt(1 - 0.999 ** step) / (1 - 0.5 ** step) * m / (np.sqrt(v) + 1e-8)
+        np.testing.assert_allclose(session.run(kernel), value, atol=2e-5)
+
+
 def test_alternating_updates_show_the_generator_the_new_discriminator(session):
     model = build(2, update="alternating", learning_rate=0.01)
     session.run(tf.global_variables_initializer())
-    graph = tf.get_default_graph()
     old = session.run(pix2pix.generator_gan_loss(model.fake_logits))
     seen = session.run([model.g_loss_gan, model.train_op])[0]
     assert abs(seen - old) > 0.01
-    assert graph is model.train_op.graph
 
 
 @pytest.mark.parametrize("gan_loss,dead", [("log_literal", 0.75), ("log", 0.25), ("logits", 0.0)])

@@ -48,14 +48,16 @@ def numbers(images):
 
 
 def test_files_sort_as_people_count(tmp_path):
-    for name in ("10.jpg", "2.jpg", "1.jpg", "b2.png", "b10.png", "notes.txt"):
-        (tmp_path / name).write_bytes(b"")
-    names = sorted((n for n in os.listdir(tmp_path) if n.endswith(reader.SUFFIXES)), key=reader.natural_key)
-    assert names == ["1.jpg", "2.jpg", "10.jpg", "b2.png", "b10.png"]
+    write_pairs(str(tmp_path), 11)
+    os.rename(tmp_path / "3.png", tmp_path / "02.png")
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "._1.png").write_text("")
+    names = [os.path.basename(path) for path in reader.find_pairs(str(tmp_path)).paths]
+    assert names == ["1.png", "02.png", "2.png", *("%d.png" % number for number in range(4, 12))]
 
 
-@given(st.lists(st.text("ab019._-", max_size=8)))
-def test_natural_keys_of_any_names_can_be_compared(names):
+@given(st.lists(st.text("ab019._-\u00b2", max_size=8)))
+def test_any_names_have_one_order(names):
     assert sorted(names, key=reader.natural_key) == sorted(sorted(names), key=reader.natural_key)
 
 
@@ -72,7 +74,8 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("content,says", [
-    (b"this is no image", "not a JPEG, PNG, BMP or GIF"), (b"", "not a JPEG, PNG, BMP or GIF"),
+    (b"this is no image", "not a JPEG, PNG, BMP or GIF"), (b"BM", "not a BMP of 24 bits"),
+    (b"", "not a JPEG, PNG, BMP or GIF"),
     (b"\xff\xd8\xff\xe0" + b"x" * 50 + b"\xff\xd9", "can't be opened")])
 def test_a_file_that_is_no_image_is_named(tmp_path, content, says):
     with pytest.raises(reader.DataError, match="x.jpg.*" + says):
@@ -86,6 +89,12 @@ def test_a_truncated_file_is_named(tmp_path, extension):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(reader.DataError, match="cut short"):
         reader.find_pairs(str(tmp_path))
+
+
+def test_a_jpeg_with_more_behind_its_end_is_read(tmp_path):
+    write_pairs(str(tmp_path), 1, size=64, extension=".jpg")
+    (tmp_path / "1.jpg").write_bytes((tmp_path / "1.jpg").read_bytes() + b"more" * 1000)
+    assert len(list(reader.read_in_order(reader.find_pairs(str(tmp_path)), image_size=16))) == 1
 
 
 def test_an_odd_width_is_refused(tmp_path):
