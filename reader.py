@@ -182,6 +182,12 @@ def natural_key(path):
     return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], path
 
 
+def image_names(folder):
+    """Returns the names of a folder's images, by their endings, in natural order; hidden files are left out."""
+    names = (name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+    return sorted(names, key=natural_key)
+
+
 def find_pairs(folder):
     """Returns the Pairs of a folder, every file checked by its header, in natural order.
 
@@ -190,8 +196,7 @@ def find_pairs(folder):
     """
     if not os.path.isdir(folder):
         raise DataError("%s: no such folder; --data_dir and --split name where the pairs are" % folder)
-    names = sorted((name for name in os.listdir(folder)
-                    if name.lower().endswith(SUFFIXES) and not name.startswith(".")), key=natural_key)
+    names = image_names(folder)
     if not names:
         raise DataError("%s: no image in this folder; pairs are %s files" % (folder, " ".join(SUFFIXES)))
     paths = [os.path.join(folder, name) for name in names]

@@ -403,7 +403,7 @@ class Metrics(StepHook):
         self.watch, self.warned = model.watch, False
         self.columns = ["step", "epoch", *LOSSES, "images_per_second", *model.watch]
         self.writer, self.start, self.seen = writer, start, start
-        self.steps, self.pairs = record["steps"], record["pairs"]
+        self.steps, self.pairs = record["steps"], record["pairs"]["train"]
 
     def begin(self):
         rows = [self.columns] + self.written_rows()
@@ -515,7 +515,7 @@ class Samples(tf.train.SessionRunHook):
 def sample_pairs(pairs):
     """Returns the fixed pairs of the sample grids: the first of val, else of the training pairs."""
     val = os.path.join(FLAGS.data_dir, "val")
-    if os.path.isdir(val) and any(name.lower().endswith(reader.SUFFIXES) for name in os.listdir(val)):
+    if os.path.isdir(val) and reader.image_names(val):
         pairs = reader.find_pairs(val)
     first = reader.Pairs(*(column[:SAMPLE_ROWS] for column in pairs))
     return list(reader.read_in_order(first, **image_options()))
@@ -630,7 +630,14 @@ def describe_run(pairs):
     return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
                          "numpy": np.__version__, "scipy": scipy.__version__},
             "device": cpu_fact("model name") or platform.processor(), "precision": resolve_precision(),
-            "pairs": len(pairs.paths), "data": digest.hexdigest(), "steps": min(steps, FLAGS.max_steps or steps)}
+            "pairs": dict(pairs_by_split(), train=len(pairs.paths)), "data": digest.hexdigest(),
+            "steps": min(steps, FLAGS.max_steps or steps)}
+
+
+def pairs_by_split():
+    """Returns {split: number of images} of the splits that data_dir has."""
+    folders = ((split, os.path.join(FLAGS.data_dir, split)) for split in reader.SPLITS)
+    return {split: len(reader.image_names(folder)) for split, folder in folders if os.path.isdir(folder)}
 
 
 def kept_checkpoints():
@@ -694,7 +701,8 @@ def announce(start, record):
     write_file(path_of("flags.txt"), flag_text())
     write_file(path_of("run.json"), json.dumps(record, indent=2) + "\n")
     begin = "continuing %s from step %d" % (FLAGS.output_dir, start) if start else "starting %s" % FLAGS.output_dir
-    print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"], record["steps"], record["precision"]), flush=True)
+    print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]),
+          flush=True)
 
 
 def session_config(record):

@@ -51,7 +51,12 @@ F1_LOGITS = (16.0, 16.7, 20.0, 30.0, 90.0)
 def measure(python, path):
     """Runs the measuring part in a process of its own, and returns its rows."""
     command = [python, os.path.join(HERE, "log_stability_measure.py"), path] + ["--quick"] * FLAGS.quick
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    try:
+        subprocess.run(command, check=True, stderr=subprocess.PIPE)
+    except OSError as error:
+        sys.exit("error: %s: %s; --tf1_python names a Python" % (python, error.strerror))
+    except subprocess.CalledProcessError as error:
+        sys.exit("error: %s: the measuring part failed: %s" % (python, error.stderr.decode().strip().splitlines()[-1]))
     with open(path) as file:
         return list(csv.DictReader(file))
 
@@ -276,9 +281,12 @@ def write_csv(name, header, rows):
 def main(argv):
     del argv
     os.makedirs(FLAGS.output_dir, exist_ok=True)
-    if not os.path.isdir(FLAGS.data_dir):
+    if FLAGS.data_dir == FLAGS["data_dir"].default and not os.path.isdir(FLAGS.data_dir):
         reader.make_sample_set(FLAGS.data_dir)
-    pairs = {split: reader.find_pairs(os.path.join(FLAGS.data_dir, split)) for split in ("train", "val")}
+    try:
+        pairs = {split: reader.find_pairs(os.path.join(FLAGS.data_dir, split)) for split in ("train", "val")}
+    except reader.DataError as error:
+        sys.exit("error: %s" % error)
     rows = []
     for number, python in enumerate(filter(None, (sys.executable, FLAGS.tf1_python))):
         rows += measure(python, os.path.join(FLAGS.output_dir, "values%d.csv" % number))

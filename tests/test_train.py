@@ -58,7 +58,7 @@ def test_a_run_leaves_the_promised_folder(trained):
     assert not [name for name in os.listdir(trained) if name.endswith(".tmp")]
     with open(os.path.join(trained, "run.json")) as file:
         record = json.load(file)
-    assert record["precision"] == "float32" and record["pairs"] == 5 and record["steps"] == 6
+    assert record["precision"] == "float32" and record["pairs"] == {"train": 5, "val": 2} and record["steps"] == 6
     assert set(record["parameters"]) == {"generator", "discriminator"}
 
 
@@ -180,6 +180,15 @@ def wait_for(condition, seconds=120):
     while not condition():
         assert time.time() < end
         time.sleep(0.1)
+
+
+def test_dead_patches_are_warned_of_once(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(train.pix2pix, "dead_share", lambda logits, gradient, is_real: tf.constant(0.4 + 0.3 * is_real))
+    status, output = run("--output_dir=%s" % tmp_path, "--max_steps=3", *SMALL)
+    assert status == 0
+    assert output.count("warning: step 1: D gets 70 % of the real patches wrong") == output.count("warning") == 1
+    assert "--gan_loss" in output
+    assert [row[7:9] for row in rows(tmp_path)[1:]] == [["0.699999988", "0.400000006"]] * 3
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(run, tmp_path):
