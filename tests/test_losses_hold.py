@@ -14,6 +14,7 @@ import scipy.special
 import tensorflow.compat.v1 as tf
 
 import pix2pix
+import train
 
 ROOT = os.path.join(os.path.dirname(__file__), "..")
 Z = np.unique(np.concatenate([np.linspace(-120, 120, 481), np.linspace(15, 30, 301), -np.linspace(15, 30, 301)])
@@ -138,7 +139,9 @@ def test_behind_bfloat16_convolutions(is_real, jit):
         seen = session.run(hidden)
     casts = [node for graph in metadata.partition_graphs for node in graph.node
              if "AutoMixedPrecision" in node.name]
-    assert casts, "the rewrite did nothing; this machine can't show it"
+    if not casts and not {"amx_bf16", "avx512_bf16"} & set(train.cpu_fact("flags").split()):
+        pytest.skip("this CPU has no bfloat16, and TensorFlow leaves the graph as it is")
+    assert casts
     assert np.abs(z).max() > 20
     np.testing.assert_allclose(log, reference(z, is_real, 1e-12)[0], rtol=1e-5, atol=1e-6)
     check_literal(z, literal, np.zeros_like(literal) if not is_real else literal, is_real, 1e-12)
