@@ -114,14 +114,14 @@ FINDINGS = ["tensorflow", "loss", "eps", "dtype", "mode", "shape", "side", "grad
             "largest relative error", "largest gradient error"]
 
 
-def draw_curves(all_curves, path):
-    """A page of plots: each loss of a fake patch and its gradient over the logit, eps 1e-12, float32."""
-    versions = sorted({key[0] for key in all_curves})
+def draw_curves(all_curves, dtype, path):
+    """A page of plots: each loss of a fake patch and its gradient over the logit, eps 1e-12, logits of a dtype."""
+    versions = sorted({key[0] for key in all_curves if key[3] == dtype})
     figure, panels = plt.subplots(2, len(versions), figsize=(6.2 * len(versions), 7), squeeze=False, dpi=110,
                                   layout="constrained", sharex=True)
     for column, version in enumerate(versions):
         for name in measuring.LOSSES[:5]:
-            key = (version, name, 0.0 if name == "logits" else 1e-12, "float32", "folding", "dynamic", "fake")
+            key = (version, name, 0.0 if name == "logits" else 1e-12, dtype, "folding", "dynamic", "fake")
             z, value, gradient, _ = all_curves[key]
             style = {"color": COLORS[name], "label": name, "linewidth": 3 if name == "naive" else 1.7,
                      "linestyle": ":" if name == "naive" else "-"}
@@ -131,8 +131,9 @@ def draw_curves(all_curves, path):
             lost = shown & ~np.isfinite(value)
             if lost.any():
                 panels[0, column].axvspan(z[lost].min(), 45, color=COLORS[name], alpha=0.08)
-                panels[0, column].text(z[lost].min() + 0.5, 2, "%s: inf, NaN" % name, color=COLORS[name])
-        panels[0, column].set(title="TensorFlow %s" % version, ylabel="loss", ylim=(0, 46))
+                panels[0, column].text(z[lost].min() + 0.5, 2 + 3 * list(COLORS).index(name), "%s: inf, NaN" % name,
+                                       color=COLORS[name])
+        panels[0, column].set(title="TensorFlow %s, %s" % (version, dtype), ylabel="loss", ylim=(0, 46))
         panels[1, column].set(xlabel="logit of a fake patch (D is the more wrong the further right)",
                               ylabel="gradient", ylim=(-0.05, 1.1))
         panels[0, column].legend(frameon=False)
@@ -291,8 +292,10 @@ def main(argv):
     for number, python in enumerate(filter(None, (sys.executable, FLAGS.tf1_python))):
         rows += measure(python, os.path.join(FLAGS.output_dir, "values%d.csv" % number))
     all_curves = curves(rows)
-    plot = os.path.join(FLAGS.output_dir, "curves.png")
-    draw_curves(all_curves, plot)
+    plots = []
+    for dtype in sorted({key[3] for key in all_curves}, key=measuring.DTYPES.index):
+        plots.append(os.path.join(FLAGS.output_dir, "curves_%s.png" % dtype))
+        draw_curves(all_curves, dtype, plots[-1])
     f1, found = list(f1_rows(all_curves)), [findings(*item) for item in sorted(all_curves.items())]
     f1_header = ["tensorflow", "loss", "mode", "shape"] + ["z = %g" % logit for logit in F1_LOGITS]
     trained = list(training_rows(pairs))
@@ -305,7 +308,8 @@ def main(argv):
         template = string.Template(file.read())
     with open(os.path.join(FLAGS.output_dir, "report.html"), "w") as file:
         file.write(template.substitute(
-            version=tf.version.VERSION, curves=picture(plot), f1=table(f1_header, f1), findings=table(FINDINGS, shown),
+            version=tf.version.VERSION, curves="".join(map(picture, plots)), f1=table(f1_header, f1),
+            findings=table(FINDINGS, shown),
             before=html.escape("\n".join(before)), after=html.escape("\n".join(after)),
             training=table(TRAINING, trained), advice=table(ADVICE, advice(all_curves, trained))))
     print("report: %s" % os.path.join(FLAGS.output_dir, "report.html"))
