@@ -223,14 +223,14 @@ def make_folders(*folders):
                            % (folder, error.strerror))
 
 
-def flag_text():
-    """The flags as a flagfile; where the run lies and what is done with it are left out.
+def flags_of_this_run():
+    """Returns the flags as {name: text}; where the run lies and what is done with it are left out.
 
     So is test_dropout where it was not given: an export asks whether it was.
     """
     left_out = ["mode", "output_dir", "checkpoint"] + ["test_dropout"] * FLAGS["test_dropout"].using_default_value
-    return "".join("--%s=%s\n" % (name, FLAGS[name].value) for name in NAMES
-                   if name not in left_out and FLAGS[name].value is not None)
+    return collections.OrderedDict((name, str(FLAGS[name].value)) for name in NAMES
+                                   if name not in left_out and FLAGS[name].value is not None)
 
 
 def run_flags(folder):
@@ -242,17 +242,22 @@ def run_flags(folder):
         return {}
 
 
-def newest_checkpoint(folder):
-    """Returns (path of a run's newest checkpoint, its step), or (None, 0).
+def checkpoints_of(folder):
+    """Returns the paths of a run's whole checkpoints, oldest first.
 
     The files count, not TensorFlow's list of them, which may be lost or name one that is.
     """
     folder = os.path.join(folder, "checkpoints")
     names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-    steps = [int(name[len("model.ckpt-"):-len(".index")]) for name in names
-             if re.fullmatch(r"model\.ckpt-[0-9]+\.index", name)
+    found = [name[:-len(".index")] for name in names if re.fullmatch(r"model\.ckpt-[0-9]+\.index", name)
              and name[:-len("index")] + "data-00000-of-00001" in names]
-    return (os.path.join(folder, "model.ckpt-%d" % max(steps)), max(steps)) if steps else (None, 0)
+    return [os.path.join(folder, name) for name in sorted(found, key=reader.natural_key)]
+
+
+def newest_checkpoint(folder):
+    """Returns (path of a run's newest checkpoint, its step), or (None, 0)."""
+    paths = checkpoints_of(folder)
+    return (paths[-1], int(paths[-1].rsplit("-", 1)[1])) if paths else (None, 0)
 
 
 def check_same_run(record):
@@ -267,7 +272,7 @@ def check_same_run(record):
     if not before or not old:
         raise RunError("%s holds checkpoints, but its flags.txt or run.json is missing or damaged; put it back, or "
                        "name a new --output_dir" % FLAGS.output_dir)
-    after = dict(line[2:].split("=", 1) for line in flag_text().splitlines())
+    after = flags_of_this_run()
     differing = ["--%s is %s here and %s in the run" % (name, after.get(name, "not set"),
                                                         before.get(name, "not set"))
                  for name in NAMES if name not in FREE and before.get(name) != after.get(name)]
@@ -610,7 +615,8 @@ def train():
     checkpoint, start = newest_checkpoint(FLAGS.output_dir)
     if checkpoint:
         check_same_run(record)
-        tf.train.update_checkpoint_state(path_of("checkpoints"), checkpoint, kept_checkpoints())
+        # The Saver takes its list from here, to go on deleting the oldest.
+        tf.train.update_checkpoint_state(path_of("checkpoints"), checkpoint, checkpoints_of(FLAGS.output_dir))
     if start < record["steps"]:
         number = train_from(start, pairs, fixed, record)
         if number:
@@ -638,12 +644,6 @@ def pairs_by_split():
     """Returns {split: number of images} of the splits that data_dir has."""
     folders = ((split, os.path.join(FLAGS.data_dir, split)) for split in reader.SPLITS)
     return {split: len(reader.image_names(folder)) for split, folder in folders if os.path.isdir(folder)}
-
-
-def kept_checkpoints():
-    """The run's checkpoints, oldest first, so that the Saver goes on to delete the oldest."""
-    names = [name[:-len(".index")] for name in os.listdir(path_of("checkpoints")) if name.endswith(".index")]
-    return [path_of("checkpoints", name) for name in sorted(names, key=reader.natural_key)]
 
 
 def train_from(start, pairs, fixed, record):
@@ -698,7 +698,7 @@ def announce(start, record):
         print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
     for network, count in record["parameters"].items():
         print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
-    write_file(path_of("flags.txt"), flag_text())
+    write_file(path_of("flags.txt"), "".join("--%s=%s\n" % item for item in flags_of_this_run().items()))
     write_file(path_of("run.json"), json.dumps(record, indent=2) + "\n")
     begin = "continuing %s from step %d" % (FLAGS.output_dir, start) if start else "starting %s" % FLAGS.output_dir
     print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]),
@@ -733,9 +733,10 @@ def trained_checkpoint():
     """
     checkpoint = full_name(FLAGS.checkpoint) if FLAGS.checkpoint else None
     folder = os.path.dirname(os.path.dirname(checkpoint)) if checkpoint else FLAGS.output_dir
-    if run_flags(folder) and FLAGS["output_dir"].using_default_value:
+    of_the_run = run_flags(folder)
+    if of_the_run and FLAGS["output_dir"].using_default_value:
         FLAGS["output_dir"].value = folder
-    for name, text in run_flags(folder).items():
+    for name, text in of_the_run.items():
         if name in OF_THE_RUN and FLAGS[name].using_default_value:
             FLAGS[name].value = FLAGS[name].parser.parse(text)
     checkpoint = checkpoint or newest_checkpoint(FLAGS.output_dir)[0]
@@ -748,9 +749,8 @@ def trained_checkpoint():
 def full_name(checkpoint):
     """Makes PATH/model.ckpt-STEP of what people give: a file of it, or the run folder, or its checkpoints/."""
     path = os.path.abspath(checkpoint)
-    for folder in (path, os.path.dirname(path)):
-        if os.path.isdir(path) and newest_checkpoint(folder)[0]:
-            return newest_checkpoint(folder)[0]
+    if os.path.isdir(path):
+        return newest_checkpoint(path)[0] or newest_checkpoint(os.path.dirname(path))[0] or path
     return re.sub(r"\.(index|meta|data-[0-9]+-of-[0-9]+)$", "", path)
 
 
@@ -834,7 +834,7 @@ def export():
     """Writes the generator as a SavedModel with two signatures; returns the exit status."""
     checkpoint = trained_checkpoint()
     make_folders(FLAGS.output_dir)
-    if os.path.lexists(path_of("export")) and (os.path.islink(path_of("export")) or os.path.isfile(path_of("export"))):
+    if os.path.islink(path_of("export")) or os.path.isfile(path_of("export")):
         raise RunError("%s: not a folder; move it away, the export goes there" % path_of("export"))
     size, channels = FLAGS.image_size, int(FLAGS.input_channels)
     with_dropout = FLAGS.test_dropout and not FLAGS["test_dropout"].using_default_value
