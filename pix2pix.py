@@ -12,12 +12,14 @@ import collections
 import contextlib
 import hashlib
 import math
+import re
 import zlib
 
 import tensorflow.compat.v1 as tf
 
 GAN_LOSSES = ("log", "log_literal", "logits", "lsgan")
 NORMS = ("batch", "instance", "none")
+SKIPS = ("post", "pre")
 UPDATES = ("simultaneous", "alternating")
 
 MAX_HALVINGS = 8  # the paper's generator: 256 pixels down to 1
@@ -134,7 +136,7 @@ def leaky_relu(x):
 # Networks
 
 
-def generator(images, *, output_channels=3, filters=64, norm="batch", bottleneck_norm=False,
+def generator(images, *, output_channels=3, filters=64, skip="post", norm="batch", bottleneck_norm=False,
               dropout_rate=0.5, dropout_blocks=3, draw=None, seed=0):
     """U-Net: halves the image until one side is 1 (eight times at most), then doubles it back.
 
@@ -145,6 +147,8 @@ def generator(images, *, output_channels=3, filters=64, norm="batch", bottleneck
       images: float32 [N, S, S, C] in [-1, 1]; S a power of two from 32 up, known statically.
       output_channels: channels of the result.
       filters: of the first layer; doubled from layer to layer up to 8 times as many.
+      skip: what the decoder gets from the encoder: its leaky ReLUs' outputs (post), or their inputs, joined
+        before the decoder's own ReLU (pre; the paper's code).
       norm: one of NORMS.
       bottleneck_norm: whether the innermost encoder layer is normalised too.
       dropout_rate, dropout_blocks: how much is dropped in how many decoder blocks, innermost first.
@@ -183,7 +187,10 @@ def generator(images, *, output_channels=3, filters=64, norm="batch", bottleneck
                 if depth - level < dropout_blocks:
                     x = dropout(x, dropout_rate, seed, draw)
                 x = tf.nn.relu(x)
-                x = tf.concat([x, skips[level - 2]], axis=3, name="output")
+                skipped = skips[level - 2]
+                if skip == "pre":  # a ReLU undoes the leaky one: relu(leaky_relu(z)) = relu(z)
+                    skipped = tf.nn.relu(skipped)
+                x = tf.concat([x, skipped], axis=3, name="output")
 
         with tf.variable_scope("decoder_1"):  # 128 -> 256
             x = norm_or_bias(conv_transpose(x, output_channels), "none")
@@ -436,15 +443,10 @@ class CheckpointError(Exception):
     """A checkpoint can't be used; the message names it, its variables and the way out."""
 
 
-def fingerprint(checkpoint):
-    """Returns the sha256 over a checkpoint's trainable variables, their bytes in name order."""
-    digest = hashlib.sha256()
-    with naming_bad_checkpoints(checkpoint):
-        weights = tf.train.load_checkpoint(checkpoint)
-        for name in sorted(weights.get_variable_to_shape_map()):
-            if name.rsplit("/", 1)[-1] in ("kernel", "bias", "gamma", "beta"):  # not Adam's moments
-                digest.update(weights.get_tensor(name).tobytes())
-    return digest.hexdigest()
+# The networks' weights; the middle part is how the widely used one-file TF1 program names its layers' parts
+# (affinelayer/pix2pix-tensorflow, 2017).
+WEIGHT = re.compile(r"((?:generator|discriminator)/\w+)/((?:conv2d|conv2d_transpose|batch_normalization)/)?"
+                    r"(kernel|bias|gamma|beta)")
 
 
 @contextlib.contextmanager
@@ -453,18 +455,93 @@ def naming_bad_checkpoints(checkpoint):
     try:
         yield
     except (tf.errors.OpError, ValueError, IndexError) as error:
-        raise CheckpointError("%s: not a checkpoint that can be read (%s); name another with --checkpoint"
-                              % (checkpoint, str(error).strip().splitlines()[0]))
+        raise CheckpointError("%s: not a checkpoint that can be read (%s)"
+                              % (checkpoint, (str(error).strip().splitlines() or [type(error).__name__])[0]))
+
+
+def check_readable(checkpoint):
+    """Reads all of a checkpoint; raises CheckpointError where a checksum or a file is not as it was written."""
+    with naming_bad_checkpoints(checkpoint):
+        values = tf.train.load_checkpoint(checkpoint)
+        for name in values.get_variable_to_shape_map():
+            values.get_tensor(name)
+
+
+def variables_in(checkpoint):
+    """Returns {name of a variable here: (its name in the checkpoint, its shape)}.
+
+    A convolution's bias under a normalisation, which old programs keep, has no effect and is left out.
+    """
+    with naming_bad_checkpoints(checkpoint):
+        shapes = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
+    found = {}
+    for name, shape in shapes.items():
+        weight = WEIGHT.fullmatch(name)
+        found[weight.expand(r"\1/\3") if weight else name] = (name, shape)
+    idle = [name for name in found if name.endswith("/bias") and name[:-len("bias")] + "gamma" in found]
+    return {name: value for name, value in found.items() if name not in idle}
+
+
+def shapes_in(checkpoint):
+    """Returns {name of a variable here: its shape}."""
+    return {here: shape for here, (_, shape) in variables_in(checkpoint).items()}
+
+
+def is_foreign(checkpoint):
+    """Whether a checkpoint was written by the one-file TF1 program, going by its variables' names."""
+    return any(name != here for here, (name, _) in variables_in(checkpoint).items())
+
+
+def options_of(shapes):
+    """Returns {flag: value} as far as the shapes of the networks' weights, {name: shape}, tell.
+
+    The value of image_size is the smallest that makes a generator so deep.
+    """
+    options = {}
+    depth = sum(name.startswith("generator/encoder_") and name.endswith("/kernel") for name in shapes)
+    if depth > 1 and "generator/decoder_1/kernel" in shapes and "generator/encoder_1/kernel" in shapes:
+        _, _, options["input_channels"], options["ngf"] = shapes["generator/encoder_1/kernel"]
+        options["output_channels"] = shapes["generator/decoder_1/kernel"][2]
+        options["image_size"] = 2 ** depth
+        options["bottleneck_norm"] = "generator/encoder_%d/gamma" % depth in shapes
+        options["norm"] = "batch" if "generator/encoder_2/gamma" in shapes else "none"
+    if "discriminator/layer_1/kernel" in shapes:
+        options["ndf"] = shapes["discriminator/layer_1/kernel"][3]
+    return options
 
 
 def check_checkpoint(checkpoint, variables):
-    """Raises CheckpointError unless a checkpoint can be read and holds these variables in their shapes."""
-    with naming_bad_checkpoints(checkpoint):
-        found = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
-    wrong = ["%s is %s, the flags make it %s" % (v.op.name, found.get(v.op.name, "missing"), v.shape.as_list())
-             for v in variables if found.get(v.op.name) != v.shape.as_list()]
+    """Raises CheckpointError unless a checkpoint holds these variables, in their shapes, and no other weights.
+
+    Weights of a network of which there is no variable are not looked at: a test has no discriminator.
+
+    Returns:
+      {name in the checkpoint: variable}, as a Saver takes it.
+    """
+    found, shapes = variables_in(checkpoint), shapes_in(checkpoint)
+    wanted = {variable.op.name: variable.shape.as_list() for variable in variables}
+    networks = {name.split("/")[0] for name in wanted if WEIGHT.fullmatch(name)}
+    wrong = ["%s is %s, the flags make it %s" % (found[name][0], shapes[name], shape)
+             for name, shape in wanted.items() if name in shapes and shapes[name] != shape]
+    wrong += ["%s is missing" % name for name in wanted if name not in shapes]
+    wrong += ["%s is not in the model" % found[name][0] for name in sorted(shapes)
+              if WEIGHT.fullmatch(name) and name.split("/")[0] in networks and name not in wanted]
     if wrong:
-        more = "; and %d more" % (len(wrong) - 3) if wrong[3:] else ""
-        raise CheckpointError(
-            "%s does not fit the model: %s%s. Give the flags it was trained with (see --ngf, --ndf, --norm, "
-            "--image_size)" % (checkpoint, "; ".join(wrong[:3]), more))
+        made = options_of(wanted)
+        fitting = ["--%s=%s" % (name, value) for name, value in sorted(options_of(shapes).items())
+                   if value != made.get(name, value)]
+        raise CheckpointError("%s does not fit the model: %s%s. %s" % (
+            checkpoint, "; ".join(wrong[:3]), "; and %d more" % (len(wrong) - 3) if wrong[3:] else "",
+            "It would fit with %s" % " ".join(fitting) if fitting else "No flag would make it fit"))
+    return {found[variable.op.name][0]: variable for variable in variables}
+
+
+def fingerprint(checkpoint):
+    """Returns the sha256 over a checkpoint's trainable variables, their bytes in name order."""
+    digest = hashlib.sha256()
+    weights = {here: name for here, (name, _) in variables_in(checkpoint).items() if WEIGHT.fullmatch(here)}
+    with naming_bad_checkpoints(checkpoint):
+        values = tf.train.load_checkpoint(checkpoint)
+        for _, name in sorted(weights.items()):
+            digest.update(values.get_tensor(name).tobytes())
+    return digest.hexdigest()

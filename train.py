@@ -40,11 +40,11 @@ flags.DEFINE_enum("mode", "train", ["train", "test", "export"],
 flags.DEFINE_string("output_dir", "runs/pix2pix",
                     "The run folder. Running the same command again continues the run in it.")
 flags.DEFINE_string("checkpoint", None,
-                    "The checkpoint that test and export restore, as PATH/model.ckpt-STEP. "
-                    "Default: the newest of the run in output_dir.")
+                    "The checkpoint that test and export restore, as PATH/model.ckpt-STEP; also one of the "
+                    "one-file TF1 program. Default: the newest of the run in output_dir.")
 flags.DEFINE_string("init_checkpoint", None,
                     "Training starts at step 0 from the weights in this checkpoint instead of from "
-                    "random ones.")
+                    "random ones; it may be one of the one-file TF1 program.")
 flags.DEFINE_integer("seed", 0, "Decides weights, order, jitter and dropout; two runs with equal flags and "
                      "seeds are equal bit for bit on one kind of hardware.", lower_bound=0, upper_bound=2 ** 63 - 1)
 
@@ -69,6 +69,9 @@ flags.DEFINE_integer("reader_threads", 2, "How many images are decoded at once; 
 
 flags.DEFINE_integer("ngf", 64, "Filters in the generator's first layer (paper: 64).", lower_bound=1)
 flags.DEFINE_integer("ndf", 64, "Filters in the discriminator's first layer (paper: 64).", lower_bound=1)
+flags.DEFINE_enum("skip", "post", ["post", "pre"],
+                  "Where the U-Net's skips leave the encoder: behind its leaky ReLU, or before it, to be joined "
+                  "before the decoder's ReLU (pre is the paper's code).")
 flags.DEFINE_enum("norm", "batch", ["batch", "instance", "none"],
                   "Normalisation after the convolutions, with the statistics of the batch at hand in "
                   "training, test and export alike (paper: batch).")
@@ -116,7 +119,7 @@ GROUPS = collections.OrderedDict([
     ("The run", "mode output_dir checkpoint init_checkpoint seed"),
     ("Data", "data_dir split direction image_size load_size flip input_channels output_channels "
              "reader_threads"),
-    ("Networks", "ngf ndf norm bottleneck_norm dropout dropout_blocks test_dropout"),
+    ("Networks", "ngf ndf skip norm bottleneck_norm dropout dropout_blocks test_dropout"),
     ("Losses", "gan_loss eps l1_weight gan_weight"),
     ("Training", "epochs max_steps batch_size learning_rate beta1 update precision"),
     ("What is written when", "log_every sample_every save_every keep"),
@@ -127,6 +130,7 @@ NAMES = " ".join(GROUPS.values()).split()
 FREE = set("mode output_dir checkpoint data_dir reader_threads test_dropout epochs max_steps precision "
            "log_every sample_every save_every keep".split())
 # Flags that test and export take from the run, unless they are given.
+OF_A_CHECKPOINT = set("input_channels output_channels ngf ndf skip norm bottleneck_norm".split())  # seen in its shapes
 OF_THE_RUN = set((GROUPS["Data"] + " " + GROUPS["Networks"]).split()) - {"split"} | {"seed"}
 
 flags.register_validator("image_size", lambda size: size >= 32 and size & (size - 1) == 0,
@@ -255,9 +259,21 @@ def checkpoints_of(folder):
 
 
 def newest_checkpoint(folder):
-    """Returns (path of a run's newest checkpoint, its step), or (None, 0)."""
+    """Returns (path of a run's newest checkpoint, its step), or (None, 0); says which ones are damaged.
+
+    Raises:
+      RunError: there are checkpoints and all are damaged.
+    """
     paths = checkpoints_of(folder)
-    return (paths[-1], int(paths[-1].rsplit("-", 1)[1])) if paths else (None, 0)
+    for path in reversed(paths):
+        try:
+            pix2pix.check_readable(path)
+            return path, int(path.rsplit("-", 1)[1])
+        except pix2pix.CheckpointError as error:
+            print("warning: %s; taking the one before" % error)
+    if paths:
+        raise RunError("%s: no checkpoint in it can be read; move the folder away, or name a new --output_dir" % folder)
+    return None, 0
 
 
 def check_same_run(record):
@@ -273,6 +289,9 @@ def check_same_run(record):
         raise RunError("%s holds checkpoints, but its flags.txt or run.json is missing or damaged; put it back, or "
                        "name a new --output_dir" % FLAGS.output_dir)
     after = flags_of_this_run()
+    for name in NAMES:  # a flag that is younger than the run
+        if name not in before and FLAGS[name].default is not None:
+            before[name] = str(FLAGS[name].default)
     differing = ["--%s is %s here and %s in the run" % (name, after.get(name, "not set"),
                                                         before.get(name, "not set"))
                  for name in NAMES if name not in FREE and before.get(name) != after.get(name)]
@@ -341,7 +360,7 @@ def generate(images, draw):
     """The generator as the flags want it; `draw` as in `pix2pix.generator`."""
     return pix2pix.generator(
         images, output_channels=int(FLAGS.output_channels), filters=FLAGS.ngf, norm=FLAGS.norm,
-        bottleneck_norm=FLAGS.bottleneck_norm, dropout_rate=FLAGS.dropout,
+        skip=FLAGS.skip, bottleneck_norm=FLAGS.bottleneck_norm, dropout_rate=FLAGS.dropout,
         dropout_blocks=FLAGS.dropout_blocks, draw=draw, seed=FLAGS.seed)
 
 
@@ -614,17 +633,31 @@ def train():
     record = describe_run(pairs)
     checkpoint, start = newest_checkpoint(FLAGS.output_dir)
     if checkpoint:
+        if FLAGS.init_checkpoint:
+            take_flags(run_flags(FLAGS.output_dir), OF_A_CHECKPOINT)
         check_same_run(record)
-        # The Saver takes its list from here, to go on deleting the oldest.
-        tf.train.update_checkpoint_state(path_of("checkpoints"), checkpoint, checkpoints_of(FLAGS.output_dir))
+    elif FLAGS.init_checkpoint:
+        take_model_of(full_name(FLAGS.init_checkpoint))
+    tidy_checkpoints(checkpoint)
     if start < record["steps"]:
-        number = train_from(start, pairs, fixed, record)
+        number = train_from(checkpoint, start, pairs, fixed, record)
         if number:
             return 128 + number
-    checkpoint, start = newest_checkpoint(FLAGS.output_dir)
+        checkpoint, start = newest_checkpoint(FLAGS.output_dir)
     print("%s: finished, %d steps done" % (FLAGS.output_dir, start))
     print("fingerprint: %s" % pix2pix.fingerprint(checkpoint))
     return 0
+
+
+def tidy_checkpoints(newest):
+    """Removes what a kill left of a checkpoint, and gives the Saver the list from which it deletes the oldest."""
+    folder = path_of("checkpoints")
+    for name in os.listdir(folder):
+        if ".tempstate" in name:
+            os.remove(os.path.join(folder, name))
+    if newest:
+        paths = checkpoints_of(FLAGS.output_dir)
+        tf.train.update_checkpoint_state(folder, newest, paths[:paths.index(newest) + 1])
 
 
 def describe_run(pairs):
@@ -646,11 +679,13 @@ def pairs_by_split():
     return {split: len(reader.image_names(folder)) for split, folder in folders if os.path.isdir(folder)}
 
 
-def train_from(start, pairs, fixed, record):
+def train_from(checkpoint, start, pairs, fixed, record):
     """Runs the session loop from a step to the run's last; returns the number of the signal that ended it, or 0."""
     with tf.Graph().as_default():
         batch, model = training_graph(pairs)
-        init_fn = None if start else initial_weights()
+        if checkpoint:
+            pix2pix.check_checkpoint(checkpoint, tf.global_variables())
+        init_fn = None if checkpoint else initial_weights()
         announce(start, record)
         writer = tf.summary.FileWriter(FLAGS.output_dir, graph=tf.get_default_graph())
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
@@ -716,9 +751,8 @@ def initial_weights():
     """Returns a Scaffold's init_fn that loads --init_checkpoint into both networks, or None."""
     if not FLAGS.init_checkpoint:
         return None
-    checkpoint, variables = full_name(FLAGS.init_checkpoint), tf.trainable_variables()
-    pix2pix.check_checkpoint(checkpoint, variables)
-    weights = tf.train.Saver(variables)
+    checkpoint = full_name(FLAGS.init_checkpoint)
+    weights = tf.train.Saver(pix2pix.check_checkpoint(checkpoint, tf.trainable_variables()))
     return lambda scaffold, session: weights.restore(session, checkpoint)
 
 
@@ -736,30 +770,58 @@ def trained_checkpoint():
     of_the_run = run_flags(folder)
     if of_the_run and FLAGS["output_dir"].using_default_value:
         FLAGS["output_dir"].value = folder
-    for name, text in of_the_run.items():
-        if name in OF_THE_RUN and FLAGS[name].using_default_value:
-            FLAGS[name].value = FLAGS[name].parser.parse(text)
+    take_flags(of_the_run, OF_THE_RUN)
     checkpoint = checkpoint or newest_checkpoint(FLAGS.output_dir)[0]
     if checkpoint is None:
         raise RunError("%s: no checkpoint in %s; train first, or name a run with --output_dir or a checkpoint "
                        "with --checkpoint" % (FLAGS.output_dir, path_of("checkpoints")))
+    take_model_of(checkpoint)
     return checkpoint
+
+
+def take_flags(values, names):
+    """Sets the flags among `names` that were not given, from {name: text}."""
+    for name, text in values.items():
+        if name in names and FLAGS[name].using_default_value:
+            FLAGS[name].value = FLAGS[name].parser.parse(text)
+
+
+def take_model_of(checkpoint):
+    """Sets the flags that a checkpoint of the one-file TF1 program decides, and says so.
+
+    Raises:
+      RunError: a flag was given and contradicts it.
+    """
+    if not pix2pix.is_foreign(checkpoint):
+        return
+    options = dict(pix2pix.options_of(pix2pix.shapes_in(checkpoint)), skip="pre")
+    values = {name: str(options[name]) for name in OF_A_CHECKPOINT if name in options}
+    for name, text in values.items():
+        if text not in getattr(FLAGS[name].parser, "enum_values", [text]):
+            raise RunError("%s: its --%s would be %s, which this program does not have" % (checkpoint, name, text))
+        if not FLAGS[name].using_default_value and str(FLAGS[name].value) != text:
+            raise RunError("--%s=%s contradicts %s, which has %s; leave the flag out"
+                           % (name, FLAGS[name].value, checkpoint, text))
+    take_flags(values, values)
+    print("%s is of the one-file TF1 program: %s" % (
+        checkpoint, " ".join("--%s=%s" % item for item in sorted(values.items()))))
 
 
 def full_name(checkpoint):
     """Makes PATH/model.ckpt-STEP of what people give: a file of it, or the run folder, or its checkpoints/."""
     path = os.path.abspath(checkpoint)
     if os.path.isdir(path):
-        return newest_checkpoint(path)[0] or newest_checkpoint(os.path.dirname(path))[0] or path
+        return (newest_checkpoint(path)[0] or newest_checkpoint(os.path.dirname(path))[0]
+                or tf.train.latest_checkpoint(path) or path)
     return re.sub(r"\.(index|meta|data-[0-9]+-of-[0-9]+)$", "", path)
 
 
 def restored_session(checkpoint):
     """Returns a session with the default graph's variables from a checkpoint, in float32."""
-    pix2pix.check_checkpoint(checkpoint, tf.global_variables())
+    saver = tf.train.Saver(pix2pix.check_checkpoint(checkpoint, tf.global_variables()))
     session = tf.Session()
     with pix2pix.naming_bad_checkpoints(checkpoint):
-        tf.train.Saver().restore(session, checkpoint)
+        saver.restore(session, checkpoint)
     return session
 
 

@@ -1,5 +1,6 @@
 """What the tests share: small pairs on disk, and train.py's modes called in this process."""
 
+import csv
 import os
 import sys
 
@@ -50,6 +51,16 @@ def run(data, capsys):
     return run_train
 
 
+@pytest.fixture(scope="session")
+def trained(data, tmp_path_factory):
+    """A finished run of 6 steps, made once for the tests that only look at it or write beside it."""
+    folder = str(tmp_path_factory.mktemp("run"))
+    with flagsaver.flagsaver():
+        train.FLAGS(["train.py", "--data_dir=" + data, "--output_dir=" + folder, "--max_steps=6", *SMALL])
+        assert train.main(["train.py"]) == 0
+    return folder
+
+
 @pytest.fixture
 def session():
     """A session on a graph of the test's own."""
@@ -60,3 +71,12 @@ def session():
 def fingerprint(output):
     """The last line of a run's output."""
     return output.strip().splitlines()[-1].split("fingerprint: ")[1]
+
+
+def rows(folder):
+    with open(os.path.join(str(folder), "metrics.csv")) as file:
+        return list(csv.reader(file))
+
+
+def without_timing(table):
+    return [row[:5] + row[6:] for row in table]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
-from conftest import SMALL, fingerprint, write_pairs
+from conftest import SMALL, fingerprint, rows, without_timing, write_pairs
 
 import train
 
@@ -26,25 +26,6 @@ ROOT = os.path.join(os.path.dirname(__file__), "..")
 
 def command(*argv):
     return [sys.executable, os.path.join(ROOT, "train.py")] + list(argv)
-
-
-def rows(folder):
-    with open(os.path.join(str(folder), "metrics.csv")) as file:
-        return list(csv.reader(file))
-
-
-def without_timing(table):
-    return [row[:5] + row[6:] for row in table]
-
-
-@pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):
-    """A finished run of 6 steps, made once for the tests that only look at it."""
-    folder = str(tmp_path_factory.mktemp("run"))
-    with flagsaver.flagsaver():
-        train.FLAGS(["train.py", "--data_dir=" + data, "--output_dir=" + folder, "--max_steps=6", *SMALL])
-        assert train.main(["train.py"]) == 0
-    return folder
 
 
 # Training
@@ -153,12 +134,6 @@ def test_the_reader_gets_the_papers_jitter(monkeypatch, data):
         train.FLAGS(["train.py", "--ngf=2", "--ndf=2"])
         train.training_graph(None)
     assert (asked["image_size"], asked["load_size"], asked["flip"], asked["batch_size"]) == (256, 286, True, 4)
-
-
-def test_init_checkpoint_starts_from_its_weights(run, trained, tmp_path):
-    start = os.path.join(trained, "checkpoints", "model.ckpt-6")
-    run("--output_dir=%s" % tmp_path, "--max_steps=1", "--learning_rate=1e-30", "--init_checkpoint=" + start, *SMALL)
-    assert train.pix2pix.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1")) == train.pix2pix.fingerprint(start)
 
 
 @pytest.mark.parametrize("number,status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -306,30 +281,11 @@ def test_the_same_pairs_elsewhere_and_other_intervals_are_accepted(run, tmp_path
                "--data_dir=%s" % (tmp_path / "elsewhere"))[0] == 0
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused_by_variable(run, trained, tmp_path):
-    start = os.path.join(trained, "checkpoints", "model.ckpt-6")
-    status, _ = run("--output_dir=%s" % tmp_path, *SMALL, "--ngf=3", "--init_checkpoint=" + start)
-    assert "generator/encoder_1/kernel" in status and "--ngf" in status
-    status, _ = run("--mode=test", "--output_dir=%s" % tmp_path, "--checkpoint=%s/nothing" % tmp_path)
-    assert status.startswith("error: %s/nothing: not a checkpoint" % tmp_path)
-
-
 @pytest.mark.parametrize("given", ["checkpoints/model.ckpt-6.index", "checkpoints", ""])
 def test_a_checkpoint_is_found_by_what_people_give(run, trained, data, given):
     status, output = run("--mode=test", "--checkpoint=" + os.path.join(trained, given))
     assert status == 0 and os.path.join(trained, "checkpoints", "model.ckpt-6") in output
     assert os.path.join(trained, "test", "index.html") in output  # beside its own run, not in the default one
-
-
-def test_a_damaged_checkpoint_is_one_line(run, trained, tmp_path):
-    for name in ("flags.txt", "run.json"):
-        shutil.copy(os.path.join(trained, name), tmp_path)
-    shutil.copytree(os.path.join(trained, "checkpoints"), tmp_path / "checkpoints")
-    with open(tmp_path / "checkpoints" / "model.ckpt-6.data-00000-of-00001", "r+b") as file:
-        file.truncate(1000)
-    for mode in ("test", "export"):
-        status, _ = run("--mode=" + mode, "--output_dir=%s" % tmp_path)
-        assert "model.ckpt-6: not a checkpoint that can be read" in status and "\n" not in status
 
 
 def test_training_refuses_a_checkpoint_flag_and_a_run_without_its_flags(run, trained, tmp_path):

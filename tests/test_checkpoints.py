@@ -1,0 +1,269 @@
+"""Checkpoints: what fits, what is damaged, old programs', and runs killed at any moment."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import SMALL, fingerprint, rows, without_timing
+
+import pix2pix
+import train
+
+ROOT = os.path.join(os.path.dirname(__file__), "..")
+NEWEST = os.path.join("checkpoints", "model.ckpt-6")
+
+
+def tensors(checkpoint):
+    """{name: array} of all that is in a checkpoint."""
+    values = tf.train.load_checkpoint(checkpoint)
+    return {name: values.get_tensor(name) for name in values.get_variable_to_shape_map()}
+
+
+def write_checkpoint(path, values):
+    """Writes {name: array} as a checkpoint."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = {name: tf.Variable(value, use_resource=True) for name, value in values.items()}
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver(variables).save(session, path, write_meta_graph=False, write_state=False)
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """A copy of a finished run of 6 steps with checkpoints of steps 4 and 6, to be harmed."""
+    for name in ("flags.txt", "run.json", "metrics.csv"):
+        shutil.copy(os.path.join(trained, name), tmp_path)
+    shutil.copytree(os.path.join(trained, "checkpoints"), tmp_path / "checkpoints")
+    return str(tmp_path)
+
+
+# What fits
+
+
+def test_init_checkpoint_starts_from_its_weights(run, trained, tmp_path):
+    start = os.path.join(trained, NEWEST)
+    run("--output_dir=%s" % tmp_path, "--max_steps=1", "--learning_rate=1e-30", "--init_checkpoint=" + start, *SMALL)
+    assert pix2pix.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1")) == pix2pix.fingerprint(start)
+
+
+@pytest.mark.parametrize("flag,variable,fits", [
+    ("--ngf=3", "generator/encoder_1/kernel is [4, 4, 3, 2], the flags make it [4, 4, 3, 3]", "--ngf=2"),
+    ("--ndf=3", "discriminator/layer_1/kernel", "--ndf=2"),
+    ("--image_size=64", "generator/encoder_6/kernel is missing", "--image_size=32"),
+    ("--norm=none", "generator/encoder_2/bias is missing", "--norm=batch"),
+    ("--bottleneck_norm", "generator/encoder_5/gamma is missing", "--bottleneck_norm=False"),
+    ("--input_channels=1", "generator/encoder_1/kernel", "--input_channels=3"),
+    ("--output_channels=1", "generator/decoder_1/kernel", "--output_channels=3")])
+def test_a_checkpoint_that_does_not_fit_is_refused_by_variable_and_flag(run, trained, tmp_path, flag, variable, fits):
+    status, _ = run("--output_dir=%s" % tmp_path, *SMALL, flag, "--init_checkpoint=" + os.path.join(trained, NEWEST))
+    assert status.startswith("error: " + trained) and "\n" not in status
+    assert variable in status and status.endswith("It would fit with " + fits)
+    assert not os.path.exists(tmp_path / "flags.txt")
+
+
+@pytest.mark.parametrize("change,says", [
+    (lambda values: values.pop("discriminator/layer_2/kernel"), "discriminator/layer_2/kernel is missing. No flag"),
+    (lambda values: values.pop("generator/encoder_2/kernel/Adam_G"), "generator/encoder_2/kernel/Adam_G is missing"),
+    (lambda values: values.update({"generator/encoder_9/kernel": np.zeros([4, 4, 1, 1], np.float32)}),
+     "generator/encoder_9/kernel is not in the model")])
+def test_a_run_whose_checkpoint_was_changed_names_the_variable(run, copied, change, says):
+    values = tensors(os.path.join(copied, NEWEST))
+    change(values)
+    write_checkpoint(os.path.join(copied, NEWEST), values)
+    status, _ = run("--output_dir=" + copied, "--max_steps=9", *SMALL)
+    assert status.startswith("error: ") and says in status and "\n" not in status
+
+
+def test_a_checkpoint_that_is_none_is_named(run, tmp_path):
+    status, _ = run("--mode=test", "--output_dir=%s" % tmp_path, "--checkpoint=%s/nothing" % tmp_path)
+    assert status.startswith("error: %s/nothing: not a checkpoint" % tmp_path)
+
+
+# Damage
+
+
+def cut(path):
+    os.truncate(path, os.path.getsize(path) // 2)
+
+
+def flip_a_bit(path):
+    with open(path, "r+b") as file:
+        content = bytearray(file.read())
+        content[len(content) // 2] ^= 1
+        file.seek(0)
+        file.write(content)
+
+
+@pytest.mark.parametrize("harm", [cut, flip_a_bit, lambda path: os.truncate(path, 0)])
+@pytest.mark.parametrize("part", ["data-00000-of-00001", "index"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, trained, copied, harm, part):
+    harm("%s/%s.%s" % (copied, NEWEST, part))
+    status, output = run("--output_dir=" + copied, "--max_steps=6", *SMALL)
+    assert status == 0
+    assert "warning: %s/%s: not a checkpoint that can be read" % (copied, NEWEST) in output
+    assert "from step 4" in output
+    assert fingerprint(output) == pix2pix.fingerprint(os.path.join(trained, NEWEST))
+    assert without_timing(rows(copied)) == without_timing(rows(trained))
+
+
+@pytest.mark.parametrize("mode", ["test", "export"])
+def test_test_and_export_fall_back_too_but_not_from_a_checkpoint_that_was_named(run, copied, mode):
+    cut("%s/%s.data-00000-of-00001" % (copied, NEWEST))
+    status, output = run("--mode=" + mode, "--output_dir=" + copied)
+    assert status == 0 and "warning: " in output and "model.ckpt-4" in output.split("warning: ")[1].split("\n", 1)[1]
+    status, _ = run("--mode=" + mode, "--output_dir=" + copied, "--checkpoint=%s/%s" % (copied, NEWEST))
+    assert "model.ckpt-6: not a checkpoint that can be read" in status and "\n" not in status
+
+
+def test_a_run_whose_every_checkpoint_is_damaged_is_not_started_anew(run, copied):
+    for name in os.listdir(os.path.join(copied, "checkpoints")):
+        if name.endswith(".index"):
+            cut(os.path.join(copied, "checkpoints", name))
+    before = rows(copied)
+    status, _ = run("--output_dir=" + copied, "--max_steps=9", *SMALL)
+    assert "no checkpoint in it can be read" in status and rows(copied) == before
+
+
+# Checkpoints of the one-file TF1 program
+
+REFERENCE = os.path.join(ROOT, "..", "shared", "reference", "affinelayer_ngf8")
+
+
+def old_name(name):
+    layer, part = name.rsplit("/", 1)
+    if part in ("gamma", "beta"):
+        return "%s/batch_normalization/%s" % (layer, part)
+    return "%s/%s/%s" % (layer, "conv2d_transpose" if "/decoder" in layer else "conv2d", part)
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory):
+    """(an old checkpoint with few filters, an input, what this project's own names make of it)."""
+    path = str(tmp_path_factory.mktemp("old") / "model-80")
+    image = np.random.RandomState(0).uniform(-1, 1, (1, 256, 256, 3)).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        output = pix2pix.generator(tf.constant(image), filters=2, skip="pre", bottleneck_norm=True, seed=3)
+        pix2pix.discriminator(tf.constant(image), output, filters=4, seed=3)
+        session.run(tf.global_variables_initializer())
+        session.run([v.assign_add(0.1 * tf.ones_like(v)) for v in tf.trainable_variables() if len(v.shape) == 1])
+        expected, values = session.run([output, {old_name(v.op.name): v for v in tf.trainable_variables()}])
+    for name, value in list(values.items()):  # what the old program has and this one doesn't need
+        if name.endswith("gamma"):
+            layer = name.rsplit("/", 2)[0]
+            kernel = "conv2d_transpose" if "/decoder" in layer else "conv2d"
+            values["%s/%s/bias" % (layer, kernel)] = np.full_like(value, 7)
+            values["%s/batch_normalization/moving_mean" % layer] = np.full_like(value, 7)
+    write_checkpoint(path, dict(values, global_step=np.int64(80)))
+    return path, image, expected
+
+
+def test_an_old_checkpoint_exports_without_a_flag(run, old, tmp_path):
+    path, image, expected = old
+    status, output = run("--mode=export", "--checkpoint=" + path, "--output_dir=%s" % tmp_path)
+    assert status == 0
+    assert ("--bottleneck_norm=True --input_channels=3 --ndf=4 --ngf=2 --norm=batch --output_channels=3 --skip=pre"
+            in output)
+    with tf.Graph().as_default(), tf.Session() as session:
+        signature = tf.saved_model.loader.load(session, ["serve"], str(tmp_path / "export")).signature_def
+        names = [next(iter(part.values())).name for part in (signature["serving_default"].inputs,
+                                                             signature["serving_default"].outputs)]
+        np.testing.assert_allclose(session.run(names[1], {names[0]: image}), expected, atol=1e-6)
+
+
+def test_training_starts_from_an_old_checkpoint_and_continues_without_it(run, old, tmp_path):
+    path = shutil.copytree(os.path.dirname(old[0]), str(tmp_path / "old"))
+    argv = ["--output_dir=%s" % (tmp_path / "run"), "--init_checkpoint=%s/model-80" % path, "--batch_size=1",
+            "--precision=float32", "--learning_rate=1e-30"]
+    assert run(*argv, "--max_steps=1")[0] == 0
+    assert pix2pix.fingerprint(str(tmp_path / "run" / "checkpoints" / "model.ckpt-1")) == pix2pix.fingerprint(old[0])
+    shutil.rmtree(path)
+    status, output = run(*argv, "--max_steps=2")
+    assert status == 0 and "from step 1" in output
+
+
+@pytest.mark.parametrize("flag,has", [("--ngf=4", "2"), ("--nobottleneck_norm", "True"), ("--skip=post", "pre"),
+                                      ("--norm=instance", "batch"), ("--input_channels=1", "3")])
+def test_a_flag_that_contradicts_an_old_checkpoint_is_refused_by_name(run, old, tmp_path, flag, has):
+    for mode in ("--mode=test", "--mode=export"):
+        status, _ = run(mode, "--checkpoint=" + old[0], "--output_dir=%s" % tmp_path, flag)
+        assert status.startswith("error: " + flag.split("=")[0].replace("--nob", "--b")) and has in status
+
+
+def test_an_old_checkpoint_of_another_depth_is_refused(run, old, tmp_path):
+    status, _ = run("--mode=test", "--checkpoint=" + old[0], "--output_dir=%s" % tmp_path, "--image_size=128")
+    assert "generator/decoder_7/conv2d_transpose/kernel is [4, 4, 16, 32], the flags make it [4, 4, 16, 16]" in status and "--image_size=256" in status
+
+
+@pytest.mark.skipif(not os.path.isdir(REFERENCE), reason="the old program's checkpoint is not at hand")
+def test_the_old_programs_outputs_and_losses_come_back():
+    expected = np.load(os.path.join(REFERENCE, "io.npz"))
+    checkpoint = train.full_name(REFERENCE)
+    with tf.Graph().as_default(), tf.Session() as session:
+        inputs, targets = tf.constant(expected["inputs"]), tf.constant(expected["targets"])
+        outputs = pix2pix.generator(inputs, filters=8, skip="pre", bottleneck_norm=True)
+        real, fake = (pix2pix.discriminator(inputs, images, filters=8) for images in (targets, outputs))
+        tf.train.Saver(pix2pix.check_checkpoint(checkpoint, tf.trainable_variables())).restore(session, checkpoint)
+        result = session.run({"outputs": outputs, "predict_real": tf.sigmoid(real), "predict_fake": tf.sigmoid(fake),
+                              "d_loss": pix2pix.discriminator_loss(real, fake),
+                              "g_loss_gan": pix2pix.generator_gan_loss(fake),
+                              "g_loss_l1": pix2pix.l1_loss(outputs, targets)})
+    for name in ("outputs", "predict_real", "predict_fake"):
+        np.testing.assert_allclose(result[name], expected[name], atol=1e-4, rtol=0)
+    for name in ("d_loss", "g_loss_gan", "g_loss_l1"):
+        np.testing.assert_allclose(result[name], expected[name], rtol=1e-4)
+
+
+# Kills. KILLS=20 makes it 20; the moments come in turn: in a checkpoint, in a sample, anywhere.
+
+
+def last_step(folder):
+    """The last step of metrics.csv, 0 before the first."""
+    try:
+        return int(rows(folder)[-1][0])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def has(folder, part):
+    return os.path.isdir(folder) and any(part in name for name in os.listdir(folder))
+
+
+def wait_for(sign, process):
+    while not sign():
+        assert process.poll() is None, "the run ended before it was killed: %s" % process.stderr.read().decode()
+
+
+def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(run, data, tmp_path):
+    argv = ["--data_dir=" + data, *SMALL, "--ngf=16", "--ndf=16", "--max_steps=60", "--save_every=2",
+            "--sample_every=2"]
+    status, whole = run("--output_dir=%s" % (tmp_path / "whole"), *argv)
+    assert status == 0
+    folder, kills, chance = str(tmp_path / "killed"), int(os.environ.get("KILLS", "3")), random.Random(0)
+    moments = {  # the name of an unfinished file shows that it is being written
+        "in a checkpoint": lambda: has(os.path.join(folder, "checkpoints"), ".tempstate"),
+        "in a sample": lambda: has(os.path.join(folder, "samples"), ".tmp"),
+        "anywhere": lambda: time.sleep(chance.uniform(0, 0.1)) or True}
+    caught = []
+    for number in range(kills):
+        moment = list(moments)[number % len(moments)]
+        goal = last_step(folder) + chance.randint(1, max(1, 36 // kills))
+        with subprocess.Popen([sys.executable, os.path.join(ROOT, "train.py"), "--output_dir=" + folder, *argv],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            wait_for(lambda goal=goal: time.sleep(0.005) or last_step(folder) >= goal, process)
+            wait_for(moments[moment], process)
+            process.kill()
+        caught.append((moment, moments[moment]()))  # whether what was being written is still unfinished
+    print("killed: %s" % caught)
+    assert ("in a checkpoint", True) in caught
+    status, output = run("--output_dir=" + folder, *argv)
+    assert status == 0 and "continuing" in output
+    assert fingerprint(output) == fingerprint(whole)
+    assert without_timing(rows(folder)) == without_timing(rows(tmp_path / "whole"))
+    assert not has(os.path.join(folder, "checkpoints"), ".tempstate")
+    for path in (tmp_path / "whole" / "samples").iterdir():
+        assert path.read_bytes() == (tmp_path / "killed" / "samples" / path.name).read_bytes()
