@@ -7,18 +7,14 @@ writes report.html (self-contained), its plots as PNG and its figures as CSV. --
 shorter. --tf1_python=PATH names a Python with TensorFlow 1.15 to lay beside this one.
 """
 
-import base64
 import collections
-import csv
 import functools
 import html
 import os
-import string
 import subprocess
 import sys
 import unittest.mock
 
-import log_stability_measure as measuring
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,8 +22,10 @@ import scipy.special
 import tensorflow.compat.v1 as tf
 from absl import app, flags
 
+import log_stability_measure as measuring
 import pix2pix
 import reader
+import report
 
 matplotlib.use("Agg")
 tf.logging.set_verbosity(tf.logging.ERROR)
@@ -57,8 +55,7 @@ def measure(python, path):
         sys.exit("error: %s: %s; --tf1_python names a Python" % (python, error.strerror))
     except subprocess.CalledProcessError as error:
         sys.exit("error: %s: the measuring part failed: %s" % (python, error.stderr.decode().strip().splitlines()[-1]))
-    with open(path) as file:
-        return list(csv.DictReader(file))
+    return report.read_csv(path)
 
 
 def exact(name, side, z, eps):
@@ -263,22 +260,6 @@ TRAINING = ["loss", "first non-finite step", "most dead fake patches", "most dea
 # The report
 
 
-def table(header, rows):
-    cells = ["<tr>%s</tr>" % "".join("<th>%s</th>" % html.escape(str(cell)) for cell in header)]
-    cells += ["<tr>%s</tr>" % "".join("<td>%s</td>" % html.escape(str(cell)) for cell in row) for row in rows]
-    return "<div class=wide><table>%s</table></div>" % "".join(cells)
-
-
-def picture(path):
-    with open(path, "rb") as file:
-        return '<img src="data:image/png;base64,%s">' % base64.b64encode(file.read()).decode()
-
-
-def write_csv(name, header, rows):
-    with open(os.path.join(FLAGS.output_dir, name), "w", newline="") as file:
-        csv.writer(file).writerows([header] + rows)
-
-
 def main(argv):
     del argv
     os.makedirs(FLAGS.output_dir, exist_ok=True)
@@ -299,19 +280,16 @@ def main(argv):
     f1, found = list(f1_rows(all_curves)), [findings(*item) for item in sorted(all_curves.items())]
     f1_header = ["tensorflow", "loss", "mode", "shape"] + ["z = %g" % logit for logit in F1_LOGITS]
     trained = list(training_rows(pairs))
-    write_csv("f1.csv", f1_header, f1)
-    write_csv("findings.csv", FINDINGS, found)
-    write_csv("training.csv", TRAINING, trained)
+    for name, header, body in (("f1", f1_header, f1), ("findings", FINDINGS, found), ("training", TRAINING, trained)):
+        report.write_csv(os.path.join(FLAGS.output_dir, name + ".csv"), header, body)
     before, after = optimized_nodes()
     shown = [row for row in found if row[2] in (0.0, 1e-12) and row[4] != "no folding" and row[5] == "dynamic"]
-    with open(os.path.join(HERE, "log_stability.html")) as file:
-        template = string.Template(file.read())
-    with open(os.path.join(FLAGS.output_dir, "report.html"), "w") as file:
-        file.write(template.substitute(
-            version=tf.version.VERSION, curves="".join(map(picture, plots)), f1=table(f1_header, f1),
-            findings=table(FINDINGS, shown),
-            before=html.escape("\n".join(before)), after=html.escape("\n".join(after)),
-            training=table(TRAINING, trained), advice=table(ADVICE, advice(all_curves, trained))))
+    report.write_report(
+        os.path.join(FLAGS.output_dir, "report.html"), "What the eps in log(D + eps) does", "log_stability.html",
+        version=tf.version.VERSION, curves="".join(map(report.picture, plots)), f1=report.table(f1_header, f1),
+        findings=report.table(FINDINGS, shown), before=html.escape("\n".join(before)),
+        after=html.escape("\n".join(after)), training=report.table(TRAINING, trained),
+        advice=report.table(ADVICE, advice(all_curves, trained)))
     print("report: %s" % os.path.join(FLAGS.output_dir, "report.html"))
 
 

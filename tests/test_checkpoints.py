@@ -1,5 +1,6 @@
 """Checkpoints: what fits, what is damaged, old programs', and runs killed at any moment."""
 
+import collections
 import os
 import random
 import shutil
@@ -10,10 +11,10 @@ import time
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import SMALL, fingerprint, rows, without_timing
 
 import pix2pix
 import train
+from conftest import SMALL, fingerprint, rows, without_timing
 
 ROOT = os.path.join(os.path.dirname(__file__), "..")
 NEWEST = os.path.join("checkpoints", "model.ckpt-6")
@@ -54,7 +55,7 @@ def test_init_checkpoint_starts_from_its_weights(run, trained, tmp_path):
 @pytest.mark.parametrize("flag,variable,fits", [
     ("--ngf=3", "generator/encoder_1/kernel is [4, 4, 3, 2], the flags make it [4, 4, 3, 3]", "--ngf=2"),
     ("--ndf=3", "discriminator/layer_1/kernel", "--ndf=2"),
-    ("--image_size=64", "generator/encoder_6/kernel is missing", "--image_size=32"),
+    ("--image_size=64", "generator/encoder_5/gamma is missing", "--image_size=32"),
     ("--norm=none", "generator/encoder_2/bias is missing", "--norm=batch"),
     ("--bottleneck_norm", "generator/encoder_5/gamma is missing", "--bottleneck_norm=False"),
     ("--input_channels=1", "generator/encoder_1/kernel", "--input_channels=3"),
@@ -196,7 +197,8 @@ def test_a_flag_that_contradicts_an_old_checkpoint_is_refused_by_name(run, old, 
 
 def test_an_old_checkpoint_of_another_depth_is_refused(run, old, tmp_path):
     status, _ = run("--mode=test", "--checkpoint=" + old[0], "--output_dir=%s" % tmp_path, "--image_size=128")
-    assert "generator/decoder_7/conv2d_transpose/kernel is [4, 4, 16, 32], the flags make it [4, 4, 16, 16]" in status and "--image_size=256" in status
+    assert "generator/decoder_7/conv2d_transpose/kernel is [4, 4, 16, 32], the flags make it [4, 4, 16, 16]" in status
+    assert "--image_size=256" in status
 
 
 @pytest.mark.skipif(not os.path.isdir(REFERENCE), reason="the old program's checkpoint is not at hand")
@@ -238,7 +240,7 @@ def wait_for(sign, process):
         assert process.poll() is None, "the run ended before it was killed: %s" % process.stderr.read().decode()
 
 
-def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(run, data, tmp_path):
+def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(run, data, capsys, tmp_path):
     argv = ["--data_dir=" + data, *SMALL, "--ngf=16", "--ndf=16", "--max_steps=60", "--save_every=2",
             "--sample_every=2"]
     status, whole = run("--output_dir=%s" % (tmp_path / "whole"), *argv)
@@ -258,7 +260,9 @@ def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(ru
             wait_for(moments[moment], process)
             process.kill()
         caught.append((moment, moments[moment]()))  # whether what was being written is still unfinished
-    print("killed: %s" % caught)
+    if "KILLS" in os.environ:
+        with capsys.disabled():
+            print("\nkilled while unfinished: %s" % collections.Counter(caught))
     assert ("in a checkpoint", True) in caught
     status, output = run("--output_dir=" + folder, *argv)
     assert status == 0 and "continuing" in output

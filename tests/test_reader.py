@@ -6,11 +6,11 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import write_pairs
 from hypothesis import given
 from hypothesis import strategies as st
 
 import reader
+from conftest import write_pairs
 
 
 def read_training(pairs, steps, start=0, **options):

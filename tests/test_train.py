@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
-from conftest import SMALL, fingerprint, rows, without_timing, write_pairs
 
 import train
+from conftest import SMALL, fingerprint, rows, without_timing, write_pairs
 
 ROOT = os.path.join(os.path.dirname(__file__), "..")
 

@@ -1,0 +1,66 @@
+"""One TensorFlow's first step: initial weights, batch, dropout masks, every layer's stages and the losses, as .npz;
+and the fake side's loss over the logit, as people write it and as log_literal.
+
+    python studies/legacy_tf1_measure.py FIRST.npz [--flags of train.py]
+
+The measuring part of legacy_tf1.py. It runs on TensorFlow 1.15 (Python 3.7) as well as on today's.
+"""
+
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import log_stability_measure as patches
+import reader
+import train
+
+STAGES = ("Conv2D", "Conv2DBackpropInput", "FusedBatchNormV3", "BiasAdd")  # of a layer, beside its output
+
+
+def first_step():
+    """Returns {name: array} of a run's first step, before its update; the names' first part says what it is."""
+    with tf.Graph().as_default() as graph:
+        (inputs, targets), model = train.training_graph(reader.find_pairs(train.folder_of("train")))
+        fetches = {"batch/inputs": inputs, "batch/targets": targets}
+        for variable in tf.trainable_variables():
+            fetches["weights/" + variable.op.name] = variable
+        for operation in graph.get_operations():
+            if operation.name.startswith(("generator/", "discriminator/")):
+                if operation.type == "GreaterEqual":  # dropout keeps where a uniform number is at least the rate
+                    fetches["masks/" + operation.name.rsplit("/", 1)[0]] = operation.outputs[0]
+                elif operation.type in STAGES or operation.name.endswith("/output"):
+                    fetches["stages/" + operation.name] = operation.outputs[0]
+        for name in train.LOSSES:
+            fetches["losses/" + name] = getattr(model, name)
+        with tf.train.MonitoredSession() as session:
+            return session.run(fetches)
+
+
+def texts():
+    """Returns {name: [[logit, ...], [fake side's loss, ...]]} of the naive text and log_literal in either shape."""
+    found = {}
+    for shape in patches.SHAPES:
+        for row in patches.measure("float32", "folding", shape, (1e-12,)):
+            values = dict(zip(patches.COLUMNS, row))
+            if values["side"] == "fake" and values["loss"] in ("naive", "log_literal"):
+                found.setdefault("texts/%s/%s" % (values["loss"], shape), []).append((values["z"], values["value"]))
+    return {name: np.transpose(points) for name, points in found.items()}
+
+
+def main():
+    if len(sys.argv) < 2:
+        sys.exit("usage: python studies/legacy_tf1_measure.py FIRST.npz [--flags of train.py]")
+    train.FLAGS(["train.py", *sys.argv[2:]])
+    try:
+        values = first_step()
+    except (reader.DataError, train.RunError) as error:
+        sys.exit("error: %s" % error)
+    np.savez(sys.argv[1], version=tf.version.VERSION, **dict(values, **texts()))
+
+
+if __name__ == "__main__":
+    main()

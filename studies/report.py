@@ -1,0 +1,42 @@
+"""What the studies share: self-contained HTML reports, their tables and pictures, and CSV."""
+
+import base64
+import csv
+import html
+import os
+import string
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def table(header, rows):
+    """Returns an HTML table."""
+    cells = ["<tr>%s</tr>" % "".join("<th>%s</th>" % html.escape(str(cell)) for cell in header)]
+    cells += ["<tr>%s</tr>" % "".join("<td>%s</td>" % html.escape(str(cell)) for cell in row) for row in rows]
+    return "<div class=wide><table>%s</table></div>" % "".join(cells)
+
+
+def picture(path):
+    """Returns a PNG file as an HTML image that holds its data."""
+    with open(path, "rb") as file:
+        return '<img src="data:image/png;base64,%s">' % base64.b64encode(file.read()).decode()
+
+
+def write_csv(path, header, rows):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def read_csv(path):
+    """Returns the rows of a CSV file as dicts."""
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def write_report(path, title, template, **parts):
+    """Fills studies/TEMPLATE with its parts and writes it as a page."""
+    with open(os.path.join(HERE, template)) as body, open(os.path.join(HERE, "report.html")) as page:
+        text = string.Template(page.read()).substitute(
+            title=html.escape(title), body=string.Template(body.read()).substitute(parts))
+    with open(path, "w") as file:
+        file.write(text)
