@@ -2,9 +2,6 @@
 
 import csv
 import os
-import sys
-
-sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 
 import imageio.v3 as imageio
 import numpy as np
@@ -14,6 +11,7 @@ from absl.testing import flagsaver
 
 import train
 
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 SMALL = ("--image_size=32", "--ngf=2", "--ndf=2", "--batch_size=2", "--precision=float32",
          "--log_every=1", "--sample_every=4", "--save_every=4")
 

@@ -14,9 +14,8 @@ import tensorflow.compat.v1 as tf
 
 import pix2pix
 import train
-from conftest import SMALL, fingerprint, rows, without_timing
+from conftest import ROOT, SMALL, fingerprint, rows, without_timing
 
-ROOT = os.path.join(os.path.dirname(__file__), "..")
 NEWEST = os.path.join("checkpoints", "model.ckpt-6")
 
 

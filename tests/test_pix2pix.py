@@ -208,6 +208,21 @@ def test_skips_carry_every_encoder_layer_to_the_decoder(session):
     assert output.shape.as_list() == [1, 32, 32, 3]
 
 
+def test_skips_before_the_activation_meet_the_decoders_relu(session):
+    images = tf.random.stateless_uniform([1, 32, 32, 3], [0, 0], -1, 1)
+    parts = []
+    for skip in pix2pix.SKIPS:
+        pix2pix.generator(images, filters=2, skip=skip)
+        scope = "generator" if skip == "post" else "generator_1"
+        names = ("encoder_1/output:0", "decoder_2/output:0")
+        parts.append([tf.get_default_graph().get_tensor_by_name("%s/%s" % (scope, name)) for name in names])
+    session.run(tf.global_variables_initializer())
+    (leaky, post), (_, pre) = session.run(parts)
+    assert (leaky < 0).any()
+    np.testing.assert_array_equal(post[..., 2:], leaky)
+    np.testing.assert_array_equal(pre[..., 2:], np.maximum(leaky, 0))
+
+
 def test_activations_are_the_papers(session):
     np.testing.assert_allclose(session.run(pix2pix.leaky_relu(tf.constant([-10.0, 10.0]))), [-2, 10])
     pix2pix.generator(tf.constant(image(1, 32, 32, 3)), filters=4)

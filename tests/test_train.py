@@ -19,9 +19,7 @@ import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 import train
-from conftest import SMALL, fingerprint, rows, without_timing, write_pairs
-
-ROOT = os.path.join(os.path.dirname(__file__), "..")
+from conftest import ROOT, SMALL, fingerprint, rows, without_timing, write_pairs
 
 
 def command(*argv):

@@ -1,0 +1,111 @@
+"""The three modules on TensorFlow 1.15 (Python 3.7), in processes of their own, beside today's.
+
+They need the environment that the README makes with one line, in .venv-tf1 or wherever TF1_PYTHON says.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+import pix2pix
+from conftest import ROOT, SMALL, fingerprint, rows
+
+pytestmark = pytest.mark.tf1
+
+
+@pytest.fixture(scope="session")
+def tf1(data):
+    """Returns a function that runs a program on TensorFlow 1.15 and returns the finished process."""
+    python = os.environ.get("TF1_PYTHON", os.path.join(ROOT, ".venv-tf1", "bin", "python"))
+    if "TF1_PYTHON" not in os.environ and not os.path.exists(python):
+        pytest.skip("no TensorFlow 1.15 in .venv-tf1 (see the README), and TF1_PYTHON names none")
+
+    def run(program, *argv):
+        return subprocess.run([python, os.path.join(ROOT, program), *argv, "--data_dir=" + data],
+                              capture_output=True, text=True, check=False)
+
+    return run
+
+
+def copy_at(step, run, folder):
+    """Copies what a run needs to go on, as if its newest checkpoint were of a step."""
+    os.makedirs(os.path.join(folder, "checkpoints"))
+    for name in ("flags.txt", "run.json", "metrics.csv"):
+        shutil.copy(os.path.join(run, name), folder)
+    for ending in ("index", "data-00000-of-00001"):
+        shutil.copy("%s/checkpoints/model.ckpt-%d.%s" % (run, step, ending), os.path.join(folder, "checkpoints"))
+
+
+def losses(folder):
+    return np.float64([row[2:5] for row in rows(folder)[1:]])
+
+
+@pytest.fixture(scope="module")
+def trained_there(tf1, tmp_path_factory):
+    """The run of `trained`, made on TensorFlow 1.15."""
+    folder = str(tmp_path_factory.mktemp("tf1"))
+    result = tf1("train.py", "--output_dir=" + folder, "--max_steps=6", *SMALL)
+    assert result.returncode == 0, result.stderr
+    assert fingerprint(result.stdout) == pix2pix.fingerprint(os.path.join(folder, "checkpoints", "model.ckpt-6"))
+    return folder
+
+
+def test_both_start_from_equal_bits_and_lose_the_same(tf1, data, tmp_path):
+    program, argv = os.path.join("studies", "legacy_tf1_measure.py"), [*SMALL, "--image_size=64"]
+    there = tf1(program, str(tmp_path / "there.npz"), *argv)
+    assert there.returncode == 0, there.stderr
+    subprocess.run([sys.executable, os.path.join(ROOT, program), str(tmp_path / "here.npz"), *argv,
+                    "--data_dir=" + data], check=True, capture_output=True)
+    with np.load(tmp_path / "here.npz") as here, np.load(tmp_path / "there.npz") as there:
+        assert here["version"] != there["version"] and here.files == there.files
+        kinds = [name.split("/")[0] for name in here.files]
+        assert kinds.count("batch") == 2 and kinds.count("masks") == 3 and kinds.count("losses") == 3
+        for kind, name in zip(kinds, here.files):
+            if kind in ("weights", "batch", "masks"):
+                assert here[name].tobytes() == there[name].tobytes(), name
+            elif kind == "losses":
+                np.testing.assert_allclose(here[name], there[name], rtol=1e-5)
+            elif kind == "stages":
+                np.testing.assert_allclose(here[name], there[name], atol=1e-3 * np.abs(here[name]).max())
+        for shape in ("static", "dynamic"):  # the literal text holds on both, wherever the naive one breaks
+            assert np.isfinite(here["texts/log_literal/" + shape]).all()
+            assert np.isfinite(there["texts/log_literal/" + shape]).all()
+
+
+def test_the_same_run_there_takes_the_same_course(trained, trained_there):
+    np.testing.assert_allclose(losses(trained_there), losses(trained), rtol=1e-2)
+    names = os.listdir(os.path.join(trained, "samples"))
+    assert sorted(os.listdir(os.path.join(trained_there, "samples"))) == sorted(names)
+    for name in names:
+        here, there = (np.int32(imageio.imread(os.path.join(run, "samples", name))) for run in (trained, trained_there))
+        assert np.abs(here - there).max() <= 2
+
+
+def test_a_run_from_there_goes_on_here(run, trained, trained_there, tmp_path):
+    copy_at(4, trained_there, str(tmp_path))
+    status, output = run("--output_dir=%s" % tmp_path, "--max_steps=6", *SMALL)
+    assert status == 0 and "from step 4" in output
+    np.testing.assert_allclose(losses(tmp_path), losses(trained), rtol=1e-2)
+
+
+def test_a_run_from_here_goes_on_there_is_tested_and_exported(tf1, trained, tmp_path):
+    copy_at(4, trained, str(tmp_path))
+    result = tf1("train.py", "--output_dir=%s" % tmp_path, "--max_steps=6", *SMALL)
+    assert result.returncode == 0 and "from step 4" in result.stdout, result.stderr
+    np.testing.assert_allclose(losses(tmp_path), losses(trained), rtol=1e-2)
+    for mode in ("test", "export"):
+        result = tf1("train.py", "--mode=" + mode, "--output_dir=%s" % tmp_path)
+        assert result.returncode == 0, result.stderr
+    assert (tmp_path / "test" / "index.html").exists() and (tmp_path / "export" / "saved_model.pb").exists()
+
+
+def test_what_only_the_new_one_has_is_refused_there_by_name(tf1, tmp_path):
+    result = tf1("train.py", "--output_dir=%s" % tmp_path, "--max_steps=1", *SMALL, "--precision=bfloat16")
+    assert result.returncode == 1
+    assert "error: --precision=bfloat16 needs TensorFlow 2; this is 1.15" in result.stderr
+    assert "Traceback" not in result.stderr
