@@ -19,10 +19,23 @@ import tensorflow.compat.v1 as tf
 
 GAN_LOSSES = ("log", "log_literal", "logits", "lsgan")
 NORMS = ("batch", "instance", "none")
-SKIPS = ("post", "pre")
+SKIPS = ("post", "pre", "none")
+PIXEL_LOSSES = ("l1", "l2")
 UPDATES = ("simultaneous", "alternating")
 
-MAX_HALVINGS = 8  # the paper's generator: 256 pixels down to 1
+MAX_DEPTH = 8  # the paper's generator: 256 pixels down to 1
+
+# The discriminator's layers before its last, by its receptive field in pixels, as (filters over the first layer's,
+# stride). Paper, section 6.1.2; 94 is the PyTorch-GAN collection's. Kernels are 4x4, those of the 1x1 one 1x1.
+PATCHES = {
+    1: [(1, 1), (2, 1)],
+    16: [(1, 2), (2, 1)],
+    34: [(1, 2), (2, 2), (4, 1)],
+    70: [(1, 2), (2, 2), (4, 2), (8, 1)],
+    94: [(1, 2), (2, 2), (4, 2), (8, 2)],
+    142: [(1, 2), (2, 2), (4, 2), (8, 2), (8, 1)],
+    286: [(1, 2), (2, 2), (4, 2), (8, 2), (8, 2), (8, 1)],
+}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -69,15 +82,16 @@ def zeros(shape, dtype, seed):
 # Layers. Variables are made in the variable scope of the caller.
 
 
-def conv(x, filters, stride=2):
-    """4x4 convolution of zero padding 1, without bias, [N, H, W, C] -> [N, H', W', filters].
+def conv(x, filters, stride=2, size=4, padding=(1, 1)):
+    """4x4 or 1x1 convolution without bias, [N, H, W, C] -> [N, H', W', filters].
 
-    Stride 2 halves an even height and width; stride 1 takes one off.
+    Stride 2 halves an even height and width. A 4x4 one of stride 1 comes after zero padding by so many pixels (before,
+    after), and takes one off where that is (1, 1).
     """
-    kernel = tf.get_variable("kernel", [4, 4, int(x.shape[3]), filters], initializer=normal(0.0))
-    if stride == 2:  # "SAME" pads an even side by one pixel at each end
-        return tf.nn.conv2d(x, kernel, strides=[1, 2, 2, 1], padding="SAME")
-    x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    kernel = tf.get_variable("kernel", [size, size, int(x.shape[3]), filters], initializer=normal(0.0))
+    if stride == 2 or size == 1:  # "SAME" pads an even side by one pixel at each end, and for 1x1 none
+        return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
+    x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
     return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="VALID")
 
 
@@ -85,15 +99,16 @@ def conv_transpose(x, filters):
     """4x4 transposed convolution, stride 2, without bias, [N, H, W, C] -> [N, 2H, 2W, filters]."""
     _, height, width, channels = x.shape.as_list()
     kernel = tf.get_variable("kernel", [4, 4, filters, channels], initializer=normal(0.0))
-    shape = tf.stack([tf.shape(x)[0], 2 * height, 2 * width, filters])
+    size = tf.shape(x)  # an export leaves height and width open
+    shape = tf.stack([size[0], 2 * (height or size[1]), 2 * (width or size[2]), filters])
     return tf.nn.conv2d_transpose(x, kernel, shape, strides=[1, 2, 2, 1], padding="SAME")
 
 
-def norm_or_bias(x, norm):
+def norm_or_bias(x, norm, epsilon):
     """What follows a convolution: a normalisation with scale and shift, or else a bias.
 
     Statistics are those of the batch at hand, in training and afterwards alike (paper, 6.2), so
-    there are no moving averages. `norm` is one of NORMS; the epsilon beside the variance is 1e-5.
+    there are no moving averages. `norm` is one of NORMS; epsilon is added to the variance.
     """
     channels = [int(x.shape[3])]
     if norm == "none":
@@ -101,10 +116,10 @@ def norm_or_bias(x, norm):
     gamma = tf.get_variable("gamma", channels, initializer=normal(1.0))
     beta = tf.get_variable("beta", channels, initializer=zeros)
     if norm == "batch":
-        return tf.nn.fused_batch_norm(x, gamma, beta, epsilon=1e-5)[0]
+        return tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)[0]
     x = fence(x)  # fused_batch_norm keeps float32 statistics by itself
     mean, variance = tf.nn.moments(x, axes=[1, 2], keepdims=True)
-    return fence(tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-5))
+    return fence(tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon))
 
 
 def fence(x):
@@ -128,103 +143,123 @@ def dropout(x, rate, seed, draw):
     return x * tf.cast(uniform >= rate, x.dtype) / (1 - rate)
 
 
-def leaky_relu(x):
-    return tf.nn.leaky_relu(x, alpha=0.2)
-
-
 # ---------------------------------------------------------------------------------------------
 # Networks
 
 
-def generator(images, *, output_channels=3, filters=64, skip="post", norm="batch", bottleneck_norm=False,
-              dropout_rate=0.5, dropout_blocks=3, draw=None, seed=0):
-    """U-Net: halves the image until one side is 1 (eight times at most), then doubles it back.
+def unet_depth(height, width):
+    """How often the generator halves an image: as often as both sides can be, at most MAX_DEPTH times.
+
+    Raises:
+      ValueError: a side is not a multiple of 32.
+    """
+    sides = math.gcd(height, width)
+    if sides % 32:
+        raise ValueError("the generator takes multiples of 32 pixels, not %dx%d" % (height, width))
+    return min((sides & -sides).bit_length() - 1, MAX_DEPTH)  # the power of two in both sides
+
+
+def generator(images, *, output_channels=3, filters=64, depth=None, skip="post", norm="batch", norm_epsilon=1e-5,
+              bottleneck_norm=False, leaky_slope=0.2, dropout_rate=0.5, dropout_blocks=3, draw=None, seed=0):
+    """U-Net: halves the image `depth` times, then doubles it back.
 
     Paper, section 6.1.1, with the erratum's bottleneck: no batch norm on it unless
     `bottleneck_norm`, because on 1x1 pixels and batch 1 it would output its shift alone.
 
     Args:
-      images: float32 [N, S, S, C] in [-1, 1]; S a power of two from 32 up, known statically.
+      images: float32 [N, H, W, C] in [-1, 1]; H and W multiples of 2 ** depth.
       output_channels: channels of the result.
       filters: of the first layer; doubled from layer to layer up to 8 times as many.
-      skip: what the decoder gets from the encoder: its leaky ReLUs' outputs (post), or their inputs, joined
-        before the decoder's own ReLU (pre; the paper's code).
-      norm: one of NORMS.
+      depth: how often the image is halved. Default: `unet_depth` of H and W, which must be known then.
+      skip: what the decoder gets from the encoder: its leaky ReLUs' outputs (post), their inputs, joined before
+        the decoder's own ReLU (pre; the paper's code), or nothing (none; the paper's encoder-decoder).
+      norm, norm_epsilon: see `norm_or_bias`.
       bottleneck_norm: whether the innermost encoder layer is normalised too.
+      leaky_slope: of the encoder's leaky ReLUs below 0.
       dropout_rate, dropout_blocks: how much is dropped in how many decoder blocks, innermost first.
       draw: int64 scalar; equal numbers drop equal units (see `dropout`). None: no dropout.
       seed: decides the initial values and, with `draw`, the dropout masks.
 
     Returns:
-      float32 [N, S, S, output_channels] in [-1, 1].
+      float32 [N, H, W, output_channels] in [-1, 1].
 
     Raises:
-      ValueError: S is not a power of two from 32 up.
+      ValueError: depth is not given and H or W is not a multiple of 32.
     """
-    size = images.shape.as_list()[1]
-    if size != images.shape.as_list()[2] or size < 32 or size & (size - 1):
-        raise ValueError("the generator takes square images, a power of two from 32 up: %s" % images.shape)
-    depth = min(size.bit_length() - 1, MAX_HALVINGS)
+    depth = depth or unet_depth(*images.shape.as_list()[1:3])
     widths = [filters * min(2 ** i, 8) for i in range(depth)]  # 64 128 256 512 512 512 512 512
 
     with tf.variable_scope("generator", reuse=tf.AUTO_REUSE, use_resource=True,
                            custom_getter=seeded(seed)):
-        skips = []
+        encoded = []
         x = images
         for level in range(1, depth + 1):  # encoder_1: 256 -> 128, ..., encoder_8: 2 -> 1
             innermost = level == depth
             normalised = bottleneck_norm if innermost else level > 1
             with tf.variable_scope("encoder_%d" % level):
                 x = conv(x, widths[level - 1])
-                x = norm_or_bias(x, norm if normalised else "none")
-                x = tf.nn.relu(x) if innermost else leaky_relu(x)
-                skips.append(tf.identity(x, "output"))
+                x = norm_or_bias(x, norm if normalised else "none", norm_epsilon)
+                x = tf.nn.relu(x) if innermost else tf.nn.leaky_relu(x, leaky_slope)
+                encoded.append(tf.identity(x, "output"))
 
         for level in range(depth, 1, -1):  # decoder_8: 1 -> 2, ..., decoder_2: 64 -> 128
             with tf.variable_scope("decoder_%d" % level):
                 x = conv_transpose(x, widths[level - 2])
-                x = norm_or_bias(x, norm)
+                x = norm_or_bias(x, norm, norm_epsilon)
                 if depth - level < dropout_blocks:
                     x = dropout(x, dropout_rate, seed, draw)
                 x = tf.nn.relu(x)
-                skipped = skips[level - 2]
-                if skip == "pre":  # a ReLU undoes the leaky one: relu(leaky_relu(z)) = relu(z)
-                    skipped = tf.nn.relu(skipped)
-                x = tf.concat([x, skipped], axis=3, name="output")
+                if skip == "post":
+                    x = tf.concat([x, encoded[level - 2]], axis=3)
+                elif skip == "pre":  # a ReLU undoes the leaky one: relu(leaky_relu(z)) = relu(z)
+                    x = tf.concat([x, tf.nn.relu(encoded[level - 2])], axis=3)
+                x = tf.identity(x, "output")
 
         with tf.variable_scope("decoder_1"):  # 128 -> 256
-            x = norm_or_bias(conv_transpose(x, output_channels), "none")
+            x = norm_or_bias(conv_transpose(x, output_channels), "none", norm_epsilon)
             return tf.tanh(x, name="output")
 
 
-def discriminator(inputs, targets, *, filters=64, norm="batch", seed=0):
-    """PatchGAN: one logit for each 70x70 patch of the pair (paper, sections 3.2.2 and 6.1.2).
+def reflect_to_multiple(images, multiple):
+    """Pads [N, H, W, C] at the bottom and the right, by reflection, until both sides are multiples."""
+    for axis in (1, 2):
+        count = tf.shape(images)[axis]
+        period = tf.maximum(2 * (count - 1), 1)  # 0 1 2 goes on as 1 0 1 2
+        place = tf.range(-(-count // multiple) * multiple) % period
+        images = tf.gather(images, tf.minimum(place, period - place), axis=axis)
+    return images
 
-    Three convolutions of stride 2 and two of stride 1, each after zero padding by one pixel;
-    256x256 images give 30x30 logits.
+
+def discriminator(inputs, targets, *, filters=64, patch=70, norm="batch", norm_epsilon=1e-5, leaky_slope=0.2, seed=0):
+    """PatchGAN: one logit for each patch x patch pixels of the pair (paper, sections 3.2.2 and 6.1.2).
+
+    The default has three convolutions of stride 2 and two of stride 1, each after zero padding by one
+    pixel; 256x256 images give 30x30 logits.
 
     Args:
-      inputs: float32 [N, H, W, C], the condition.
+      inputs: float32 [N, H, W, C], the condition; None for a discriminator that does not see it.
       targets: float32 [N, H, W, D], a real or generated picture of it.
       filters: of the first layer; doubled from layer to layer up to 8 times as many.
-      norm: one of NORMS; never on the first and the last layer.
+      patch: receptive field of a logit in pixels, one of PATCHES.
+      norm, norm_epsilon: see `norm_or_bias`; never on the first and the last layer.
+      leaky_slope: of the leaky ReLUs below 0.
       seed: decides the initial values.
 
     Returns:
-      float32 [N, H / 8 - 2, W / 8 - 2, 1] logits, large where the patch looks real.
+      float32 [N, h, w, 1] logits, large where the patch looks real; with patch 70, h = H / 8 - 2.
     """
-    layers = [(filters, 2), (2 * filters, 2), (4 * filters, 2), (8 * filters, 1), (1, 1)]
+    size = 1 if patch == 1 else 4
     with tf.variable_scope("discriminator", reuse=tf.AUTO_REUSE, use_resource=True,
                            custom_getter=seeded(seed)):
-        x = tf.concat([inputs, targets], axis=3)
-        for level, (width, stride) in enumerate(layers, 1):  # 256 -> 128 -> 64 -> 32 -> 31 -> 30
-            first, last = level == 1, level == len(layers)
+        x = targets if inputs is None else tf.concat([inputs, targets], axis=3)
+        for level, (width, stride) in enumerate(PATCHES[patch], 1):  # 256 -> 128 -> 64 -> 32 -> 31
             with tf.variable_scope("layer_%d" % level):
-                x = conv(x, width, stride)
-                x = norm_or_bias(x, "none" if first or last else norm)
-                x = x if last else leaky_relu(x)
-                x = tf.identity(x, "output")
-        return x
+                x = conv(x, width * filters, stride, size)
+                x = norm_or_bias(x, "none" if level == 1 else norm, norm_epsilon)
+                x = tf.identity(tf.nn.leaky_relu(x, leaky_slope), "output")
+        with tf.variable_scope("layer_%d" % (level + 1)):  # 31 -> 30
+            x = conv(x, 1, 1, size, padding=(1, 2) if patch == 94 else (1, 1))
+            return tf.identity(norm_or_bias(x, "none", norm_epsilon), "output")
 
 
 def layer_table(graph):
@@ -311,6 +346,11 @@ def l1_loss(outputs, targets):
     return tf.reduce_mean(tf.abs(targets - fence(outputs)))
 
 
+def l2_loss(outputs, targets):
+    """Mean square difference of two images in [-1, 1]; float32 scalar (paper, section 3.1)."""
+    return tf.reduce_mean(tf.square(targets - fence(outputs)))
+
+
 # ---------------------------------------------------------------------------------------------
 # Gradients of the convolutions, as `training` wants them
 
@@ -321,7 +361,7 @@ def conv_gradient(op, gradient):
     image, kernel = op.inputs
     how = {"strides": op.get_attr("strides"), "padding": op.get_attr("padding").decode()}
     return (tf.nn.conv2d_backprop_input(tf.shape(image), kernel, gradient, **how),
-            kernel_gradient(image, gradient, **how))
+            kernel_gradient(image, gradient, kernel.shape, **how))
 
 
 @tf.RegisterGradient("FastConv2DBackpropInput")
@@ -329,25 +369,25 @@ def conv_transpose_gradient(op, gradient):
     """Gradients of a transposed convolution for its shape (none), kernel and image."""
     _, kernel, image = op.inputs
     how = {"strides": op.get_attr("strides"), "padding": op.get_attr("padding").decode()}
-    return None, kernel_gradient(gradient, image, **how), tf.nn.conv2d(gradient, kernel, **how)
+    return None, kernel_gradient(gradient, image, kernel.shape, **how), tf.nn.conv2d(gradient, kernel, **how)
 
 
 FAST_GRADIENTS = {"Conv2D": "FastConv2D", "Conv2DBackpropInput": "FastConv2DBackpropInput"}
 
 
-def kernel_gradient(large, small, strides, padding):
-    """Gradient of a 4x4 kernel between large [N, H', W', C] and small [N, H, W, D]: [4, 4, C, D].
+def kernel_gradient(large, small, shape, strides, padding):
+    """Gradient of a kernel of shape [4, 4, C, D] or [1, 1, C, D] between large [N, H', W', C] and small [N, H, W, D].
 
     Between stride-2 images, up to 16x16 pixels, it is written as one product of patches and pixels, which was
     measured to be up to eleven times faster on CPUs than TensorFlow's own kernel; else that one is used.
     """
-    channels, filters = int(large.shape[3]), int(small.shape[3])
-    if list(strides) != [1, 2, 2, 1] or int(small.shape[1]) > 16:
-        return tf.nn.conv2d_backprop_filter(large, [4, 4, channels, filters], small, strides, padding)
+    _, _, channels, filters = shape = shape.as_list()
+    if list(strides) != [1, 2, 2, 1] or max(small.shape.as_list()[1:3]) > 16:
+        return tf.nn.conv2d_backprop_filter(large, shape, small, strides, padding)
     patches = tf.extract_image_patches(large, [1, 4, 4, 1], strides, [1, 1, 1, 1], padding)
     product = tf.matmul(tf.reshape(patches, [-1, 16 * channels]), tf.reshape(small, [-1, filters]),
                         transpose_a=True)
-    return tf.reshape(product, [4, 4, channels, filters])
+    return tf.reshape(product, shape)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -370,8 +410,8 @@ def dead_share(logits, gradient, is_real):
 
 
 def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", eps=1e-12,
-             l1_weight=100.0, gan_weight=1.0, learning_rate=2e-4, d_learning_rate=None, beta1=0.5,
-             update="simultaneous"):
+             pixel_loss="l1", l1_weight=100.0, gan_weight=1.0, d_weight=1.0, learning_rate=2e-4, d_learning_rate=None,
+             beta1=0.5, adam_epsilon=1e-8, update="simultaneous"):
     """Builds one training step: both networks, their losses, and an Adam update of each.
 
     Args:
@@ -380,16 +420,18 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
       generate: function images -> images that builds `generator` with its options.
       discriminate: function (inputs, targets) -> logits that builds `discriminator`.
       gan_loss, eps: see `patch_loss`.
-      l1_weight, gan_weight: G minimises gan_weight * GAN + l1_weight * L1 (paper, equation 4);
+      pixel_loss: l1 or l2, one of PIXEL_LOSSES.
+      l1_weight, gan_weight: G minimises gan_weight * GAN + l1_weight * pixel_loss (paper, equation 4);
         a weight of 0 leaves its term out.
-      learning_rate, beta1: of both Adam optimizers (paper, section 3.3).
+      d_weight: of D's loss; 0.5 halves it (paper, section 3.3).
+      learning_rate, beta1, adam_epsilon: of both Adam optimizers (paper, section 3.3).
       d_learning_rate: D's, where it is to differ (studies make D too strong with it).
       update: simultaneous: both gradients come from one forward pass, both updates follow.
         alternating: D is updated, then G against the new D on the same fake image.
 
     Returns:
-      A Training: the batch's outputs, its logits before the update, three unweighted scalar
-      losses, the op that makes the whole step in one session.run and returns the new step, and
+      A Training: the batch's outputs, its logits before the update, three unweighted scalar losses (L1
+      whatever pixel_loss is), the op that makes the whole step in one session.run and returns the new step, and
       `watch`, scalars by name that show whether the losses hold: D's largest absolute logit, the
       dead share of each side (see `dead_share`), and the norm of each network's gradient.
     """
@@ -398,30 +440,29 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
         real_logits = discriminate(inputs, targets)
         fake_logits = discriminate(inputs, outputs)
     d_loss = discriminator_loss(real_logits, fake_logits, gan_loss, eps)
+    l1 = l1_loss(outputs, targets)
     d_variables = tf.trainable_variables("discriminator/")
     g_variables = tf.trainable_variables("generator/")
-    d_adam = tf.train.AdamOptimizer(d_learning_rate or learning_rate, beta1, name="Adam_D")
-    g_adam = tf.train.AdamOptimizer(learning_rate, beta1, name="Adam_G")
-    d_gradients = tf.gradients(d_loss, d_variables)
+    d_adam = tf.train.AdamOptimizer(d_learning_rate or learning_rate, beta1, epsilon=adam_epsilon, name="Adam_D")
+    g_adam = tf.train.AdamOptimizer(learning_rate, beta1, epsilon=adam_epsilon, name="Adam_G")
+    d_gradients = tf.gradients(d_weight * d_loss, d_variables)
 
-    def g_losses(fake_logits):
-        return generator_gan_loss(fake_logits, gan_loss, eps), l1_loss(outputs, targets)
-
-    def g_gradients(gan, l1):
-        terms = [weight * loss for weight, loss in ((gan_weight, gan), (l1_weight, l1)) if weight]
+    def g_gradients(gan):
+        pixel = l1 if pixel_loss == "l1" else l2_loss(outputs, targets)
+        terms = [weight * loss for weight, loss in ((gan_weight, gan), (l1_weight, pixel)) if weight]
         return tf.gradients(tf.add_n(terms), g_variables)
 
     if update == "simultaneous":
-        gan, l1 = g_losses(fake_logits)
-        gradients = g_gradients(gan, l1)
+        gan = generator_gan_loss(fake_logits, gan_loss, eps)
+        gradients = g_gradients(gan)
         # Both gradients first: an update while a variable is still being read would copy it.
         with tf.control_dependencies(d_gradients + gradients):
             d_step = d_adam.apply_gradients(zip(d_gradients, d_variables))
     else:
         d_step = d_adam.apply_gradients(zip(d_gradients, d_variables))
         with tf.control_dependencies([d_step]), tf.get_default_graph().gradient_override_map(FAST_GRADIENTS):
-            gan, l1 = g_losses(discriminate(inputs, outputs))
-        gradients = g_gradients(gan, l1)
+            gan = generator_gan_loss(discriminate(inputs, outputs), gan_loss, eps)
+        gradients = g_gradients(gan)
     with tf.control_dependencies(gradients + [d_step]):
         g_step = g_adam.apply_gradients(zip(gradients, g_variables))
     with tf.control_dependencies([d_step, g_step]):

@@ -1,8 +1,8 @@
 """Pairs on disk -> a queue of jittered, normalised batches.
 
-A pair is one image file: the input and its target side by side, both halves of equal size. The order of
-this file is the way of the data: the sample set (drawn when it is asked for), files, pairs, index
-queue, decoding, jitter, batch queue. Batches are float32 NHWC in [-1, 1].
+A pair is one image file, the input and its target side by side, or whatever else LAYOUTS has. The order of
+this file is the way of the data: the sample set (drawn when it is asked for), files, pairs, decoding,
+jitter, index queue, batch queue. Batches are float32 NHWC in [-1, 1].
 
 Which pair comes when and how it is jittered is a pure function of (seed, position in the run), so
 that neither the number of threads nor a restart changes a batch.
@@ -18,7 +18,9 @@ import numpy as np
 import scipy.ndimage
 import tensorflow.compat.v1 as tf
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+LAYOUTS = ("side_by_side", "folders", "colorize", "inputs")
+RESIZE_METHODS = ("bilinear", "nearest", "bicubic", "area")
 SPLITS = ("train", "val", "test")
 
 
@@ -172,8 +174,18 @@ def draw_photo(classes, floors, rng):
 # ---------------------------------------------------------------------------------------------
 # Files
 
-Pairs = collections.namedtuple("Pairs", "paths deep")
-Pairs.__doc__ = "Checked files of pairs in order: their paths, and for each whether it is a 16-bit PNG."
+Image = collections.namedtuple("Image", "path kind height width")
+Image.__doc__ = "A checked image file: its path, what decodes it (PLAIN, DEEP or OTHER) and its size in pixels."
+PLAIN, DEEP, OTHER = 0, 1, 2  # TensorFlow in 8 bits, TensorFlow in 16 bits (PNG), imageio
+
+Pairs = collections.namedtuple("Pairs", "layout files")
+Pairs.__doc__ = """Pairs in order: one of LAYOUTS, and for each pair a tuple of its Images.
+
+* side_by_side: one file, A in its left half and B in its right.
+* folders: a file in A/ and one of the same stem in B/.
+* colorize: one file, which is B; A is its luminance.
+* inputs: one file, the input; there is no target.
+"""
 
 
 def natural_key(path):
@@ -188,26 +200,71 @@ def image_names(folder):
     return sorted(names, key=natural_key)
 
 
-def find_pairs(folder):
+def find_pairs(folder, layout="auto"):
     """Returns the Pairs of a folder, every file checked by its header, in natural order.
 
+    Args:
+      folder: where the images, or A/ and B/, are.
+      layout: one of LAYOUTS; auto is folders where there are A/ and B/, else side_by_side.
+
     Raises:
-      DataError: there is no such folder, no image in it, or a file that can't be a pair.
+      DataError: there is no such folder, no image in it, a file that can't be read, a file of A/ without its
+        partner in B/ or the other way round, or partners of different size.
     """
+    if layout == "auto":
+        layout = "folders" if all(os.path.isdir(os.path.join(folder, side)) for side in "AB") else "side_by_side"
+    if layout == "folders":
+        return Pairs(layout, list(zip(*partners(folder))))
+    images = [check_image(path) for path in image_paths(folder)]
+    for image in images:
+        if layout == "side_by_side" and image.width % 2:
+            raise DataError("%s: %d pixels wide; a pair is two halves side by side, an even width"
+                            % (image.path, image.width))
+    return Pairs(layout, [(image,) for image in images])
+
+
+def image_paths(folder):
+    """Returns the paths of a folder's images in natural order; raises DataError where there is none."""
     if not os.path.isdir(folder):
         raise DataError("%s: no such folder; --data_dir and --split name where the pairs are" % folder)
     names = image_names(folder)
     if not names:
         raise DataError("%s: no image in this folder; pairs are %s files" % (folder, " ".join(SUFFIXES)))
-    paths = [os.path.join(folder, name) for name in names]
-    return Pairs(paths, [check_pair(path) for path in paths])
+    return [os.path.join(folder, name) for name in names]
 
 
-def check_pair(path):
-    """Returns whether a pair's file is a 16-bit PNG, after looking at its first and last bytes.
+def partners(folder):
+    """Returns (Images of A/, Images of B/) of a folder, partners at equal places."""
+    sides = []
+    for side in "AB":
+        stems = collections.OrderedDict()
+        for path in image_paths(os.path.join(folder, side)):
+            other = stems.setdefault(stem(path), path)
+            if other != path:
+                raise DataError("%s and %s have one name; partners are found by it, rename one" % (other, path))
+        sides.append(stems)
+    lonely = [path for ours, theirs in (sides, sides[::-1]) for name, path in ours.items() if name not in theirs]
+    if lonely:
+        raise DataError("%s: no file of this name in the other of A/ and B/%s; add it, or take this one out" % (
+            lonely[0], " (and for %d more: %s)" % (len(lonely) - 1, ", ".join(lonely[1:4])) if lonely[1:] else ""))
+    pairs = [[check_image(stems[name]) for name in sides[0]] for stems in sides]
+    for a, b in zip(*pairs):
+        if a[2:] != b[2:]:
+            raise DataError("%s is %dx%d pixels and %s is %dx%d; partners have one size" % (
+                a.path, a.width, a.height, b.path, b.width, b.height))
+    return pairs
+
+
+def stem(path):
+    """The name of a file without folder and ending."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def check_image(path):
+    """Returns the Image of a file, after looking at its first and last bytes.
 
     Raises:
-      DataError: it can't be read, is no image, is cut short, or can't be halved.
+      DataError: it can't be read, is no image, or is cut short.
     """
     try:
         with open(path, "rb") as file:
@@ -220,19 +277,17 @@ def check_pair(path):
     except OSError as error:
         raise DataError("%s: can't be read (%s)" % (path, error.strerror))
     is_png = head.startswith(b"\x89PNG\r\n\x1a\n")
-    if not (is_jpeg or is_png or head.startswith((b"BM", b"GIF8"))):
-        raise DataError("%s: not a JPEG, PNG, BMP or GIF image; take it out or convert it" % path)
+    is_other = (head.startswith((b"BM", b"II*\0", b"MM\0*")) and head[28:29] != b"\x18") or head[8:12] == b"WEBP"
+    if not (is_jpeg or is_png or is_other or head.startswith((b"BM", b"GIF8"))):
+        raise DataError("%s: not a JPEG, PNG, BMP, GIF, TIFF or WebP image; take it out or convert it" % path)
     if is_cut or (is_png and b"IEND" not in tail):
         raise DataError("%s: the file is cut short; copy or download it again" % path)
-    if head.startswith(b"BM") and head[28:29] != b"\x18":
-        raise DataError("%s: not a BMP of 24 bits a pixel; save it as one, or as PNG" % path)
     try:
-        width = imageio.improps(path, index=0).shape[1]
+        height, width = imageio.improps(path, index=0).shape[:2]
     except Exception as error:  # whatever the image library makes of a broken header
         raise DataError("%s: the image can't be opened (%s)" % (path, str(error).splitlines()[0]))
-    if width % 2:
-        raise DataError("%s: %d pixels wide; a pair is two halves side by side, an even width" % (path, width))
-    return is_png and head[24] == 16
+    kind = OTHER if is_other else DEEP if is_png and head[24] == 16 else PLAIN
+    return Image(path, kind, height, width)
 
 
 @contextlib.contextmanager
@@ -245,14 +300,14 @@ def naming_bad_files(pairs):
         yield
     except tf.errors.OpError:
         with tf.Graph().as_default(), tf.Session() as session:
-            path, deep = tf.placeholder(tf.string, []), tf.placeholder(tf.bool, [])
-            image = decode(tf.read_file(path), deep)
-            for file, is_deep in zip(*pairs):
+            path, kind = tf.placeholder(tf.string, []), tf.placeholder(tf.int32, [])
+            decoded = decode(tf.read_file(path), kind)
+            for image in (image for files in pairs.files for image in files):
                 try:
-                    session.run(image, {path: os.fsencode(file), deep: is_deep})
+                    session.run(decoded, {path: os.fsencode(image.path), kind: image.kind})
                 except tf.errors.OpError as error:
                     reason = error.message.split("[[")[0].strip().splitlines()[-1]
-                    raise DataError("%s: can't be decoded (%s); replace it or take it out" % (file, reason))
+                    raise DataError("%s: can't be decoded (%s); replace it or take it out" % (image.path, reason))
         raise
 
 
@@ -260,48 +315,67 @@ def naming_bad_files(pairs):
 # From a file to a normalised pair, in the graph
 
 
-def decode(contents, deep=False):
-    """Decodes the bytes of a JPEG, PNG, BMP or a GIF's first frame to float32 [H, W, 3] in 0..255.
+def decode(contents, kind=PLAIN):
+    """Decodes the bytes of an image, of a GIF its first frame, to float32 [H, W, 3] in 0..255.
 
-    `deep`, a bool or a bool tensor, keeps the full depth of a 16-bit PNG.
+    `kind` is what decodes it, an int or an int tensor (see Image); DEEP keeps 16 bits.
     """
     def decode_image(dtype, unit):
         image = tf.image.decode_image(contents, channels=3, dtype=dtype, expand_animations=False)
         return tf.cast(image, tf.float32) / unit
 
-    image = tf.cond(tf.convert_to_tensor(deep),
-                    lambda: decode_image(tf.uint16, 257.0), lambda: decode_image(tf.uint8, 1.0))
+    def decode_other(contents):
+        return np.float32(imageio.imread(contents, plugin="pillow", mode="RGB", index=0))
+
+    branches = [lambda: decode_image(tf.uint8, 1.0), lambda: decode_image(tf.uint16, 257.0),
+                lambda: tf.numpy_function(decode_other, [contents], tf.float32)]
+    image = branches[kind]() if isinstance(kind, int) else tf.switch_case(kind, branches)
     image.set_shape([None, None, 3])
     return image
 
 
-def side_by_side(image):
-    """[H, 2W, 3] -> [H, W, 6]: the right half behind the left, so that both move as one."""
-    width = tf.shape(image)[1] // 2
-    return tf.concat([image[:, :width], image[:, width:]], axis=2)
+def pair_loader(pairs):
+    """Returns a function: index of a pair -> float32 [H, W, 6] in 0..255, B behind A, so that both move as one."""
+    paths = tf.constant([[os.fsencode(image.path) for image in files] for files in pairs.files])
+    kinds = tf.constant([[image.kind for image in files] for files in pairs.files])
+
+    def load(index):
+        images = [decode(tf.read_file(paths[index, i]), kinds[index, i]) for i in range(len(pairs.files[0]))]
+        if pairs.layout == "side_by_side":
+            width = tf.shape(images[0])[1] // 2
+            images = [images[0][:, :width], images[0][:, width:]]
+        elif pairs.layout == "colorize":
+            images = [tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(images[0])), images[0]]
+        elif pairs.layout == "inputs":
+            images = [images[0], images[0]]
+        return tf.concat(images, axis=2)
+
+    return load
 
 
-def resize(image, size):
-    """Bilinear, [H, W, C] -> [size, size, C]."""
-    return tf.image.resize_bilinear(image[tf.newaxis], [size, size], half_pixel_centers=True)[0]
+def resize(image, size, method="bilinear"):
+    """[H, W, C] -> [*size, C], or a batch of them; method is one of RESIZE_METHODS."""
+    return tf.cast(tf.compat.v2.image.resize(image, size, method), tf.float32)
 
 
-def jitter(pair, load_size, image_size, flip, seed):
+def jitter(pair, load_size, image_size, flip, method, seed):
     """Resizes to load_size, crops to image_size anywhere, mirrors every other time (paper, 6.2).
 
     Args:
       pair: float32 [H, W, C].
-      load_size, image_size: pixels, load_size at least image_size.
+      load_size, image_size: (height, width) in pixels, load_size at least image_size.
       flip: bool, whether to mirror at all.
+      method: of resizing, one of RESIZE_METHODS.
       seed: int64 [2], decides the crop and the mirror.
 
     Returns:
-      float32 [image_size, image_size, C].
+      float32 [*image_size, C].
     """
-    pair = resize(pair, load_size)
+    pair = resize(pair, load_size, method)
     uniform = tf.random.stateless_uniform([3], seed=seed)
-    offset = tf.cast(uniform[:2] * (load_size - image_size + 1), tf.int32)
-    pair = tf.slice(pair, [offset[0], offset[1], 0], [image_size, image_size, -1])
+    room = [load - image + 1 for load, image in zip(load_size, image_size)]
+    offset = tf.cast(uniform[:2] * room, tf.int32)
+    pair = tf.slice(pair, [offset[0], offset[1], 0], [*image_size, -1])
     if flip:
         pair = tf.cond(uniform[2] < 0.5, lambda: pair, lambda: tf.reverse(pair, axis=[1]))
     return pair
@@ -354,78 +428,65 @@ def index_queue(count, seed, start):
     return queue
 
 
-def batches(pairs, load, positions, indices, batch_size, threads, shapes):
-    """Decodes the pairs at `indices` and returns the next `batch_size` of them from a queue.
-
-    One runner keeps the order; `threads` pairs at a time are decoded inside it.
-
-    Args:
-      pairs: Pairs.
-      load: function (path, deep, position) -> (input, target).
-      positions, indices: int64 [n], from the index queue.
-      batch_size: int.
-      threads: how many pairs are decoded at once.
-      shapes: the shapes of an input and a target.
-    """
-    paths = tf.constant([os.fsencode(path) for path in pairs.paths])
-    deep = tf.constant(pairs.deep)
-    decoded = tf.map_fn(lambda item: load(paths[item[1]], deep[item[1]], item[0]), (positions, indices),
-                        dtype=(tf.float32, tf.float32), parallel_iterations=threads, back_prop=False)
-    queue = tf.FIFOQueue(4 * batch_size + 4 * threads, [tf.float32, tf.float32], shapes, name="batches")
-    tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue_many(decoded)]))
-    return queue.dequeue_many(batch_size)
-
-
-def training_batches(pairs, step, *, batch_size=4, image_size=256, load_size=286, flip=True,
-                     direction="AtoB", input_channels=3, output_channels=3, seed=0, threads=2):
-    """Builds the training queue.
+def training_batches(pairs, step, *, batch_size=4, image_size=(256, 256), load_size=(286, 286), flip=True,
+                     resize_method="bilinear", direction="AtoB", input_channels=3, output_channels=3, seed=0, threads=2):
+    """Builds the training queue. One runner keeps the order; `threads` pairs at a time are decoded inside it.
 
     Args:
       pairs: Pairs.
       step: the global step variable; after a restart the queue goes on with step * batch_size.
-      batch_size, image_size, load_size, flip: see `jitter`.
+      batch_size, image_size, load_size, flip, resize_method: see `jitter`.
       direction: AtoB (left half to right half) or BtoA.
       input_channels, output_channels: 1 or 3.
       seed: decides the order and the jitter.
       threads: pairs decoded at once; changes no bit of a batch.
 
     Returns:
-      (inputs, targets): float32 [batch_size, image_size, image_size, channels] in [-1, 1].
+      (inputs, targets): float32 [batch_size, *image_size, channels] in [-1, 1].
     """
-    def load(path, deep, position):
+    load = pair_loader(pairs)
+
+    def prepare(item):
+        position, index = item
         pair_seed = tf.stack([tf.constant(seed, tf.int64), 2 * position + 1])
-        pair = jitter(side_by_side(decode(tf.read_file(path), deep)), load_size, image_size, flip, pair_seed)
+        pair = jitter(load(index), load_size, image_size, flip, resize_method, pair_seed)
         return finish(pair, direction, input_channels, output_channels)
 
     start = tf.cast(step.read_value(), tf.int64) * batch_size
-    positions, indices = index_queue(len(pairs.paths), seed, start).dequeue_many(2 * threads)
-    shapes = [[image_size, image_size, channels] for channels in (input_channels, output_channels)]
-    return batches(pairs, load, positions, indices, batch_size, threads, shapes)
+    places = index_queue(len(pairs.files), seed, start).dequeue_many(2 * threads)
+    prepared = tf.map_fn(prepare, tuple(places), dtype=(tf.float32, tf.float32), parallel_iterations=threads,
+                         back_prop=False)
+    shapes = [[*image_size, channels] for channels in (input_channels, output_channels)]
+    queue = tf.FIFOQueue(4 * batch_size + 4 * threads, [tf.float32, tf.float32], shapes, name="batches")
+    tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue_many(prepared)]))
+    return queue.dequeue_many(batch_size)
 
 
-def ordered_pairs(pairs, *, image_size=256, direction="AtoB", input_channels=3, output_channels=3,
-                  threads=2):
-    """Builds the test queue: every pair once, in order, one at a time, resized without jitter.
+def ordered_pairs(pairs, *, size=None, resize_method="bilinear", direction="AtoB", input_channels=3, output_channels=3):
+    """Builds the test queue: every pair once, in order, without jitter.
 
-    Arguments and result as in `training_batches`, batch size 1; after the last pair the queue
-    raises tf.errors.OutOfRangeError.
+    Args:
+      pairs, resize_method, direction, input_channels, output_channels: as in `training_batches`.
+      size: (height, width) to resize to; None leaves each image its size.
+
+    Returns:
+      (input, target): float32 [1, H, W, channels] in [-1, 1]; after the last pair the queue raises
+      tf.errors.OutOfRangeError.
     """
-    def load(path, deep, position):
-        del position
-        pair = resize(side_by_side(decode(tf.read_file(path), deep)), image_size)
-        return finish(pair, direction, input_channels, output_channels)
-
-    queue = tf.train.range_input_producer(len(pairs.paths), num_epochs=1, shuffle=False)
-    indices = tf.cast(queue.dequeue_up_to(2 * threads), tf.int64)
-    shapes = [[image_size, image_size, channels] for channels in (input_channels, output_channels)]
-    return batches(pairs, load, indices, indices, 1, threads, shapes)
+    load = pair_loader(pairs)
+    index = tf.train.range_input_producer(len(pairs.files), num_epochs=1, shuffle=False).dequeue()
+    pair = load(index) if size is None else resize(load(index), size, resize_method)
+    source, target = finish(pair, direction, input_channels, output_channels)
+    queue = tf.FIFOQueue(4, [tf.float32, tf.float32], name="ordered")
+    tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue([source[tf.newaxis], target[tf.newaxis]])]))
+    return queue.dequeue()
 
 
 def read_in_order(pairs, **options):
-    """Yields what `ordered_pairs` reads, as numpy (input, target), each [1, S, S, C] in [-1, 1]."""
+    """Yields what `ordered_pairs` reads, as numpy (input, target), each [1, H, W, C] in [-1, 1]."""
     with tf.Graph().as_default():
-        batch = ordered_pairs(pairs, **options)
+        pair = ordered_pairs(pairs, **options)
         session = tf.train.MonitoredSession()
     with naming_bad_files(pairs), session:
         while not session.should_stop():
-            yield session.run(batch)
+            yield session.run(pair)

@@ -54,13 +54,19 @@ flags.DEFINE_string("data_dir", "data/sample",
 flags.DEFINE_string("split", None,
                     "The folder inside data_dir to read. Default: train; in test mode the first of test, "
                     "val and train that exists.")
+flags.DEFINE_enum("layout", "auto", ["auto", "side_by_side", "folders", "colorize", "inputs"],
+                  "How a split holds its pairs: side by side in one file; as A/ and B/, partners of one name (auto "
+                  "sees these two by itself); plain colour images, whose luminance is the input; or, in test mode, "
+                  "inputs alone.")
 flags.DEFINE_enum("direction", "AtoB", ["AtoB", "BtoA"],
                   "AtoB learns from the left half of each image to the right half, BtoA the other way.")
-flags.DEFINE_integer("image_size", 256, "Height and width in pixels of what the networks see, a power of "
-                     "two from 32 up (paper: 256).")
-flags.DEFINE_integer("load_size", 0, "Height and width in pixels to which training images are resized "
-                     "before the random crop to image_size; 0 means image_size x 286 / 256 (paper: 286).",
-                     lower_bound=0)
+flags.DEFINE_string("image_size", "256", "Size in pixels of what the networks see in training, N or HEIGHT,WIDTH, in "
+                    "multiples of 32 (paper: 256).")
+flags.DEFINE_string("load_size", "0", "Size in pixels to which training images are resized before the random crop to "
+                    "image_size; 0 means image_size x 286 / 256 (paper: 286).")
+flags.DEFINE_enum("resize_method", "bilinear", ["bilinear", "nearest", "bicubic", "area"], "How images are resized.")
+flags.DEFINE_bool("test_resize", False, "Whether test mode resizes images to image_size, for pictures much larger than "
+                  "what training saw. Else each keeps its size, padded by reflection and cropped back.")
 flags.DEFINE_bool("flip", True, "Whether every other training pair, at random, is mirrored.")
 flags.DEFINE_enum("input_channels", "3", ["1", "3"], "Channels of the input, 1 (grey) or 3 (colour).")
 flags.DEFINE_enum("output_channels", "3", ["1", "3"], "Channels of the output, 1 (grey) or 3 (colour).")
@@ -69,14 +75,18 @@ flags.DEFINE_integer("reader_threads", 2, "How many images are decoded at once; 
 
 flags.DEFINE_integer("ngf", 64, "Filters in the generator's first layer (paper: 64).", lower_bound=1)
 flags.DEFINE_integer("ndf", 64, "Filters in the discriminator's first layer (paper: 64).", lower_bound=1)
+flags.DEFINE_enum("generator", "unet", ["unet", "encoder_decoder"],
+                  "With skips from the encoder to the decoder, or without (paper, 4.2).")
 flags.DEFINE_enum("skip", "post", ["post", "pre"],
                   "Where the U-Net's skips leave the encoder: behind its leaky ReLU, or before it, to be joined "
                   "before the decoder's ReLU (pre is the paper's code).")
 flags.DEFINE_enum("norm", "batch", ["batch", "instance", "none"],
                   "Normalisation after the convolutions, with the statistics of the batch at hand in "
                   "training, test and export alike (paper: batch).")
+flags.DEFINE_float("norm_epsilon", 1e-5, "Added to the variance in normalisation.", lower_bound=0.0)
 flags.DEFINE_bool("bottleneck_norm", False, "Whether the 1x1 bottleneck is normalised too. The paper's "
                   "erratum says no: with batch size 1 it would be erased.")
+flags.DEFINE_float("leaky_slope", 0.2, "Slope of the leaky ReLUs below 0 (paper: 0.2).", lower_bound=0.0)
 flags.DEFINE_float("dropout", 0.5, "Share of units dropped in the decoder's inner blocks, the paper's only "
                    "noise (paper: 0.5).", lower_bound=0.0, upper_bound=0.99)
 flags.DEFINE_integer("dropout_blocks", 3, "In how many decoder blocks, from the bottleneck up (paper: 3).",
@@ -84,15 +94,22 @@ flags.DEFINE_integer("dropout_blocks", 3, "In how many decoder blocks, from the 
 flags.DEFINE_bool("test_dropout", True, "Whether dropout stays on at test time, as in the paper. An export "
                   "leaves it out unless this flag is given; then one fixed mask is applied to every call.")
 
+flags.DEFINE_enum("patch", "70", ["1", "16", "34", "70", "94", "142", "286"],
+                  "Receptive field of the discriminator's logits in pixels (paper: 70).")
+flags.DEFINE_bool("conditional", True, "Whether the discriminator sees the input beside the picture (paper: yes).")
+
 flags.DEFINE_enum("gan_loss", "log", ["log", "log_literal", "logits", "lsgan"],
                   "The adversarial loss: -ln(D + eps) computed from the logits without rounding; the same "
                   "as its historical text, in float32; sigmoid cross entropy; or mean square.")
 flags.DEFINE_float("eps", 1e-12, "The eps inside the logarithm of log and log_literal, from 0 to below 0.1 "
                    "(1e-12 is the classic TF1 programs').")
-flags.DEFINE_float("l1_weight", 100.0, "Weight of the mean absolute difference in the generator's loss; "
-                   "0 leaves it out (paper: 100).", lower_bound=0.0)
+flags.DEFINE_enum("pixel_loss", "l1", ["l1", "l2"],
+                  "The generator's other term: mean absolute or mean square difference (paper: l1).")
+flags.DEFINE_float("l1_weight", 100.0, "Weight of that term, whichever it is; 0 leaves it out (paper: 100).",
+                   lower_bound=0.0)
 flags.DEFINE_float("gan_weight", 1.0, "Weight of the adversarial term in the generator's loss; 0 leaves it "
                    "out (paper: 1).", lower_bound=0.0)
+flags.DEFINE_float("d_weight", 1.0, "Weight of the discriminator's loss (paper: 0.5).", lower_bound=0.0)
 
 flags.DEFINE_integer("epochs", 200, "Length of the run in passes over the training pairs (paper: 200).",
                      lower_bound=1)
@@ -102,6 +119,9 @@ flags.DEFINE_integer("batch_size", 4, "Pairs in a step. The paper has 1 for faca
                      "a CPU.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 2e-4, "Adam's step size, of both networks (paper: 0.0002).")
 flags.DEFINE_float("beta1", 0.5, "Adam's first momentum (paper: 0.5).", lower_bound=0.0, upper_bound=0.999)
+flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon.", lower_bound=0.0)
+flags.DEFINE_integer("decay_epochs", 0, "Over so many epochs at the end of the run the learning rate falls "
+                     "linearly to 0.", lower_bound=0)
 flags.DEFINE_enum("update", "simultaneous", ["simultaneous", "alternating"],
                   "simultaneous: both gradients come from one forward pass. alternating: the discriminator "
                   "is updated first, and the generator against the new one on the same fake image.")
@@ -117,32 +137,58 @@ flags.DEFINE_integer("keep", 3, "How many checkpoints are kept, the newest.", lo
 
 GROUPS = collections.OrderedDict([
     ("The run", "mode output_dir checkpoint init_checkpoint seed"),
-    ("Data", "data_dir split direction image_size load_size flip input_channels output_channels "
-             "reader_threads"),
-    ("Networks", "ngf ndf skip norm bottleneck_norm dropout dropout_blocks test_dropout"),
-    ("Losses", "gan_loss eps l1_weight gan_weight"),
-    ("Training", "epochs max_steps batch_size learning_rate beta1 update precision"),
+    ("Data", "data_dir split layout direction image_size load_size resize_method flip test_resize input_channels "
+             "output_channels reader_threads"),
+    ("Networks", "generator ngf skip norm norm_epsilon bottleneck_norm leaky_slope dropout dropout_blocks test_dropout "
+                 "ndf patch conditional"),
+    ("Losses", "gan_loss eps pixel_loss l1_weight gan_weight d_weight"),
+    ("Training", "epochs max_steps batch_size learning_rate beta1 adam_epsilon decay_epochs update precision"),
     ("What is written when", "log_every sample_every save_every keep"),
 ])
 NAMES = " ".join(GROUPS.values()).split()
 
 # Flags that a continued run may change: none of them changes the bits of a step.
-FREE = set("mode output_dir checkpoint data_dir reader_threads test_dropout epochs max_steps precision "
-           "log_every sample_every save_every keep".split())
+FREE = set("mode output_dir checkpoint data_dir reader_threads test_resize test_dropout epochs max_steps "
+           "precision log_every sample_every save_every keep".split())
 # Flags that test and export take from the run, unless they are given.
 OF_A_CHECKPOINT = set("input_channels output_channels ngf ndf skip norm bottleneck_norm".split())  # seen in its shapes
 OF_THE_RUN = set((GROUPS["Data"] + " " + GROUPS["Networks"]).split()) - {"split"} | {"seed"}
 
-flags.register_validator("image_size", lambda size: size >= 32 and size & (size - 1) == 0,
-                         "must be a power of two from 32 up, such as 128, 256 or 512")
+
+
+def size_of(text):
+    """Returns (height, width) of N or H,W; raises ValueError where it is neither."""
+    sides = [int(side) for side in text.split(",")]
+    if len(sides) > 2:
+        raise ValueError(text)
+    return sides[0], sides[-1]
+
+
+def is_size(text, multiple):
+    try:
+        return all(side > 0 and side % multiple == 0 for side in size_of(text))
+    except ValueError:
+        return False
+
+
+flags.register_validator("image_size", lambda text: is_size(text, 32),
+                         "must be N or HEIGHT,WIDTH in multiples of 32, such as 256 or 256,512")
+flags.register_validator("load_size", lambda text: text == "0" or is_size(text, 1), "must be 0, N or HEIGHT,WIDTH")
 flags.register_validator("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
 for _name in ("output_dir", "checkpoint", "init_checkpoint"):
     flags.register_validator(_name, lambda path: not set("*?[]") & set(path or ""),
                              "must not hold any of * ? [ ], which stand for patterns of names here")
 flags.register_validator("learning_rate", lambda rate: rate > 0, "must be above 0")
 flags.register_multi_flags_validator(
-    ["load_size", "image_size"], lambda v: v["load_size"] == 0 or v["load_size"] >= v["image_size"],
+    ["load_size", "image_size"], lambda v: v["load_size"] == "0" or all(
+        load >= image for load, image in zip(size_of(v["load_size"]), size_of(v["image_size"]))),
     "--load_size must be at least --image_size, or 0")
+flags.register_multi_flags_validator(
+    ["patch", "image_size"], lambda v: min(size_of(v["image_size"])) >= {"142": 64, "286": 96}.get(v["patch"], 32),
+    "--patch=142 needs an --image_size of 64 or more, --patch=286 of 96")
+flags.register_multi_flags_validator(
+    ["decay_epochs", "epochs"], lambda v: v["decay_epochs"] <= v["epochs"],
+    "--decay_epochs must be at most --epochs")
 flags.register_multi_flags_validator(
     ["l1_weight", "gan_weight"], lambda v: v["l1_weight"] > 0 or v["gan_weight"] > 0,
     "--l1_weight and --gan_weight must not both be 0")
@@ -292,9 +338,10 @@ def check_same_run(record):
     for name in NAMES:  # a flag that is younger than the run
         if name not in before and FLAGS[name].default is not None:
             before[name] = str(FLAGS[name].default)
+    free = FREE - {"epochs"} if FLAGS.decay_epochs else FREE  # epochs then say when the decay begins
     differing = ["--%s is %s here and %s in the run" % (name, after.get(name, "not set"),
                                                         before.get(name, "not set"))
-                 for name in NAMES if name not in FREE and before.get(name) != after.get(name)]
+                 for name in NAMES if name not in free and before.get(name) != after.get(name)]
     if old["data"] != record["data"]:
         differing.append("--data_dir holds other pairs than the run's")
     if FLAGS.precision == "auto":
@@ -351,33 +398,50 @@ def folder_of(split):
 
 
 def image_options():
-    """What the flags say of images, as `reader` takes it."""
-    return {"image_size": FLAGS.image_size, "direction": FLAGS.direction, "threads": FLAGS.reader_threads,
+    """What the flags say of images, as `reader` takes it for training and for testing."""
+    return {"direction": FLAGS.direction, "resize_method": FLAGS.resize_method,
             "input_channels": int(FLAGS.input_channels), "output_channels": int(FLAGS.output_channels)}
+
+
+def image_size():
+    return size_of(FLAGS.image_size)
+
+
+def load_size():
+    if FLAGS.load_size != "0":
+        return size_of(FLAGS.load_size)
+    return tuple(round(side * 286 / 256) for side in image_size())
 
 
 def generate(images, draw):
     """The generator as the flags want it; `draw` as in `pix2pix.generator`."""
     return pix2pix.generator(
-        images, output_channels=int(FLAGS.output_channels), filters=FLAGS.ngf, norm=FLAGS.norm,
-        skip=FLAGS.skip, bottleneck_norm=FLAGS.bottleneck_norm, dropout_rate=FLAGS.dropout,
+        images, output_channels=int(FLAGS.output_channels), filters=FLAGS.ngf, depth=pix2pix.unet_depth(*image_size()),
+        skip=FLAGS.skip if FLAGS.generator == "unet" else "none", norm=FLAGS.norm, norm_epsilon=FLAGS.norm_epsilon,
+        bottleneck_norm=FLAGS.bottleneck_norm, leaky_slope=FLAGS.leaky_slope, dropout_rate=FLAGS.dropout,
         dropout_blocks=FLAGS.dropout_blocks, draw=draw, seed=FLAGS.seed)
 
 
 def discriminate(inputs, targets):
     """The discriminator as the flags want it."""
-    return pix2pix.discriminator(inputs, targets, filters=FLAGS.ndf, norm=FLAGS.norm, seed=FLAGS.seed)
+    return pix2pix.discriminator(
+        inputs if FLAGS.conditional else None, targets, filters=FLAGS.ndf, patch=int(FLAGS.patch), norm=FLAGS.norm,
+        norm_epsilon=FLAGS.norm_epsilon, leaky_slope=FLAGS.leaky_slope, seed=FLAGS.seed)
+
+
+def padded(images):
+    """Images of any size, padded by reflection to what the generator takes."""
+    return pix2pix.reflect_to_multiple(images, 2 ** pix2pix.unet_depth(*image_size()))
 
 
 def one_image(test_dropout):
-    """Builds the generator for one image at a time.
+    """Builds the generator for one image of image_size at a time.
 
     Returns:
-      (image, draw, output): placeholders of [1, S, S, C] and of an int64 scalar that picks the dropout
-      mask, and the generated [1, S, S, C].
+      (image, draw, output): placeholders of [1, H, W, C] and of an int64 scalar that picks the dropout
+      mask, and the generated [1, H, W, C].
     """
-    size = FLAGS.image_size
-    image = tf.placeholder(tf.float32, [1, size, size, int(FLAGS.input_channels)], "image")
+    image = tf.placeholder(tf.float32, [1, *image_size(), int(FLAGS.input_channels)], "image")
     draw = tf.placeholder(tf.int64, [], "draw")
     return image, draw, generate(image, draw if test_dropout else None)
 
@@ -539,10 +603,10 @@ class Samples(tf.train.SessionRunHook):
 def sample_pairs(pairs):
     """Returns the fixed pairs of the sample grids: the first of val, else of the training pairs."""
     val = os.path.join(FLAGS.data_dir, "val")
-    if os.path.isdir(val) and reader.image_names(val):
-        pairs = reader.find_pairs(val)
-    first = reader.Pairs(*(column[:SAMPLE_ROWS] for column in pairs))
-    return list(reader.read_in_order(first, **image_options()))
+    if count_pairs(val):
+        pairs = reader.find_pairs(val, FLAGS.layout)
+    first = pairs._replace(files=pairs.files[:SAMPLE_ROWS])
+    return list(reader.read_in_order(first, size=image_size(), **image_options()))
 
 
 def to_rgb(image):
@@ -554,9 +618,16 @@ def batch_summaries(batch, model):
     inputs, targets = batch
     for name, images in (("inputs", inputs), ("outputs", model.outputs), ("targets", targets)):
         tf.summary.image(name, to_uint8(images))
-    tf.summary.histogram("logits_real", model.real_logits)
-    tf.summary.histogram("logits_fake", model.fake_logits)
+    for name, logits in (("real", model.real_logits), ("fake", model.fake_logits)):
+        tf.summary.histogram("logits_" + name, logits)
+        tf.summary.image("patches_" + name, to_uint8(heat_map(logits)))
     return tf.summary.merge_all()
+
+
+def heat_map(logits):
+    """D's logits [N, h, w, 1] as colours in [-1, 1]: blue at -20 (fake), white at 0, red at 20 (real)."""
+    share = tf.clip_by_value(logits / 20, -1, 1)
+    return 2 * tf.concat([1 + tf.minimum(share, 0), 1 - tf.abs(share), 1 - tf.maximum(share, 0)], axis=3) - 1
 
 
 def to_uint8(images):
@@ -627,7 +698,9 @@ def train():
     if FLAGS.checkpoint:
         raise RunError("--checkpoint is for test and export; training starts from weights with --init_checkpoint and "
                        "continues whatever run is in --output_dir")
-    pairs = reader.find_pairs(folder_of(FLAGS.split or "train"))
+    if FLAGS.layout == "inputs":
+        raise RunError("--layout=inputs is for test mode; training needs targets")
+    pairs = reader.find_pairs(folder_of(FLAGS.split or "train"), FLAGS.layout)
     fixed = sample_pairs(pairs)
     make_folders(FLAGS.output_dir, path_of("checkpoints"), path_of("samples"))
     record = describe_run(pairs)
@@ -641,6 +714,7 @@ def train():
     tidy_checkpoints(checkpoint)
     if start < record["steps"]:
         number = train_from(checkpoint, start, pairs, fixed, record)
+        write_progress()
         if number:
             return 128 + number
         checkpoint, start = newest_checkpoint(FLAGS.output_dir)
@@ -663,20 +737,37 @@ def tidy_checkpoints(newest):
 def describe_run(pairs):
     """Returns what run.json holds: where the run is made, of what, and how long it is."""
     digest = hashlib.sha256()
-    for path in pairs.paths:
+    for path in (image.path for files in pairs.files for image in files):
         digest.update(b"%s %d\n" % (os.fsencode(os.path.basename(path)), os.path.getsize(path)))
-    steps = math.ceil(FLAGS.epochs * len(pairs.paths) / FLAGS.batch_size)
+    steps = math.ceil(FLAGS.epochs * len(pairs.files) / FLAGS.batch_size)
     return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
                          "numpy": np.__version__, "scipy": scipy.__version__},
             "device": cpu_fact("model name") or platform.processor(), "precision": resolve_precision(),
-            "pairs": dict(pairs_by_split(), train=len(pairs.paths)), "data": digest.hexdigest(),
+            "pairs": dict(pairs_by_split(), train=len(pairs.files)), "data": digest.hexdigest(),
             "steps": min(steps, FLAGS.max_steps or steps)}
 
 
 def pairs_by_split():
-    """Returns {split: number of images} of the splits that data_dir has."""
-    folders = ((split, os.path.join(FLAGS.data_dir, split)) for split in reader.SPLITS)
-    return {split: len(reader.image_names(folder)) for split, folder in folders if os.path.isdir(folder)}
+    """Returns {split: number of pairs} of the splits that data_dir has."""
+    counts = {split: count_pairs(os.path.join(FLAGS.data_dir, split)) for split in reader.SPLITS}
+    return {split: count for split, count in counts.items() if count}
+
+
+def count_pairs(folder):
+    """The number of image names in a folder, or in its A/; 0 where there is none."""
+    return sum(len(reader.image_names(path)) for path in (folder, os.path.join(folder, "A")) if os.path.isdir(path))
+
+
+def write_progress():
+    """Writes samples/progress.gif, the sample grids in order, at most 40 of them."""
+    names = sorted(name for name in os.listdir(path_of("samples")) if re.fullmatch(r"step-[0-9]+\.png", name))
+    shown = [names[i] for i in sorted(set(np.linspace(0, len(names) - 1, 40).astype(int)))] if names else []
+    if shown:
+        path = path_of("samples", "progress.gif")
+        frames = [imageio.imread(path_of("samples", name)) for name in shown]
+        frames = [frame for frame in frames if frame.shape == frames[-1].shape]  # data_dir may have lost pairs
+        imageio.imwrite(path + ".tmp", frames, extension=".gif", duration=400, loop=0)
+        os.replace(path + ".tmp", path)
 
 
 def train_from(checkpoint, start, pairs, fixed, record):
@@ -716,12 +807,22 @@ def training_graph(pairs):
     """Builds the queue and the training step; returns ((inputs, targets), a pix2pix.Training)."""
     step = tf.train.get_or_create_global_step()
     batch = reader.training_batches(
-        pairs, step, batch_size=FLAGS.batch_size, flip=FLAGS.flip, seed=FLAGS.seed,
-        load_size=FLAGS.load_size or round(FLAGS.image_size * 286 / 256), **image_options())
+        pairs, step, batch_size=FLAGS.batch_size, image_size=image_size(), load_size=load_size(), flip=FLAGS.flip,
+        seed=FLAGS.seed, threads=FLAGS.reader_threads, **image_options())
     return batch, pix2pix.training(
-        *batch, step, lambda images: generate(images, step), discriminate, gan_loss=FLAGS.gan_loss,
-        eps=FLAGS.eps, l1_weight=FLAGS.l1_weight, gan_weight=FLAGS.gan_weight,
-        learning_rate=FLAGS.learning_rate, beta1=FLAGS.beta1, update=FLAGS.update)
+        *batch, step, lambda images: generate(images, step), discriminate, gan_loss=FLAGS.gan_loss, eps=FLAGS.eps,
+        pixel_loss=FLAGS.pixel_loss, l1_weight=FLAGS.l1_weight, gan_weight=FLAGS.gan_weight, d_weight=FLAGS.d_weight,
+        learning_rate=learning_rate(step, len(pairs.files)), beta1=FLAGS.beta1, adam_epsilon=FLAGS.adam_epsilon,
+        update=FLAGS.update)
+
+
+def learning_rate(step, pairs):
+    """--learning_rate, which falls linearly to 0 over the last --decay_epochs of `pairs` pairs."""
+    if not FLAGS.decay_epochs:
+        return FLAGS.learning_rate
+    steps, decay_steps = (epochs * pairs / FLAGS.batch_size for epochs in (FLAGS.epochs, FLAGS.decay_epochs))
+    left = steps - tf.cast(step.read_value(), tf.float32)
+    return FLAGS.learning_rate * tf.clip_by_value(left / decay_steps, 0, 1)
 
 
 def announce(start, record):
@@ -825,46 +926,89 @@ def restored_session(checkpoint):
     return session
 
 
+MEASURES = collections.OrderedDict([("l1", "L1 (lower is better)"), ("psnr", "PSNR in dB (higher is better)"),
+                                    ("ssim", "SSIM (higher is better)")])
+
+
 def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
     checkpoint = trained_checkpoint()
-    pairs = reader.find_pairs(folder_of(FLAGS.split))
+    pairs = reader.find_pairs(folder_of(FLAGS.split), FLAGS.layout)
+    for image in (image for files in pairs.files for image in files):
+        if min(image.height, image.width // (2 if pairs.layout == "side_by_side" else 1)) < 11:
+            raise RunError("%s: %dx%d pixels; test mode takes images from 11x11 on" % image[:1] + image[:1:-1])
     make_folders(path_of("test"))
     shutil.rmtree(path_of("test", "images"), ignore_errors=True)  # pictures of an earlier test
     make_folders(path_of("test", "images"))
-    stems = [os.path.splitext(os.path.basename(path))[0] for path in pairs.paths]
-    names = stems if len(set(stems)) == len(stems) else [os.path.basename(path) for path in pairs.paths]
     rows = []
     with tf.Graph().as_default():
-        image, draw, output = one_image(FLAGS.test_dropout)
-        target = tf.placeholder(tf.float32, output.shape)
-        measures = collections.OrderedDict([
-            ("l1", pix2pix.l1_loss(output, target)), ("psnr", tf.image.psnr(output, target, 2.0)[0]),
-            ("ssim", tf.image.ssim(output, target, 2.0)[0])])
+        image, target, draw, pictures, measures = test_graph()
+        if pairs.layout == "inputs":
+            del pictures["target"]
+            measures = {}
         with restored_session(checkpoint) as session:
-            for name, pair in zip(tqdm.tqdm(names, unit="image", disable=None),
-                                  reader.read_in_order(pairs, **image_options())):
+            for name, pair in zip(tqdm.tqdm(output_names(pairs), unit="image", disable=None), reader.read_in_order(
+                    pairs, size=image_size() if FLAGS.test_resize else None, **image_options())):
                 mask = zlib.crc32(os.fsencode(name))  # the image's own dropout, whatever lies beside it
-                generated, values = session.run([output, measures], {image: pair[0], target: pair[1], draw: mask})
-                for kind, picture in (("input", pair[0]), ("output", generated), ("target", pair[1])):
+                shown, values = session.run([pictures, measures], {image: pair[0], target: pair[1], draw: mask})
+                for kind, picture in shown.items():
                     write_png(path_of("test", "images", "%s-%s.png" % (name, kind)), picture[0])
-                rows.append((name,) + tuple(float(value) for value in values.values()))
+                rows.append((name,) + tuple(float(values[measure]) for measure in measures))
+    report(rows, list(measures), list(pictures), pairs, checkpoint)
+    return 0
 
+
+def test_graph():
+    """Builds the model for one image of any size.
+
+    Returns:
+      (image, target, draw, pictures, measures): placeholders of [1, H, W, C] each and of an int64 scalar that picks
+      the dropout mask; {kind: [1, H, W, 1 or 3]} of what is to be seen, D's logits as a heat map among them; and
+      {name of MEASURES: scalar}.
+    """
+    image = tf.placeholder(tf.float32, [1, None, None, int(FLAGS.input_channels)], "image")
+    target = tf.placeholder(tf.float32, [1, None, None, int(FLAGS.output_channels)], "target")
+    draw = tf.placeholder(tf.int64, [], "draw")
+    height, width = tf.shape(image)[1], tf.shape(image)[2]
+    inputs = padded(image)
+    outputs = generate(inputs, draw if FLAGS.test_dropout else None)
+    patches = reader.resize(heat_map(discriminate(inputs, outputs)), tf.shape(inputs)[1:3], "nearest")
+    output = outputs[:, :height, :width]
+    pictures = collections.OrderedDict([("input", image), ("output", output), ("target", target),
+                                        ("patches", patches[:, :height, :width])])
+    measures = collections.OrderedDict([
+        ("l1", pix2pix.l1_loss(output, target)), ("psnr", tf.image.psnr(output, target, 2.0)[0]),
+        ("ssim", tf.image.ssim(output, target, 2.0)[0])])
+    return image, target, draw, pictures, measures
+
+
+def output_names(pairs):
+    """The stems of the pairs' files, or their whole names where stems are not unique."""
+    names = [os.path.basename(files[0].path) for files in pairs.files]
+    stems = [reader.stem(name) for name in names]
+    return stems if len(set(stems)) == len(stems) else names
+
+
+def report(rows, measures, kinds, pairs, checkpoint):
+    """Writes the gallery, and with measures test/metrics.csv and metrics.json too, and prints the means."""
     metrics = collections.OrderedDict(
         (measure, interval([row[1 + i] for row in rows])) for i, measure in enumerate(measures))
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(
-        [("name",) + tuple(measures)] + [row[:1] + tuple("%.9g" % value for value in row[1:]) for row in rows])
-    write_file(path_of("test", "metrics.csv"), table.getvalue())
-    write_file(path_of("test", "metrics.json"), json.dumps(
-        dict(metrics, images=len(rows), folder=os.path.dirname(pairs.paths[0]), test_dropout=FLAGS.test_dropout,
-             checkpoint=os.path.basename(checkpoint)), indent=2) + "\n")
-    write_gallery(rows, metrics, checkpoint)
+    for name in ("metrics.csv", "metrics.json"):  # of an earlier test
+        if os.path.exists(path_of("test", name)):
+            os.remove(path_of("test", name))
+    if measures:
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows(
+            [["name", *measures]] + [row[:1] + tuple("%.9g" % value for value in row[1:]) for row in rows])
+        write_file(path_of("test", "metrics.csv"), table.getvalue())
+        write_file(path_of("test", "metrics.json"), json.dumps(
+            dict(metrics, images=len(rows), folder=os.path.dirname(pairs.files[0][0].path),
+                 test_dropout=FLAGS.test_dropout, checkpoint=os.path.basename(checkpoint)), indent=2) + "\n")
+    write_gallery(rows, metrics, kinds, checkpoint)
     print("%d images from %s in %s" % (len(rows), checkpoint, path_of("test", "index.html")))
     for measure, value in metrics.items():
         print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
     print("fingerprint: %s" % pix2pix.fingerprint(checkpoint))
-    return 0
 
 
 def interval(values):
@@ -877,19 +1021,25 @@ def interval(values):
     return {"mean": mean, "low": float(low), "high": float(high)}
 
 
-def write_gallery(rows, metrics, checkpoint):
-    """Fills gallery.html, whose part between the `row` comments is repeated for every image."""
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "gallery.html")) as file:
-        head, row, tail = file.read().split("<!-- row -->\n")
-    header = dict({"%s_%s" % (name, key): "%.4f" % value for name, numbers in metrics.items()
-                   for key, value in numbers.items()},
-                  count=len(rows), title=html.escape(os.path.basename(os.path.abspath(FLAGS.output_dir))),
-                  checkpoint=html.escape(os.path.basename(checkpoint)))
-    body = [string.Template(row).substitute(
-        name=html.escape(name), file=urllib.parse.quote(os.fsencode(name)), l1="%.4f" % l1,
-        psnr="%.2f" % psnr, ssim="%.4f" % ssim) for name, l1, psnr, ssim in rows]
-    write_file(path_of("test", "index.html"),
-               string.Template(head).substitute(header) + "".join(body) + string.Template(tail).substitute(header))
+def write_gallery(rows, metrics, kinds, checkpoint):
+    """Fills gallery.html, whose parts between the `cut` comments are repeated: a measure, an image, a picture of it."""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "gallery.html"), encoding="utf-8") as file:
+        head, measure, middle, article, picture, tail = map(string.Template, file.read().split("<!-- cut -->\n"))
+    header = {"count": len(rows), "title": html.escape(os.path.basename(os.path.abspath(FLAGS.output_dir))),
+              "checkpoint": html.escape(os.path.basename(checkpoint))}
+    page = [head.substitute(header)]
+    for name, value in metrics.items():
+        page.append(measure.substitute({key: "%.4f" % number for key, number in value.items()}, title=MEASURES[name]))
+    page.append(middle.substitute(
+        orders="".join('<option value="%s">%s</option>' % item for item in MEASURES.items() if item[0] in metrics)))
+    for name, *values in rows:
+        words = {"name": html.escape(name), "file": urllib.parse.quote(os.fsencode(name))}
+        data = "".join(' data-%s="%.9g"' % item for item in zip(metrics, values))
+        numbers = " &nbsp; ".join("%s %.4g" % (measure.upper(), value) for measure, value in zip(metrics, values))
+        pictures = "".join(picture.substitute(words, kind=kind) for kind in kinds)
+        page.append(article.substitute(words, data=data, numbers=numbers, pictures=pictures))
+    page.append(tail.substitute())
+    write_file(path_of("test", "index.html"), "".join(page))
 
 
 def export():
@@ -898,21 +1048,23 @@ def export():
     make_folders(FLAGS.output_dir)
     if os.path.islink(path_of("export")) or os.path.isfile(path_of("export")):
         raise RunError("%s: not a folder; move it away, the export goes there" % path_of("export"))
-    size, channels = FLAGS.image_size, int(FLAGS.input_channels)
+    channels = int(FLAGS.input_channels)
     with_dropout = FLAGS.test_dropout and not FLAGS["test_dropout"].using_default_value
-
-    def load(contents):
-        picture = reader.normalise(reader.resize(reader.decode(contents), size))
-        return reader.to_channels(picture, channels)
 
     with tf.Graph().as_default():
         draw = tf.constant(0, tf.int64) if with_dropout else None
-        images = tf.placeholder(tf.float32, [None, size, size, channels], "images")
+
+        def translate(images):
+            return generate(padded(images), draw)[:, :tf.shape(images)[1], :tf.shape(images)[2]]
+
+        def translate_bytes(contents):
+            image = reader.to_channels(reader.normalise(reader.decode(contents)), channels)
+            return tf.image.encode_png(to_uint8(translate(image[tf.newaxis])[0]))
+
+        images = tf.placeholder(tf.float32, [None, None, None, channels], "images")
         image_bytes = tf.placeholder(tf.string, [None], "image_bytes")
-        outputs = generate(images, draw)
-        decoded = tf.map_fn(load, image_bytes, dtype=tf.float32)
-        decoded.set_shape([None, size, size, channels])
-        png_bytes = tf.map_fn(tf.image.encode_png, to_uint8(generate(decoded, draw)), dtype=tf.string)
+        outputs = translate(images)
+        png_bytes = tf.map_fn(translate_bytes, image_bytes, dtype=tf.string)
         signature = tf.saved_model.predict_signature_def
         with restored_session(checkpoint) as session, tempfile.TemporaryDirectory(dir=FLAGS.output_dir) as folder:
             unfinished = os.path.join(folder, "export")

@@ -190,7 +190,8 @@ def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=1e-
         logits, is_real, eps))
     with tf.Graph().as_default():
         step = tf.train.get_or_create_global_step()
-        batch = reader.training_batches(pairs["train"], step, image_size=size, load_size=size + 8, seed=seed)
+        batch = reader.training_batches(pairs["train"], step, image_size=(size, size),
+                                        load_size=(size + 8, size + 8), seed=seed)
         if gan_loss == "naive":
             naive.start()
         model = pix2pix.training(*batch, step, functools.partial(generate, draw=step),
@@ -207,7 +208,7 @@ def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=1e-
                 if not all(map(np.isfinite, log[-1].values())):
                     break
             errors = [np.abs(session.run(output, {image: source}) - target).mean()
-                      for source, target in reader.read_in_order(pairs["val"], image_size=size)]
+                      for source, target in reader.read_in_order(pairs["val"], size=(size, size))]
     return log, float(np.mean(errors))
 
 

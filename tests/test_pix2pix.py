@@ -56,7 +56,7 @@ def test_transposed_convolution_agrees_with_scipy(session):
 @pytest.mark.parametrize("norm,axes", [("batch", (0, 1, 2)), ("instance", (1, 2))])
 def test_normalisation_agrees_with_numpy(session, norm, axes):
     x, gamma, beta = image(3, 4, 5, 2) * 3 + 1, image(2, seed=1), image(2, seed=2)
-    ours = run_layer(session, lambda: pix2pix.norm_or_bias(tf.constant(x), norm), gamma=gamma, beta=beta)
+    ours = run_layer(session, lambda: pix2pix.norm_or_bias(tf.constant(x), norm, 1e-5), gamma=gamma, beta=beta)
     wide = x.astype(np.float64)
     reference = ((wide - wide.mean(axes, keepdims=True)) / np.sqrt(wide.var(axes, keepdims=True) + 1e-5)
                  * gamma + beta)
@@ -68,7 +68,7 @@ def test_kernel_gradients_agree_with_tensorflows_own(session, size):
     large, small = tf.constant(image(2, 2 * size, 2 * size, 3)), tf.constant(image(2, size, size, 4, seed=1))
     how = {"strides": [1, 2, 2, 1], "padding": "SAME"}
     reference = tf.nn.conv2d_backprop_filter(large, [4, 4, 3, 4], small, **how)
-    ours, reference = session.run([pix2pix.kernel_gradient(large, small, **how), reference])
+    ours, reference = session.run([pix2pix.kernel_gradient(large, small, tf.TensorShape([4, 4, 3, 4]), **how), reference])
     np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-4)
 
 
@@ -179,20 +179,61 @@ def test_a_bias_stands_only_where_no_norm_follows():
                if layer not in without_norm)
 
 
-@pytest.mark.parametrize("size", [200, 16, 48])
-def test_generator_refuses_a_size_that_is_no_power_of_two_from_32(size):
-    with tf.Graph().as_default(), pytest.raises(ValueError, match="power of two"):
-        pix2pix.generator(tf.zeros([1, size, size, 3]), filters=2)
+@pytest.mark.parametrize("size", [(200, 256), (16, 16), (256, 48)])
+def test_generator_refuses_a_size_that_is_no_multiple_of_32(size):
+    with tf.Graph().as_default(), pytest.raises(ValueError, match="multiples of 32"):
+        pix2pix.generator(tf.zeros([1, *size, 3]), filters=2)
 
 
-def test_a_logit_sees_70_by_70_pixels(session):
-    inputs = tf.constant(image(1, 256, 256, 3))
-    logits = pix2pix.discriminator(inputs, tf.zeros([1, 256, 256, 3]), filters=4, norm="none")
-    assert logits.shape.as_list() == [1, 30, 30, 1]
-    gradient = tf.gradients(logits[0, 15, 15, 0], inputs)[0]
+@pytest.mark.parametrize("size,depth", [((256, 256), 8), ((512, 512), 8), ((32, 32), 5), ((96, 64), 5), ((256, 128), 7),
+                                        ((384, 384), 7)])
+def test_the_generator_is_as_deep_as_both_sides_allow_eight_at_most(size, depth):
+    assert pix2pix.unet_depth(*size) == depth
+    with tf.Graph().as_default():
+        output = pix2pix.generator(tf.zeros([1, *size, 3]), filters=2)
+        names = {v.op.name for v in tf.trainable_variables() if "encoder" in v.op.name and "kernel" in v.op.name}
+    assert output.shape.as_list() == [1, *size, 3] and len(names) == depth
+
+
+# Grids of 256x256 images as published: 30x30 (paper's code, TensorFlow tutorial), 16x16 (PyTorch-GAN), 256x256, 62x62
+# and 6x6 (paper's code with 0, 2 and 5 halvings).
+@pytest.mark.parametrize("patch,grid", [(1, 256), (16, 126), (34, 62), (70, 30), (94, 16), (142, 14), (286, 6)])
+def test_a_logit_sees_patch_by_patch_pixels(session, patch, grid):
+    size = 512 if patch > 70 else 256
+    inputs = tf.constant(image(1, size, size, 3))
+    logits = pix2pix.discriminator(inputs, tf.zeros([1, size, size, 3]), filters=2, patch=patch, norm="none")
+    shape = pix2pix.discriminator(*[tf.zeros([1, 256, 256, 3])] * 2, filters=2, patch=patch, norm="none").shape
+    assert shape.as_list() == [1, grid, grid, 1]
+    middle = logits.shape.as_list()[1] // 2
+    gradient = tf.gradients(logits[0, middle, middle, 0], inputs)[0]
     session.run(tf.global_variables_initializer())
     rows, columns = np.nonzero(np.abs(session.run(gradient)[0]).sum(-1))
-    assert rows.max() - rows.min() + 1 == 70 and columns.max() - columns.min() + 1 == 70
+    assert rows.max() - rows.min() + 1 == patch and columns.max() - columns.min() + 1 == patch
+
+
+def test_an_unconditional_discriminator_sees_the_target_alone(session):
+    logits = pix2pix.discriminator(None, tf.zeros([1, 32, 32, 3]), filters=2)
+    assert logits.shape.as_list() == [1, 2, 2, 1]
+    assert tf.trainable_variables()[0].shape.as_list() == [4, 4, 3, 2]
+
+
+def test_without_skips_the_decoder_hears_of_the_bottleneck_alone(session):
+    pix2pix.generator(tf.constant(image(1, 32, 32, 3)), filters=2, skip="none")
+    graph = tf.get_default_graph()
+    for level, width in ((5, 16), (4, 8), (3, 4), (2, 2)):
+        assert graph.get_tensor_by_name("generator/decoder_%d/output:0" % level).shape.as_list()[3] == width
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 4, 8]))
+@settings(max_examples=20, deadline=None)
+def test_images_are_padded_by_reflection_to_multiples(height, width, multiple):
+    x = image(1, height, width, 2)
+    ends = [-(-side // multiple) * multiple for side in (height, width)]
+    with tf.Graph().as_default(), tf.Session() as session:
+        fed = tf.placeholder(tf.float32, [None, None, None, 2])
+        ours = session.run(pix2pix.reflect_to_multiple(fed, multiple), {fed: x})
+    reference = np.pad(x, [(0, 0), (0, ends[0] - height), (0, ends[1] - width), (0, 0)], mode="reflect")
+    np.testing.assert_array_equal(ours, reference)
 
 
 def test_skips_carry_every_encoder_layer_to_the_decoder(session):
@@ -211,7 +252,7 @@ def test_skips_carry_every_encoder_layer_to_the_decoder(session):
 def test_skips_before_the_activation_meet_the_decoders_relu(session):
     images = tf.random.stateless_uniform([1, 32, 32, 3], [0, 0], -1, 1)
     parts = []
-    for skip in pix2pix.SKIPS:
+    for skip in ("post", "pre"):
         pix2pix.generator(images, filters=2, skip=skip)
         scope = "generator" if skip == "post" else "generator_1"
         names = ("encoder_1/output:0", "decoder_2/output:0")
@@ -224,9 +265,11 @@ def test_skips_before_the_activation_meet_the_decoders_relu(session):
 
 
 def test_activations_are_the_papers(session):
-    np.testing.assert_allclose(session.run(pix2pix.leaky_relu(tf.constant([-10.0, 10.0]))), [-2, 10])
     pix2pix.generator(tf.constant(image(1, 32, 32, 3)), filters=4)
     session.run(tf.global_variables_initializer())
+    pix2pix.generator(tf.constant(image(1, 32, 32, 3)), filters=4, leaky_slope=1.0)
+    after, before = session.run(["generator/encoder_1/output:0", "generator_1/encoder_1/output:0"])
+    np.testing.assert_allclose(after, np.where(before < 0, 0.2 * before, before), rtol=1e-6)
     outputs = session.run({level: "generator/encoder_%d/output:0" % level for level in range(1, 6)})
     assert outputs[5].min() == 0 and outputs[5].max() > 0
     assert all(outputs[level].min() < 0 for level in range(1, 5))
