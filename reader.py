@@ -429,7 +429,8 @@ def index_queue(count, seed, start):
 
 
 def training_batches(pairs, step, *, batch_size=4, image_size=(256, 256), load_size=(286, 286), flip=True,
-                     resize_method="bilinear", direction="AtoB", input_channels=3, output_channels=3, seed=0, threads=2):
+                     resize_method="bilinear", direction="AtoB", input_channels=3, output_channels=3, seed=0,
+                     threads=2):
     """Builds the training queue. One runner keeps the order; `threads` pairs at a time are decoded inside it.
 
     Args:

@@ -936,7 +936,8 @@ def test():
     pairs = reader.find_pairs(folder_of(FLAGS.split), FLAGS.layout)
     for image in (image for files in pairs.files for image in files):
         if min(image.height, image.width // (2 if pairs.layout == "side_by_side" else 1)) < 11:
-            raise RunError("%s: %dx%d pixels; test mode takes images from 11x11 on" % image[:1] + image[:1:-1])
+            raise RunError("%s: %dx%d pixels; test mode takes images from 11x11 on"
+                           % (image.path, image.width, image.height))
     make_folders(path_of("test"))
     shutil.rmtree(path_of("test", "images"), ignore_errors=True)  # pictures of an earlier test
     make_folders(path_of("test", "images"))

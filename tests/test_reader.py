@@ -4,6 +4,7 @@ import os
 
 import imageio.v3 as imageio
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow.compat.v1 as tf
 from hypothesis import given
@@ -133,6 +134,27 @@ def test_every_format_is_decoded_to_its_pixels(tmp_path, session, extension, tol
     assert np.abs(decoded - image).max() <= tolerance
 
 
+@pytest.mark.parametrize("name,mode,options,kind", [
+    ("a.tif", "RGB", {}, reader.OTHER), ("a.tiff", "L", {"compression": "tiff_lzw"}, reader.OTHER),
+    ("a.webp", "RGB", {"lossless": True}, reader.OTHER), ("a.bmp", "P", {}, reader.OTHER),
+    ("a.png", "RGBA", {}, reader.PLAIN), ("a.png", "LA", {}, reader.PLAIN), ("a.png", "P", {}, reader.PLAIN),
+    ("a.jpg", "RGB", {"progressive": True, "quality": 98}, reader.PLAIN), ("a.jpg", "L", {"quality": 98}, reader.PLAIN),
+    ("a.jpg", "CMYK", {"quality": 98}, reader.PLAIN)])
+def test_colour_spaces_and_other_formats_become_rgb(tmp_path, session, name, mode, options, kind):
+    y, x = np.mgrid[:16, :32] * 8
+    image = PIL.Image.fromarray(np.stack([y, x, 255 - y], axis=-1).astype(np.uint8))
+    if mode in ("RGBA", "LA"):
+        image.putalpha(PIL.Image.fromarray(x.astype(np.uint8)))
+    image = image.convert(mode)
+    image.save(tmp_path / name, **options)
+    found = reader.check_image(str(tmp_path / name))
+    assert found[1:] == (kind, 16, 32)
+    decoded = session.run(reader.decode(tf.constant((tmp_path / name).read_bytes()), tf.constant(found.kind)))
+    expected = np.asarray(image.convert("RGB"), np.float32)
+    assert decoded.shape == (16, 32, 3)
+    assert np.abs(decoded - expected).max() <= (12 if name == "a.jpg" else 0)
+
+
 def test_an_animated_gif_gives_its_first_frame(tmp_path, session):
     frames = np.stack([np.full((8, 16, 3), value, np.uint8) for value in (200, 10)])
     imageio.imwrite(tmp_path / "1.gif", frames)
@@ -155,12 +177,84 @@ def test_images_are_normalised_to_minus_one_to_one(session):
     np.testing.assert_allclose(values, [-1, 0, 1], atol=1e-6)
 
 
+# Layouts
+
+
+def write_folders(folder, names_a, names_b, size_b=(16, 16)):
+    for side, names, size, value in (("A", names_a, (16, 16), 40), ("B", names_b, size_b, 200)):
+        os.makedirs(folder / side)
+        for number, name in enumerate(names):
+            imageio.imwrite(folder / side / name, np.full((*size, 3), value + 10 * number, np.uint8))
+
+
+def test_folders_are_paired_by_stem_and_seen_by_auto(tmp_path):
+    write_folders(tmp_path, ["1.png", "10.png", "2.bmp"], ["2.png", "1.bmp", "10.png"])
+    pairs = reader.find_pairs(str(tmp_path))
+    assert pairs.layout == "folders"
+    assert [[os.path.basename(image.path) for image in files] for files in pairs.files] == [
+        ["1.png", "1.bmp"], ["2.bmp", "2.png"], ["10.png", "10.png"]]
+    read = [np.round((np.stack([image[0, 0, 0, 0], target[0, 0, 0, 0]]) + 1) * 127.5).tolist()
+            for image, target in reader.read_in_order(pairs)]
+    assert read == [[40, 210], [60, 200], [50, 220]]
+
+
+@pytest.mark.parametrize("a,b,size,says", [
+    (["1.png", "2.png", "3.png"], ["1.png"], (16, 16), r"A/2\.png: no file of this name .*for 1 more: .*A/3\.png"),
+    (["1.png"], ["1.png", "7.png"], (16, 16), r"B/7\.png: no file of this name"),
+    (["1.png", "1.bmp"], ["1.png"], (16, 16), "have one name"),
+    (["1.png"], ["1.png"], (16, 20), r"A/1\.png is 16x16 pixels and .*B/1\.png is 20x16"),
+    ([], ["1.png"], (16, 16), "A: no image in this folder")])
+def test_folders_that_do_not_pair_name_the_files(tmp_path, a, b, size, says):
+    write_folders(tmp_path, a, b, size)
+    with pytest.raises(reader.DataError, match=says):
+        reader.find_pairs(str(tmp_path))
+
+
+def test_colorize_takes_the_luminance_of_an_image_as_its_input(tmp_path):
+    image = np.random.RandomState(0).randint(0, 256, (16, 15, 3), np.uint8)  # an odd width is no matter here
+    imageio.imwrite(tmp_path / "1.png", image)
+    pairs = reader.find_pairs(str(tmp_path), "colorize")
+    (grey, colour), = reader.read_in_order(pairs, input_channels=1)
+    np.testing.assert_allclose(colour[0], image / 127.5 - 1, atol=1e-5)
+    np.testing.assert_allclose(grey[0, ..., 0], image @ [0.2989, 0.587, 0.114] / 127.5 - 1, atol=1e-3)
+
+
+def test_inputs_alone_keep_their_size_and_order(tmp_path):
+    for number, size in ((1, (16, 15)), (2, (9, 40))):
+        imageio.imwrite(tmp_path / ("%d.png" % number), np.zeros((*size, 3), np.uint8))
+    read = list(reader.read_in_order(reader.find_pairs(str(tmp_path), "inputs"), direction="BtoA"))
+    assert [image.shape for image, _ in read] == [(1, 16, 15, 3), (1, 9, 40, 3)]
+
+
+@pytest.mark.parametrize("layout", ["folders", "colorize"])
+def test_training_batches_come_from_every_layout(tmp_path, layout):
+    if layout == "folders":
+        write_folders(tmp_path, ["1.png", "2.webp", "3.tif"], ["1.jpg", "2.png", "3.png"])
+    else:
+        write_pairs(str(tmp_path), 3)
+    inputs, targets = read_training(reader.find_pairs(str(tmp_path), layout), 3)
+    assert inputs.shape == targets.shape == (6, 16, 16, 3)
+    if layout == "folders":
+        np.testing.assert_allclose(targets.mean((1, 2, 3)) - inputs.mean((1, 2, 3)), 160 / 127.5, atol=0.02)
+    else:
+        assert np.ptp(inputs, axis=3).max() < 1e-5 < np.ptp(targets, axis=3).max()
+
+
 # Jitter
 
 
 def jittered(session, pair, seed, load_size=20, image_size=16, flip=True):
     sizes = (load_size, load_size), (image_size, image_size)
     return session.run(reader.jitter(tf.constant(pair), *sizes, flip, "bilinear", tf.constant(seed, tf.int64)))
+
+
+@pytest.mark.parametrize("method", reader.RESIZE_METHODS)
+def test_images_are_resized_and_cropped_to_height_and_width(session, method):
+    pair = tf.constant(np.random.RandomState(0).uniform(0, 255, (20, 30, 6)).astype(np.float32))
+    result = session.run(reader.jitter(pair, (24, 40), (16, 32), True, method, tf.constant([0, 0], tf.int64)))
+    assert result.shape == (16, 32, 6)
+    if method == "nearest":
+        assert set(result.ravel()) <= set(session.run(pair).ravel())
 
 
 def test_both_halves_get_the_same_jitter(tmp_path):

@@ -193,7 +193,8 @@ FLAGFILES = sorted(os.listdir(os.path.join(ROOT, "flags")))
 
 @pytest.mark.parametrize("name", FLAGFILES)
 def test_every_flagfile_trains_and_tests(run, data, tmp_path, name):
-    argv = ["--flagfile=" + os.path.join(ROOT, "flags", name), "--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL]
+    argv = ["--flagfile=" + os.path.join(ROOT, "flags", name), "--data_dir=" + data, "--output_dir=%s" % tmp_path]
+    argv += SMALL
     if name == "patch_286.flags":  # 286 pixels need six logits' room
         argv.append("--image_size=96")
     assert run(*argv, "--max_steps=2")[0] == 0
@@ -225,7 +226,7 @@ def test_every_flagfile_says_what_it_reproduces_and_is_in_the_readme(name):
     with open(os.path.join(ROOT, "flags", name)) as file, open(os.path.join(ROOT, "README.md")) as readme:
         text = file.read()
         assert "`%s`" % name in readme.read()
-    assert text.startswith("# ") and "eviation" in text or name == "facades.flags"
+    assert (text.startswith("# ") and "eviation" in text) or name == "facades.flags"
     flags = [line.split("=")[0][2:] for line in text.splitlines() if line.startswith("--")]
     assert len(set(flags)) == len(flags)
 
@@ -234,12 +235,14 @@ def test_every_flagfile_says_what_it_reproduces_and_is_in_the_readme(name):
 
 
 @pytest.mark.parametrize("flag,says", [
-    ("--batch_size=0", "batch_size"), ("--image_size=200", "multiples of 32"), ("--image_size=a,b", "multiples of 32"), ("--gan_loss=hinge", "gan_loss"),
+    ("--batch_size=0", "batch_size"), ("--image_size=200", "multiples of 32"),
+    ("--image_size=a,b", "multiples of 32"), ("--load_size=-1", "load_size"), ("--gan_loss=hinge", "gan_loss"),
+    ("--patch=286 --image_size=64", "--patch=286 of 96"), ("--epochs=2 --decay_epochs=3", "decay_epochs"),
     ("--eps=0.5", "eps"), ("--eps=-1", "eps"), ("--load_size=128", "--load_size must be at least"),
     ("--no_such_flag=1", "no_such_flag"), ("--output_dir=runs/a[1]", "pattern"),
     ("--seed=99999999999999999999", "seed"), ("--dropout=1.5", "dropout")])
 def test_a_wrong_flag_is_named_without_a_traceback(flag, says):
-    result = subprocess.run(command(flag), capture_output=True, text=True, check=False)
+    result = subprocess.run(command(*flag.split()), capture_output=True, text=True, check=False)
     assert result.returncode in (1, 2) and says in result.stderr
     assert "Traceback" not in result.stderr and "tensorflow" not in result.stderr.lower()
 
@@ -410,6 +413,67 @@ def test_an_interval_holds_its_mean(count):
     assert count > 1 or result["low"] == result["high"] == 0.25
 
 
+def test_images_of_any_size_are_tested_at_their_own(run, trained, tmp_path):
+    for number, (height, width) in enumerate([(11, 22), (33, 140), (64, 64)], 1):
+        image = np.random.RandomState(0).randint(0, 256, (height, width, 3), np.uint8)
+        imageio.imwrite(tmp_path / ("%d.png" % number), image)
+    argv = ["--mode=test", "--output_dir=" + trained, "--data_dir=%s" % tmp_path]
+    assert run(*argv)[0] == 0
+    for kind in ("input", "output", "target", "patches"):
+        assert [imageio.improps(os.path.join(trained, "test", "images", "%d-%s.png" % (number, kind))).shape
+                for number in (1, 2, 3)] == [(11, 11, 3), (33, 70, 3), (64, 32, 3)]
+    assert run(*argv, "--test_resize")[0] == 0
+    assert imageio.improps(os.path.join(trained, "test", "images", "2-output.png")).shape == (32, 32, 3)
+    imageio.imwrite(tmp_path / "4.png", np.zeros((10, 40, 3), np.uint8))
+    assert run(*argv)[0] == "error: %s/4.png: 40x10 pixels; test mode takes images from 11x11 on" % tmp_path
+
+
+def test_inputs_without_targets_get_outputs_and_a_gallery_without_metrics(run, trained, tmp_path):
+    write_pairs(str(tmp_path), 2)
+    status, output = run("--mode=test", "--output_dir=" + trained, "--data_dir=%s" % tmp_path, "--layout=inputs")
+    assert status == 0 and "2 images" in output and "l1" not in output
+    assert sorted(os.listdir(os.path.join(trained, "test", "images"))) == [
+        "%d-%s.png" % (number, kind) for number in (1, 2) for kind in ("input", "output", "patches")]
+    assert sorted(os.listdir(os.path.join(trained, "test"))) == ["images", "index.html"]
+    with open(os.path.join(trained, "test", "index.html")) as file:
+        assert "L1" not in file.read()
+
+
+def test_training_refuses_inputs_without_targets(run, tmp_path):
+    assert "--layout=inputs is for test mode" in run("--output_dir=%s" % tmp_path, "--layout=inputs", *SMALL)[0]
+
+
+def test_folders_of_grey_and_colour_train_and_test_at_a_size_that_is_not_square(run, tmp_path):
+    for split, side, channels in (("train", "A", ()), ("train", "B", (3,)), ("val", "A", ()), ("val", "B", (3,))):
+        os.makedirs(tmp_path / split / side)
+        for number in (1, 2):
+            imageio.imwrite(tmp_path / split / side / ("%d.png" % number),
+                            np.random.RandomState(number).randint(0, 256, (40, 72, *channels), np.uint8))
+    argv = ["--data_dir=%s" % tmp_path, "--output_dir=%s" % (tmp_path / "run")]
+    status, _ = run(*argv, *SMALL, "--image_size=32,64", "--input_channels=1", "--max_steps=2")
+    assert status == 0
+    assert imageio.imread(tmp_path / "run" / "samples" / "step-00000002.png").shape == (2 * 32, 3 * 64, 3)
+    assert run(*argv, "--mode=test")[0] == 0
+    assert imageio.improps(tmp_path / "run" / "test" / "images" / "1-input.png").shape == (40, 72)
+    assert imageio.improps(tmp_path / "run" / "test" / "images" / "1-output.png").shape == (40, 72, 3)
+
+
+def test_the_learning_rate_decays_to_zero_over_the_last_epochs(run, tmp_path):
+    with flagsaver.flagsaver(), tf.Graph().as_default(), tf.Session() as session:
+        train.FLAGS(["train.py", "--epochs=4", "--decay_epochs=2", "--batch_size=1", "--learning_rate=1.0"])
+        step = tf.get_variable("step", initializer=tf.constant(0, tf.int64), use_resource=True)
+        rate = train.learning_rate(step, 5)
+        session.run(step.initializer)
+        rates = []
+        for at in (0, 10, 15, 19, 20):
+            session.run(step.assign(at))
+            rates.append(session.run(rate))
+    assert rates == pytest.approx([1, 1, 0.5, 0.1, 0])
+    argv = ["--output_dir=%s" % tmp_path, *SMALL, "--epochs=2", "--decay_epochs=1"]
+    assert run(*argv, "--max_steps=1")[0] == 0
+    assert "--epochs is 3 here and 2 in the run" in run(*argv, "--epochs=3", "--max_steps=2")[0]
+
+
 # Export
 
 
@@ -432,7 +496,10 @@ assert tf.executing_eagerly() and outputs.shape == io["expected"].shape
 assert np.abs(outputs - io["expected"]).max() < 1e-5, np.abs(outputs - io["expected"]).max()
 contents = tf.io.read_file(png)
 pictures = signatures["serving_bytes"](image_bytes=tf.stack([contents, contents]))["png_bytes"]
-assert pictures.shape == (2,) and tf.io.decode_png(pictures[0]).shape == (32, 32, 3)
+assert pictures.shape == (2,) and tf.io.decode_png(pictures[0]).shape == (40, 80, 3)  # the file's own size
+assert signatures["serving_bytes"](image_bytes=tf.zeros([0], tf.string))["png_bytes"].shape == (0,)
+alone = signatures["serving_default"](images=tf.zeros([1, 33, 70, 3]))["outputs"]
+assert alone.shape == (1, 33, 70, 3)
 image = tf.constant(io["image"])
 loaded = tf.saved_model.load(folder)
 with tf.GradientTape() as tape:
