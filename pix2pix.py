@@ -12,6 +12,7 @@ import collections
 import contextlib
 import hashlib
 import math
+import os
 import re
 import zlib
 
@@ -171,8 +172,8 @@ def generator(images, *, output_channels=3, filters=64, depth=None, skip="post",
       output_channels: channels of the result.
       filters: of the first layer; doubled from layer to layer up to 8 times as many.
       depth: how often the image is halved. Default: `unet_depth` of H and W, which must be known then.
-      skip: what the decoder gets from the encoder: its leaky ReLUs' outputs (post), their inputs, joined before
-        the decoder's own ReLU (pre; the paper's code), or nothing (none; the paper's encoder-decoder).
+      skip: one of SKIPS; what the decoder gets from the encoder: its leaky ReLUs' outputs (post), their inputs,
+        joined before the decoder's own ReLU (pre; the paper's code), or nothing (none; its encoder-decoder).
       norm, norm_epsilon: see `norm_or_bias`.
       bottleneck_norm: whether the innermost encoder layer is normalised too.
       leaky_slope: of the encoder's leaky ReLUs below 0.
@@ -184,8 +185,10 @@ def generator(images, *, output_channels=3, filters=64, depth=None, skip="post",
       float32 [N, H, W, output_channels] in [-1, 1].
 
     Raises:
-      ValueError: depth is not given and H or W is not a multiple of 32.
+      ValueError: skip is unknown, or depth is not given and H or W is not a multiple of 32.
     """
+    if skip not in SKIPS:
+        raise ValueError("skip must be one of %s, not %r" % (", ".join(SKIPS), skip))
     depth = depth or unet_depth(*images.shape.as_list()[1:3])
     widths = [filters * min(2 ** i, 8) for i in range(depth)]  # 64 128 256 512 512 512 512 512
 
@@ -496,6 +499,9 @@ def naming_bad_checkpoints(checkpoint):
     try:
         yield
     except (tf.errors.OpError, ValueError, IndexError) as error:
+        if not os.path.exists(checkpoint + ".index"):
+            raise CheckpointError("%s: no checkpoint of this name; its files would be called %s.index and .data-..."
+                                  % (checkpoint, os.path.basename(checkpoint)))
         raise CheckpointError("%s: not a checkpoint that can be read (%s)"
                               % (checkpoint, (str(error).strip().splitlines() or [type(error).__name__])[0]))
 
@@ -509,28 +515,29 @@ def check_readable(checkpoint):
 
 
 def variables_in(checkpoint):
-    """Returns {name of a variable here: (its name in the checkpoint, its shape)}.
+    """Returns {name of a variable here: (its name in the checkpoint, its shape, its type)}.
 
     A convolution's bias under a normalisation, which old programs keep, has no effect and is left out.
     """
     with naming_bad_checkpoints(checkpoint):
-        shapes = tf.train.load_checkpoint(checkpoint).get_variable_to_shape_map()
+        values = tf.train.load_checkpoint(checkpoint)
+    types = values.get_variable_to_dtype_map()
     found = {}
-    for name, shape in shapes.items():
+    for name, shape in values.get_variable_to_shape_map().items():
         weight = WEIGHT.fullmatch(name)
-        found[weight.expand(r"\1/\3") if weight else name] = (name, shape)
+        found[weight.expand(r"\1/\3") if weight else name] = (name, shape, types[name])
     idle = [name for name in found if name.endswith("/bias") and name[:-len("bias")] + "gamma" in found]
     return {name: value for name, value in found.items() if name not in idle}
 
 
 def shapes_in(checkpoint):
     """Returns {name of a variable here: its shape}."""
-    return {here: shape for here, (_, shape) in variables_in(checkpoint).items()}
+    return {here: shape for here, (_, shape, _) in variables_in(checkpoint).items()}
 
 
 def is_foreign(checkpoint):
     """Whether a checkpoint was written by the one-file TF1 program, going by its variables' names."""
-    return any(name != here for here, (name, _) in variables_in(checkpoint).items())
+    return any(name != here for here, (name, _, _) in variables_in(checkpoint).items())
 
 
 def options_of(shapes):
@@ -538,9 +545,11 @@ def options_of(shapes):
 
     The value of image_size is the smallest that makes a generator so deep.
     """
+    shapes = {name: shape for name, shape in shapes.items() if len(shape) == 4 or not name.endswith("/kernel")}
     options = {}
-    depth = sum(name.startswith("generator/encoder_") and name.endswith("/kernel") for name in shapes)
-    if depth > 1 and "generator/decoder_1/kernel" in shapes and "generator/encoder_1/kernel" in shapes:
+    levels = [re.fullmatch(r"generator/encoder_([0-9]+)/kernel", name) for name in shapes]
+    depth = max([int(level.group(1)) for level in levels if level], default=0)
+    if depth and "generator/decoder_1/kernel" in shapes and "generator/encoder_1/kernel" in shapes:
         _, _, options["input_channels"], options["ngf"] = shapes["generator/encoder_1/kernel"]
         options["output_channels"] = shapes["generator/decoder_1/kernel"][2]
         options["image_size"] = 2 ** depth
@@ -561,9 +570,12 @@ def check_checkpoint(checkpoint, variables):
     """
     found, shapes = variables_in(checkpoint), shapes_in(checkpoint)
     wanted = {variable.op.name: variable.shape.as_list() for variable in variables}
+    types = {variable.op.name: variable.dtype.base_dtype for variable in variables}
     networks = {name.split("/")[0] for name in wanted if WEIGHT.fullmatch(name)}
     wrong = ["%s is %s, the flags make it %s" % (found[name][0], shapes[name], shape)
              for name, shape in wanted.items() if name in shapes and shapes[name] != shape]
+    wrong += ["%s is %s, not %s" % (found[name][0], found[name][2].name, types[name].name)
+              for name in wanted if name in found and found[name][2] != types[name]]
     wrong += ["%s is missing" % name for name in wanted if name not in shapes]
     wrong += ["%s is not in the model" % found[name][0] for name in sorted(shapes)
               if WEIGHT.fullmatch(name) and name.split("/")[0] in networks and name not in wanted]
@@ -573,14 +585,14 @@ def check_checkpoint(checkpoint, variables):
                    if value != made.get(name, value)]
         raise CheckpointError("%s does not fit the model: %s%s. %s" % (
             checkpoint, "; ".join(wrong[:3]), "; and %d more" % (len(wrong) - 3) if wrong[3:] else "",
-            "It would fit with %s" % " ".join(fitting) if fitting else "No flag would make it fit"))
+            "Its shapes are those of %s" % " ".join(fitting) if fitting else "No flag would make it fit"))
     return {found[variable.op.name][0]: variable for variable in variables}
 
 
 def fingerprint(checkpoint):
     """Returns the sha256 over a checkpoint's trainable variables, their bytes in name order."""
     digest = hashlib.sha256()
-    weights = {here: name for here, (name, _) in variables_in(checkpoint).items() if WEIGHT.fullmatch(here)}
+    weights = {here: name for here, (name, _, _) in variables_in(checkpoint).items() if WEIGHT.fullmatch(here)}
     with naming_bad_checkpoints(checkpoint):
         values = tf.train.load_checkpoint(checkpoint)
         for _, name in sorted(weights.items()):

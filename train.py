@@ -9,7 +9,9 @@ run folder, the graph from the flags, the hooks of the loop, the three modes.
 """
 
 import collections
+import contextlib
 import csv
+import fcntl
 import hashlib
 import html
 import io
@@ -150,6 +152,9 @@ NAMES = " ".join(GROUPS.values()).split()
 # Flags that a continued run may change: none of them changes the bits of a step.
 FREE = set("mode output_dir checkpoint data_dir reader_threads test_resize test_dropout epochs max_steps "
            "precision log_every sample_every save_every keep".split())
+# Flags that make the network what it is.
+SHAPING = set(GROUPS["Networks"].split()) - {"dropout", "dropout_blocks", "test_dropout"} | {
+    "input_channels", "output_channels"}
 # Flags that test and export take from the run, unless they are given.
 OF_A_CHECKPOINT = set("input_channels output_channels ngf ndf skip norm bottleneck_norm".split())  # seen in its shapes
 OF_THE_RUN = set((GROUPS["Data"] + " " + GROUPS["Networks"]).split()) - {"split"} | {"seed"}
@@ -285,41 +290,54 @@ def flags_of_this_run():
 
 def run_flags(folder):
     """Returns the flags of the run in a folder as {name: text}; empty where there is none."""
+    path = os.path.join(folder, "flags.txt")
     try:
-        with open(os.path.join(folder, "flags.txt")) as file:
+        with open(path) as file:
             return dict(line[2:].rstrip("\n").split("=", 1) for line in file if line.startswith("--"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except ValueError as error:
+        raise RunError("%s: damaged (%s); put it back, or name a new --output_dir" % (path, error))
 
 
-def checkpoints_of(folder):
-    """Returns the paths of a run's whole checkpoints, oldest first.
+def checkpoints_in(folder):
+    """Returns (paths of a folder's whole checkpoints, names of those that lack a file), each by step.
 
     The files count, not TensorFlow's list of them, which may be lost or name one that is.
     """
-    folder = os.path.join(folder, "checkpoints")
     names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-    found = [name[:-len(".index")] for name in names if re.fullmatch(r"model\.ckpt-[0-9]+\.index", name)
-             and name[:-len("index")] + "data-00000-of-00001" in names]
-    return [os.path.join(folder, name) for name in sorted(found, key=reader.natural_key)]
+    found = {match.group(1) for match in (re.fullmatch(r"(.+-[0-9]+)\.(index|data-00000-of-00001)", name)
+                                          for name in names) if match}
+    whole = {name for name in found if {name + ".index", name + ".data-00000-of-00001"} <= names}
+    ordered = (sorted(part, key=step_of) for part in (whole, found - whole))
+    return [[os.path.join(folder, name) for name in part] for part in ordered]
+
+
+def step_of(checkpoint):
+    """The step in a checkpoint's name, which ends in -STEP."""
+    return int(checkpoint.rsplit("-", 1)[1])
 
 
 def newest_checkpoint(folder):
-    """Returns (path of a run's newest checkpoint, its step), or (None, 0); says which ones are damaged.
+    """Returns the newest checkpoint of a folder that can be read, or None; says which ones can't.
+
+    One file without its other is what a kill leaves of the first save: that does not count.
 
     Raises:
-      RunError: there are checkpoints and all are damaged.
+      RunError: there are checkpoints and none can be read.
     """
-    paths = checkpoints_of(folder)
-    for path in reversed(paths):
+    whole, incomplete = checkpoints_in(folder)
+    for path in incomplete:
+        print("warning: %s: incomplete, not used (its .index or .data file is missing)" % path)
+    for path in reversed(whole):
         try:
             pix2pix.check_readable(path)
-            return path, int(path.rsplit("-", 1)[1])
+            return path
         except pix2pix.CheckpointError as error:
-            print("warning: %s; taking the one before" % error)
-    if paths:
+            print("warning: %s; looking for the one before" % error)
+    if whole or len(incomplete) > 1:
         raise RunError("%s: no checkpoint in it can be read; move the folder away, or name a new --output_dir" % folder)
-    return None, 0
+    return None
 
 
 def check_same_run(record):
@@ -329,7 +347,7 @@ def check_same_run(record):
         with open(path_of("run.json")) as file:
             old = json.load(file)
         old["data"], old["precision"]  # both are needed below
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         old = None
     if not before or not old:
         raise RunError("%s holds checkpoints, but its flags.txt or run.json is missing or damaged; put it back, or "
@@ -346,6 +364,9 @@ def check_same_run(record):
         differing.append("--data_dir holds other pairs than the run's")
     if FLAGS.precision == "auto":
         record["precision"] = old["precision"]
+        if IS_TF1 and record["precision"] == "bfloat16":
+            raise RunError("--precision of the run in %s is bfloat16, which needs TensorFlow 2; continue it there, or "
+                           "start from its weights with --init_checkpoint in a new --output_dir" % FLAGS.output_dir)
     elif old["precision"] != record["precision"]:
         differing.append("--precision is %s here and %s in the run" % (record["precision"], old["precision"]))
     if differing:
@@ -490,6 +511,7 @@ class Metrics(StepHook):
         super().__init__(model)
         self.watch, self.warned = model.watch, False
         self.columns = ["step", "epoch", *LOSSES, "images_per_second", *model.watch]
+        self.bar = self.file = None
         self.writer, self.start, self.seen = writer, start, start
         self.steps, self.pairs = record["steps"], record["pairs"]["train"]
 
@@ -504,7 +526,7 @@ class Metrics(StepHook):
         """The rows up to the first step of a metrics.csv that is there; a kill may have cut the last one off."""
         if not self.start or not os.path.exists(path_of("metrics.csv")):
             return []
-        with open(path_of("metrics.csv")) as file:
+        with open(path_of("metrics.csv"), errors="replace") as file:
             lines = [line for line in file if line.endswith("\n")]
         return [row for row in csv.reader(lines) if row and row[0].isdigit() and int(row[0]) <= self.start]
 
@@ -554,8 +576,8 @@ class Metrics(StepHook):
         self.printed = step, now
 
     def close(self):
-        self.bar.close()
-        self.file.close()
+        for closing in filter(None, (self.bar, self.file)):
+            closing.close()
 
 
 class Samples(tf.train.SessionRunHook):
@@ -661,7 +683,7 @@ class Checkpoints(StepHook):
         except tf.errors.OpError as error:
             raise RunError("step %d: can't save in %s (%s); make room or mend it, and the same command continues from "
                            "the checkpoint before" % (self.seen, path_of("checkpoints"),
-                                                      error.message.strip().splitlines()[-1]))
+                                                      error.message.split("[[")[0].strip()))
         self.saved = self.seen
 
 
@@ -703,35 +725,61 @@ def train():
     pairs = reader.find_pairs(folder_of(FLAGS.split or "train"), FLAGS.layout)
     fixed = sample_pairs(pairs)
     make_folders(FLAGS.output_dir, path_of("checkpoints"), path_of("samples"))
-    record = describe_run(pairs)
-    checkpoint, start = newest_checkpoint(FLAGS.output_dir)
-    if checkpoint:
+    with sole_run():
+        record = describe_run(pairs)
+        checkpoint = newest_checkpoint(path_of("checkpoints"))
         if FLAGS.init_checkpoint:
-            take_flags(run_flags(FLAGS.output_dir), OF_A_CHECKPOINT)
-        check_same_run(record)
-    elif FLAGS.init_checkpoint:
-        take_model_of(full_name(FLAGS.init_checkpoint))
-    tidy_checkpoints(checkpoint)
-    if start < record["steps"]:
-        number = train_from(checkpoint, start, pairs, fixed, record)
-        write_progress()
-        if number:
-            return 128 + number
-        checkpoint, start = newest_checkpoint(FLAGS.output_dir)
-    print("%s: finished, %d steps done" % (FLAGS.output_dir, start))
-    print("fingerprint: %s" % pix2pix.fingerprint(checkpoint))
+            FLAGS.init_checkpoint = full_name(FLAGS.init_checkpoint)
+            if checkpoint:
+                take_flags(run_flags(FLAGS.output_dir), OF_A_CHECKPOINT)
+            else:
+                pix2pix.check_readable(FLAGS.init_checkpoint)
+                take_model_of(FLAGS.init_checkpoint)
+        if checkpoint:
+            check_same_run(record)
+        tidy_checkpoints(checkpoint)
+        if not checkpoint or step_of(checkpoint) < record["steps"]:
+            number = train_from(checkpoint, pairs, fixed, record)
+            write_progress()
+            if number:
+                return 128 + number
+            checkpoint = newest_checkpoint(path_of("checkpoints"))
+        print("%s: finished, %d steps done" % (FLAGS.output_dir, step_of(checkpoint)))
+        print("fingerprint: %s" % pix2pix.fingerprint(checkpoint))
     return 0
 
 
+@contextlib.contextmanager
+def sole_run():
+    """Holds the run folder's lock, which the system takes back when the process ends, however it ends.
+
+    Raises:
+      RunError: another process holds it.
+    """
+    with open(path_of("lock"), "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RunError("%s: process %s is training there; wait for it, or name another --output_dir"
+                           % (FLAGS.output_dir, file.read().strip() or "?"))
+        file.truncate(0)
+        file.write("%d\n" % os.getpid())
+        file.flush()
+        yield
+
+
 def tidy_checkpoints(newest):
-    """Removes what a kill left of a checkpoint, and gives the Saver the list from which it deletes the oldest."""
+    """Removes what a kill left of a checkpoint and those beyond --keep, and gives the Saver the list of the others."""
     folder = path_of("checkpoints")
     for name in os.listdir(folder):
-        if ".tempstate" in name:
+        if ".tempstate" in name or name == "checkpoint":
             os.remove(os.path.join(folder, name))
     if newest:
-        paths = checkpoints_of(FLAGS.output_dir)
-        tf.train.update_checkpoint_state(folder, newest, paths[:paths.index(newest) + 1])
+        paths = [path for path in checkpoints_in(folder)[0] if step_of(path) <= step_of(newest)]
+        for path in paths[:-FLAGS.keep]:
+            tf.train.remove_checkpoint(path)
+        tf.train.update_checkpoint_state(folder, newest, paths[-FLAGS.keep:])
 
 
 def describe_run(pairs):
@@ -770,12 +818,17 @@ def write_progress():
         os.replace(path + ".tmp", path)
 
 
-def train_from(checkpoint, start, pairs, fixed, record):
-    """Runs the session loop from a step to the run's last; returns the number of the signal that ended it, or 0."""
+def train_from(checkpoint, pairs, fixed, record):
+    """Runs the session loop from a checkpoint or from the start to the run's last step.
+
+    Returns:
+      The number of the signal that ended it, or 0.
+    """
+    start = step_of(checkpoint) if checkpoint else 0
     with tf.Graph().as_default():
         batch, model = training_graph(pairs)
         if checkpoint:
-            pix2pix.check_checkpoint(checkpoint, tf.global_variables())
+            check_own(checkpoint, start)
         init_fn = None if checkpoint else initial_weights()
         announce(start, record)
         writer = tf.summary.FileWriter(FLAGS.output_dir, graph=tf.get_default_graph())
@@ -801,6 +854,18 @@ def train_from(checkpoint, start, pairs, fixed, record):
         return 0
     print("stopped and saved at step %d of %d; the same command continues" % (step, record["steps"]))
     return stop.number
+
+
+def check_own(checkpoint, start):
+    """Raises RunError unless a checkpoint fits the run and holds the step of its name."""
+    advice = "it is not as this run wrote it: move it out of %s, and the one before is taken" % path_of("checkpoints")
+    try:
+        pix2pix.check_checkpoint(checkpoint, tf.global_variables())
+    except pix2pix.CheckpointError as error:
+        raise RunError("%s; %s" % (error, advice))
+    step = tf.train.load_checkpoint(checkpoint).get_tensor("global_step")
+    if step != start:
+        raise RunError("%s is of step %d; %s" % (checkpoint, step, advice))
 
 
 def training_graph(pairs):
@@ -852,9 +917,8 @@ def initial_weights():
     """Returns a Scaffold's init_fn that loads --init_checkpoint into both networks, or None."""
     if not FLAGS.init_checkpoint:
         return None
-    checkpoint = full_name(FLAGS.init_checkpoint)
-    weights = tf.train.Saver(pix2pix.check_checkpoint(checkpoint, tf.trainable_variables()))
-    return lambda scaffold, session: weights.restore(session, checkpoint)
+    weights = tf.train.Saver(pix2pix.check_checkpoint(FLAGS.init_checkpoint, tf.trainable_variables()))
+    return lambda scaffold, session: weights.restore(session, FLAGS.init_checkpoint)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -869,11 +933,20 @@ def trained_checkpoint():
     checkpoint = full_name(FLAGS.checkpoint) if FLAGS.checkpoint else None
     folder = os.path.dirname(os.path.dirname(checkpoint)) if checkpoint else FLAGS.output_dir
     of_the_run = run_flags(folder)
+    if FLAGS.init_checkpoint not in (None, of_the_run.get("init_checkpoint")):
+        raise RunError("--init_checkpoint is for training; test and export take --checkpoint")
     if of_the_run and FLAGS["output_dir"].using_default_value:
         FLAGS["output_dir"].value = folder
+    for name in SHAPING:
+        if name in of_the_run and not FLAGS[name].using_default_value and str(FLAGS[name].value) != of_the_run[name]:
+            raise RunError("--%s is %s here and %s in the run in %s; leave the flag out"
+                           % (name, FLAGS[name].value, of_the_run[name], folder))
     take_flags(of_the_run, OF_THE_RUN)
-    checkpoint = checkpoint or newest_checkpoint(FLAGS.output_dir)[0]
-    if checkpoint is None:
+    if checkpoint:
+        pix2pix.check_readable(checkpoint)
+    else:
+        checkpoint = newest_checkpoint(path_of("checkpoints"))
+    if not checkpoint:
         raise RunError("%s: no checkpoint in %s; train first, or name a run with --output_dir or a checkpoint "
                        "with --checkpoint" % (FLAGS.output_dir, path_of("checkpoints")))
     take_model_of(checkpoint)
@@ -884,7 +957,10 @@ def take_flags(values, names):
     """Sets the flags among `names` that were not given, from {name: text}."""
     for name, text in values.items():
         if name in names and FLAGS[name].using_default_value:
-            FLAGS[name].value = FLAGS[name].parser.parse(text)
+            try:
+                FLAGS[name].value = FLAGS[name].parser.parse(text)
+            except ValueError as error:
+                raise RunError("--%s=%s of the run's flags.txt: %s" % (name, text, error))
 
 
 def take_model_of(checkpoint):
@@ -901,19 +977,20 @@ def take_model_of(checkpoint):
         if text not in getattr(FLAGS[name].parser, "enum_values", [text]):
             raise RunError("%s: its --%s would be %s, which this program does not have" % (checkpoint, name, text))
         if not FLAGS[name].using_default_value and str(FLAGS[name].value) != text:
-            raise RunError("--%s=%s contradicts %s, which has %s; leave the flag out"
-                           % (name, FLAGS[name].value, checkpoint, text))
+            raise RunError("--%s=%s contradicts %s; give --%s=%s or leave the flag out"
+                           % (name, FLAGS[name].value, checkpoint, name, text))
     take_flags(values, values)
     print("%s is of the one-file TF1 program: %s" % (
         checkpoint, " ".join("--%s=%s" % item for item in sorted(values.items()))))
 
 
 def full_name(checkpoint):
-    """Makes PATH/model.ckpt-STEP of what people give: a file of it, or the run folder, or its checkpoints/."""
+    """Makes PATH/NAME-STEP of what people give: a file of it, its folder, or the run's folder."""
     path = os.path.abspath(checkpoint)
+    if os.path.basename(path) == "checkpoint" and os.path.isfile(path):  # TensorFlow's list
+        path = os.path.dirname(path)
     if os.path.isdir(path):
-        return (newest_checkpoint(path)[0] or newest_checkpoint(os.path.dirname(path))[0]
-                or tf.train.latest_checkpoint(path) or path)
+        return newest_checkpoint(path) or newest_checkpoint(os.path.join(path, "checkpoints")) or path
     return re.sub(r"\.(index|meta|data-[0-9]+-of-[0-9]+)$", "", path)
 
 
@@ -921,8 +998,7 @@ def restored_session(checkpoint):
     """Returns a session with the default graph's variables from a checkpoint, in float32."""
     saver = tf.train.Saver(pix2pix.check_checkpoint(checkpoint, tf.global_variables()))
     session = tf.Session()
-    with pix2pix.naming_bad_checkpoints(checkpoint):
-        saver.restore(session, checkpoint)
+    saver.restore(session, checkpoint)
     return session
 
 
@@ -1088,6 +1164,10 @@ def main(argv):
         return {"train": train, "test": test, "export": export}[FLAGS.mode]()
     except (reader.DataError, pix2pix.CheckpointError, RunError) as error:
         sys.exit("error: %s" % error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit("error: %s: %s" % (error.filename, error.strerror))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 

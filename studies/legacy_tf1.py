@@ -76,6 +76,9 @@ def first_steps(pythons, argv):
             arrays = {name: values[name] for name in values.files}
         found[str(arrays.pop("version"))] = arrays
         os.remove(path)
+    if len(found) < 2 or not list(found)[1].startswith("1.15"):
+        sys.exit("error: %s has TensorFlow %s; --tf1_python names a Python 3.7 with TensorFlow 1.15"
+                 % (FLAGS.tf1_python, list(found)[-1]))
     return found
 
 
@@ -270,8 +273,15 @@ def in_words(first, rows, differences):
     return text
 
 
+def remove_runs():
+    for name in os.listdir(FLAGS.output_dir):
+        if name.startswith("run-") or name == "timed":
+            shutil.rmtree(path_of(name))
+
+
 def main(argv):
     os.makedirs(FLAGS.output_dir, exist_ok=True)
+    remove_runs()  # of an earlier start that was cut short
     argv = argv[1:]
     pythons = [sys.executable, FLAGS.tf1_python]
     first = first_steps(pythons, SMALL + argv)
@@ -279,9 +289,7 @@ def main(argv):
     equal = [same_bits(first, kind) for kind in ("weights", "batch", "masks")]
     layers = list(stages(first))
     runs, differences = compare_steps(pythons, SMALL + argv)
-    for name in os.listdir(FLAGS.output_dir):
-        if name.startswith("run-"):
-            shutil.rmtree(path_of(name))
+    remove_runs()
     seconds = timed(pythons, argv)
     for name, draw in (("texts", lambda path: draw_texts(first, path)),
                        ("steps", lambda path: draw_steps(differences, path)),

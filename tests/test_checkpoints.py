@@ -1,6 +1,7 @@
 """Checkpoints: what fits, what is damaged, old programs', and runs killed at any moment."""
 
 import collections
+import fcntl
 import os
 import random
 import shutil
@@ -62,7 +63,7 @@ def test_init_checkpoint_starts_from_its_weights(run, trained, tmp_path):
 def test_a_checkpoint_that_does_not_fit_is_refused_by_variable_and_flag(run, trained, tmp_path, flag, variable, fits):
     status, _ = run("--output_dir=%s" % tmp_path, *SMALL, flag, "--init_checkpoint=" + os.path.join(trained, NEWEST))
     assert status.startswith("error: " + trained) and "\n" not in status
-    assert variable in status and status.endswith("It would fit with " + fits)
+    assert variable in status and status.endswith("Its shapes are those of " + fits)
     assert not os.path.exists(tmp_path / "flags.txt")
 
 
@@ -70,18 +71,40 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_variable_and_flag(run, tra
     (lambda values: values.pop("discriminator/layer_2/kernel"), "discriminator/layer_2/kernel is missing. No flag"),
     (lambda values: values.pop("generator/encoder_2/kernel/Adam_G"), "generator/encoder_2/kernel/Adam_G is missing"),
     (lambda values: values.update({"generator/encoder_9/kernel": np.zeros([4, 4, 1, 1], np.float32)}),
-     "generator/encoder_9/kernel is not in the model")])
+     "generator/encoder_9/kernel is not in the model"),
+    (lambda values: flatten(values, "generator/encoder_1/kernel"), "generator/encoder_1/kernel is [96], the flags"),
+    (lambda values: flatten(values, "generator/decoder_1/kernel"), "generator/decoder_1/kernel is ["),
+    (lambda values: flatten(values, "discriminator/layer_1/kernel"), "discriminator/layer_1/kernel is ["),
+    (lambda values: values.update({"generator/encoder_1/bias": np.zeros([2])}), "bias is float64, not float32"),
+    (lambda values: values.update({"global_step": np.int64(5)}), "model.ckpt-6 is of step 5")])
 def test_a_run_whose_checkpoint_was_changed_names_the_variable(run, copied, change, says):
     values = tensors(os.path.join(copied, NEWEST))
     change(values)
     write_checkpoint(os.path.join(copied, NEWEST), values)
     status, _ = run("--output_dir=" + copied, "--max_steps=9", *SMALL)
     assert status.startswith("error: ") and says in status and "\n" not in status
+    assert "move it out of" in status
+
+
+def flatten(values, name):
+    values[name] = values[name].ravel()
 
 
 def test_a_checkpoint_that_is_none_is_named(run, tmp_path):
     status, _ = run("--mode=test", "--output_dir=%s" % tmp_path, "--checkpoint=%s/nothing" % tmp_path)
-    assert status.startswith("error: %s/nothing: not a checkpoint" % tmp_path)
+    assert status.startswith("error: %s/nothing: no checkpoint of this name" % tmp_path)
+
+
+def test_a_checkpoint_is_looked_for_in_the_folder_that_was_named(run, trained, tmp_path):
+    status, _ = run("--mode=export", "--checkpoint=" + os.path.join(trained, "samples"), "--output_dir=%s" % tmp_path)
+    assert "samples: no checkpoint of this name" in status  # not the run's beside it
+
+
+def test_flags_that_contradict_the_checkpoints_run_are_refused(run, trained):
+    for flag in ("--norm=instance", "--skip=pre", "--patch=16"):
+        status, _ = run("--mode=export", "--output_dir=" + trained, flag)
+        assert status.startswith("error: " + flag.split("=")[0]) and "in the run" in status
+    assert "--checkpoint" in run("--mode=export", "--output_dir=" + trained, "--init_checkpoint=" + trained)[0]
 
 
 # Damage
@@ -109,6 +132,70 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, trained, copied,
     assert "from step 4" in output
     assert fingerprint(output) == pix2pix.fingerprint(os.path.join(trained, NEWEST))
     assert without_timing(rows(copied)) == without_timing(rows(trained))
+
+
+@pytest.mark.parametrize("part", ["data-00000-of-00001", "index"])
+def test_a_checkpoint_without_one_of_its_files_is_named_and_not_used(run, copied, part):
+    os.remove("%s/%s.%s" % (copied, NEWEST, part))
+    status, output = run("--output_dir=" + copied, "--max_steps=6", *SMALL)
+    assert status == 0 and "warning: %s/%s: incomplete" % (copied, NEWEST) in output and "from step 4" in output
+
+
+@pytest.mark.parametrize("ending", [".index", ".data-00000-of-00001", "-6.index"])
+def test_a_run_that_lost_its_checkpoints_files_is_not_started_anew_and_its_list_is_not_believed(run, copied, ending):
+    for name in os.listdir(os.path.join(copied, "checkpoints")):
+        if name.endswith(ending):
+            os.remove(os.path.join(copied, "checkpoints", name))
+    before = rows(copied)
+    status, output = run("--output_dir=" + copied, "--max_steps=6", *SMALL)
+    if ending == "-6.index":
+        assert status == 0 and "from step 4" in output
+    else:
+        assert "no checkpoint in it can be read" in status and rows(copied) == before
+
+
+def test_what_a_kill_leaves_of_the_first_save_does_not_count(run, trained, tmp_path):
+    os.makedirs(tmp_path / "checkpoints")
+    for name in ("model.ckpt-4.data-00000-of-00001", "checkpoint"):
+        shutil.copy(os.path.join(trained, "checkpoints", name.replace("-4", "-6")), tmp_path / "checkpoints" / name)
+    status, output = run("--output_dir=%s" % tmp_path, "--max_steps=6", *SMALL)
+    assert status == 0 and "starting" in output
+    assert fingerprint(output) == pix2pix.fingerprint(os.path.join(trained, NEWEST))
+
+
+def test_a_damaged_init_checkpoint_is_one_line(run, copied, tmp_path):
+    cut("%s/%s.data-00000-of-00001" % (copied, NEWEST))
+    folder = str(tmp_path / "new")
+    status, _ = run("--output_dir=" + folder, *SMALL, "--init_checkpoint=%s/%s" % (copied, NEWEST))
+    assert "model.ckpt-6: not a checkpoint that can be read" in status and "\n" not in status
+    assert not os.path.exists(os.path.join(folder, "flags.txt"))
+
+
+@pytest.mark.parametrize("name,content,says", [
+    ("flags.txt", b"\xff\xfe\0", "flags.txt: damaged"), ("flags.txt", b"--mode\n", "flags.txt: damaged"),
+    ("flags.txt", b"", "flags.txt or run.json is missing or damaged"), ("run.json", b"null", "missing or damaged"),
+    ("run.json", b"{", "missing or damaged")])
+def test_a_damaged_run_folder_is_one_line(run, copied, name, content, says):
+    with open(os.path.join(copied, name), "wb") as file:
+        file.write(content)
+    status, _ = run("--output_dir=" + copied, "--max_steps=9", *SMALL)
+    assert status.startswith("error: ") and says in status and "\n" not in status
+
+
+def test_fewer_kept_checkpoints_make_room_at_the_next_start(run, copied):
+    assert run("--output_dir=" + copied, "--max_steps=6", "--keep=1", *SMALL)[0] == 0
+    assert [os.path.basename(path) for path in train.checkpoints_in(os.path.join(copied, "checkpoints"))[0]] == [
+        "model.ckpt-6"]
+
+
+def test_a_second_run_in_the_folder_is_refused_and_a_dead_ones_lock_is_not(run, copied):
+    with open(os.path.join(copied, "lock"), "w") as file:
+        file.write("4242\n")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.flush()
+        status, _ = run("--output_dir=" + copied, "--max_steps=6", *SMALL)
+        assert status.startswith("error: %s: process 4242 is training there" % copied)
+    assert run("--output_dir=" + copied, "--max_steps=6", *SMALL)[0] == 0
 
 
 @pytest.mark.parametrize("mode", ["test", "export"])
@@ -186,6 +273,16 @@ def test_training_starts_from_an_old_checkpoint_and_continues_without_it(run, ol
     assert status == 0 and "from step 1" in output
 
 
+@pytest.mark.parametrize("given", ["", "checkpoint", "model-80.index"])
+def test_an_old_checkpoint_is_found_by_what_people_give(run, old, tmp_path, given):
+    folder = shutil.copytree(os.path.dirname(old[0]), str(tmp_path / "old"))
+    if given == "checkpoint":  # TensorFlow's list, of another machine
+        with open(os.path.join(folder, given), "w") as file:
+            file.write('model_checkpoint_path: "/elsewhere/model-80"\n')
+    status, output = run("--mode=export", "--checkpoint=" + os.path.join(folder, given), "--output_dir=%s" % tmp_path)
+    assert status == 0 and "exported %s/model-80" % folder in output
+
+
 @pytest.mark.parametrize("flag,has", [("--ngf=4", "2"), ("--nobottleneck_norm", "True"), ("--skip=post", "pre"),
                                       ("--norm=instance", "batch"), ("--input_channels=1", "3")])
 def test_a_flag_that_contradicts_an_old_checkpoint_is_refused_by_name(run, old, tmp_path, flag, has):
@@ -234,9 +331,11 @@ def has(folder, part):
     return os.path.isdir(folder) and any(part in name for name in os.listdir(folder))
 
 
-def wait_for(sign, process):
+def wait_for(sign, process, limit=120):
+    end = time.time() + limit
     while not sign():
         assert process.poll() is None, "the run ended before it was killed: %s" % process.stderr.read().decode()
+        assert time.time() < end, "the moment did not come"
 
 
 def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(run, data, capsys, tmp_path):
@@ -249,16 +348,16 @@ def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(ru
         "in a checkpoint": lambda: has(os.path.join(folder, "checkpoints"), ".tempstate"),
         "in a sample": lambda: has(os.path.join(folder, "samples"), ".tmp"),
         "anywhere": lambda: time.sleep(chance.uniform(0, 0.1)) or True}
-    caught = []
-    for number in range(kills):
-        moment = list(moments)[number % len(moments)]
+    caught = []  # (moment, whether what was being written is unfinished after the kill)
+    while len(caught) < kills or (("in a checkpoint", True) not in caught and len(caught) < kills + 5):
+        moment = list(moments)[len(caught) % len(moments) if len(caught) < kills else 0]
         goal = last_step(folder) + chance.randint(1, max(1, 36 // kills))
         with subprocess.Popen([sys.executable, os.path.join(ROOT, "train.py"), "--output_dir=" + folder, *argv],
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             wait_for(lambda goal=goal: time.sleep(0.005) or last_step(folder) >= goal, process)
             wait_for(moments[moment], process)
             process.kill()
-        caught.append((moment, moments[moment]()))  # whether what was being written is still unfinished
+        caught.append((moment, moments[moment]()))
     if "KILLS" in os.environ:
         with capsys.disabled():
             print("\nkilled while unfinished: %s" % collections.Counter(caught))
