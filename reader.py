@@ -354,8 +354,12 @@ def pair_loader(pairs):
 
 
 def resize(image, size, method="bilinear"):
-    """[H, W, C] -> [*size, C], or a batch of them; method is one of RESIZE_METHODS."""
-    return tf.cast(tf.compat.v2.image.resize(image, size, method), tf.float32)
+    """[H, W, C] -> [*size, C]; method is one of RESIZE_METHODS, all but area by the pixels' centres."""
+    if method == "area":
+        return tf.image.resize_area(image[tf.newaxis], size)[0]
+    resizers = {"bilinear": tf.image.resize_bilinear, "nearest": tf.image.resize_nearest_neighbor,
+                "bicubic": tf.image.resize_bicubic}
+    return resizers[method](image[tf.newaxis], size, half_pixel_centers=True)[0]
 
 
 def jitter(pair, load_size, image_size, flip, method, seed):

@@ -1049,7 +1049,7 @@ def test_graph():
     height, width = tf.shape(image)[1], tf.shape(image)[2]
     inputs = padded(image)
     outputs = generate(inputs, draw if FLAGS.test_dropout else None)
-    patches = reader.resize(heat_map(discriminate(inputs, outputs)), tf.shape(inputs)[1:3], "nearest")
+    patches = reader.resize(heat_map(discriminate(inputs, outputs))[0], tf.shape(inputs)[1:3], "nearest")[tf.newaxis]
     output = outputs[:, :height, :width]
     pictures = collections.OrderedDict([("input", image), ("output", output), ("target", target),
                                         ("patches", patches[:, :height, :width])])
