@@ -397,7 +397,7 @@ def kernel_gradient(large, small, shape, strides, padding):
 # The training step
 
 Training = collections.namedtuple(
-    "Training", "outputs real_logits fake_logits d_loss g_loss_gan g_loss_l1 train_op watch")
+    "Training", "outputs real_logits fake_logits d_loss g_loss_gan g_loss_l1 train_op watch finite")
 
 
 def dead_share(logits, gradient, is_real):
@@ -434,9 +434,10 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
 
     Returns:
       A Training: the batch's outputs, its logits before the update, three unweighted scalar losses (L1
-      whatever pixel_loss is), the op that makes the whole step in one session.run and returns the new step, and
+      whatever pixel_loss is), the op that makes the whole step in one session.run and returns the new step,
       `watch`, scalars by name that show whether the losses hold: D's largest absolute logit, the
-      dead share of each side (see `dead_share`), and the norm of each network's gradient.
+      dead share of each side (see `dead_share`), and the norm of each network's gradient; and `finite`, by
+      name and in the order of computation whether a tensor holds neither NaN nor infinity.
     """
     with tf.get_default_graph().gradient_override_map(FAST_GRADIENTS):
         outputs = generate(inputs)
@@ -476,7 +477,16 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
         ("dead_real", dead_share(real_logits, real_gradient, True)),
         ("dead_fake", dead_share(fake_logits, fake_gradient, False)),
         ("d_gradient_norm", tf.global_norm(d_gradients)), ("g_gradient_norm", tf.global_norm(gradients))])
-    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watch)
+    finite = collections.OrderedDict((name, all_finite(tensors)) for name, tensors in [
+        ("inputs", [inputs]), ("targets", [targets]), ("outputs", [outputs]), ("real_logits", [real_logits]),
+        ("fake_logits", [fake_logits]), ("d_loss", [d_loss]), ("g_loss_gan", [gan]), ("g_loss_l1", [l1]),
+        ("d_gradients", d_gradients), ("g_gradients", gradients)])
+    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watch, finite)
+
+
+def all_finite(tensors):
+    """Whether none of the tensors holds NaN or infinity; bool scalar."""
+    return tf.reduce_all([tf.reduce_all(tf.is_finite(tensor)) for tensor in tensors])
 
 
 # ---------------------------------------------------------------------------------------------

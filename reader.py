@@ -12,9 +12,11 @@ import collections
 import contextlib
 import os
 import re
+import stat
 
 import imageio.v3 as imageio
 import numpy as np
+import PIL.Image
 import scipy.ndimage
 import tensorflow.compat.v1 as tf
 
@@ -178,8 +180,9 @@ Image = collections.namedtuple("Image", "path kind height width")
 Image.__doc__ = "A checked image file: its path, what decodes it (PLAIN, DEEP or OTHER) and its size in pixels."
 PLAIN, DEEP, OTHER = 0, 1, 2  # TensorFlow in 8 bits, TensorFlow in 16 bits (PNG), imageio
 
-Pairs = collections.namedtuple("Pairs", "layout files")
-Pairs.__doc__ = """Pairs in order: one of LAYOUTS, and for each pair a tuple of its Images.
+Pairs = collections.namedtuple("Pairs", "layout files skipped")
+Pairs.__new__.__defaults__ = ((),)
+Pairs.__doc__ = """Pairs in order: one of LAYOUTS, for each pair a tuple of its Images, and what was left out and why.
 
 * side_by_side: one file, A in its left half and B in its right.
 * folders: a file in A/ and one of the same stem in B/.
@@ -200,12 +203,13 @@ def image_names(folder):
     return sorted(names, key=natural_key)
 
 
-def find_pairs(folder, layout="auto"):
-    """Returns the Pairs of a folder, every file checked by its header, in natural order.
+def find_pairs(folder, layout="auto", skip_bad=False):
+    """Returns the Pairs of a folder in natural order, every file checked by its header.
 
     Args:
       folder: where the images, or A/ and B/, are.
       layout: one of LAYOUTS; auto is folders where there are A/ and B/, else side_by_side.
+      skip_bad: whether files that can't be used are left out; all are decoded then, which takes its time.
 
     Raises:
       DataError: there is no such folder, no image in it, a file that can't be read, a file of A/ without its
@@ -213,14 +217,34 @@ def find_pairs(folder, layout="auto"):
     """
     if layout == "auto":
         layout = "folders" if all(os.path.isdir(os.path.join(folder, side)) for side in "AB") else "side_by_side"
-    if layout == "folders":
-        return Pairs(layout, list(zip(*partners(folder))))
-    images = [check_image(path) for path in image_paths(folder)]
-    for image in images:
-        if layout == "side_by_side" and image.width % 2:
-            raise DataError("%s: %d pixels wide; a pair is two halves side by side, an even width"
-                            % (image.path, image.width))
-    return Pairs(layout, [(image,) for image in images])
+    names = partners(folder) if layout == "folders" else [(path,) for path in image_paths(folder)]
+    files, skipped = [], []
+    for paths in names:
+        try:
+            files.append(check_pair(paths, layout))
+        except DataError as error:
+            if not skip_bad:
+                raise
+            skipped.append(str(error))
+    if skip_bad:
+        bad = dict(undecodable(image for pair in files for image in pair))
+        skipped += [describe_undecodable(*item) for item in bad.items()]
+        files = [pair for pair in files if not bad.keys() & {image.path for image in pair}]
+    if not files:
+        raise DataError("%s: no image in it can be used; the first: %s" % (folder, skipped[0]))
+    return Pairs(layout, files, tuple(skipped))
+
+
+def check_pair(paths, layout):
+    """Returns the Images of a pair's files; raises DataError where they can't be one."""
+    images = tuple(check_image(path) for path in paths)
+    if layout == "side_by_side" and images[0].width % 2:
+        raise DataError("%s: %d pixels wide; a pair is two halves side by side, an even width"
+                        % (images[0].path, images[0].width))
+    if images[0][2:] != images[-1][2:]:
+        raise DataError("%s is %dx%d pixels and %s is %dx%d; partners have one size" % (
+            images[0].path, images[0].width, images[0].height, images[1].path, images[1].width, images[1].height))
+    return images
 
 
 def image_paths(folder):
@@ -234,7 +258,7 @@ def image_paths(folder):
 
 
 def partners(folder):
-    """Returns (Images of A/, Images of B/) of a folder, partners at equal places."""
+    """Returns [(path in A/, path in B/)] of the files of one stem, in order."""
     sides = []
     for side in "AB":
         stems = collections.OrderedDict()
@@ -247,12 +271,7 @@ def partners(folder):
     if lonely:
         raise DataError("%s: no file of this name in the other of A/ and B/%s; add it, or take this one out" % (
             lonely[0], " (and for %d more: %s)" % (len(lonely) - 1, ", ".join(lonely[1:4])) if lonely[1:] else ""))
-    pairs = [[check_image(stems[name]) for name in sides[0]] for stems in sides]
-    for a, b in zip(*pairs):
-        if a[2:] != b[2:]:
-            raise DataError("%s is %dx%d pixels and %s is %dx%d; partners have one size" % (
-                a.path, a.width, a.height, b.path, b.width, b.height))
-    return pairs
+    return [(path, sides[1][name]) for name, path in sides[0].items()]
 
 
 def stem(path):
@@ -267,6 +286,8 @@ def check_image(path):
       DataError: it can't be read, is no image, or is cut short.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a named pipe would be waited for
+            raise DataError("%s: not a file; take it out" % path)
         with open(path, "rb") as file:
             head = file.read(32)
             file.seek(-min(1024, os.path.getsize(path)), os.SEEK_END)
@@ -283,9 +304,10 @@ def check_image(path):
     if is_cut or (is_png and b"IEND" not in tail):
         raise DataError("%s: the file is cut short; copy or download it again" % path)
     try:
-        height, width = imageio.improps(path, index=0).shape[:2]
+        with PIL.Image.open(path) as image:  # reads the header alone, and refuses one of more than 179 million pixels
+            width, height = image.size
     except Exception as error:  # whatever the image library makes of a broken header
-        raise DataError("%s: the image can't be opened (%s)" % (path, str(error).splitlines()[0]))
+        raise DataError("%s: the image can't be opened (%s)" % (path, (str(error).splitlines() or ["?"])[0]))
     kind = OTHER if is_other else DEEP if is_png and head[24] == 16 else PLAIN
     return Image(path, kind, height, width)
 
@@ -299,16 +321,30 @@ def naming_bad_files(pairs):
     try:
         yield
     except tf.errors.OpError:
-        with tf.Graph().as_default(), tf.Session() as session:
-            path, kind = tf.placeholder(tf.string, []), tf.placeholder(tf.int32, [])
-            decoded = decode(tf.read_file(path), kind)
-            for image in (image for files in pairs.files for image in files):
-                try:
-                    session.run(decoded, {path: os.fsencode(image.path), kind: image.kind})
-                except tf.errors.OpError as error:
-                    reason = error.message.split("[[")[0].strip().splitlines()[-1]
-                    raise DataError("%s: can't be decoded (%s); replace it or take it out" % (image.path, reason))
+        for path, reason in undecodable(image for files in pairs.files for image in files):
+            raise DataError(describe_undecodable(path, reason))
         raise
+
+
+def undecodable(images):
+    """Yields (path, reason) of the Images whose pixels can't be decoded."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        path, kind = tf.placeholder(tf.string, []), tf.placeholder(tf.int32, [])
+        decoded = tf.shape(decode(tf.read_file(path), kind))
+        for image in images:
+            try:
+                session.run(decoded, {path: os.fsencode(image.path), kind: image.kind})
+            except tf.errors.OpError as error:
+                yield image.path, reason_of(error)
+
+
+def reason_of(error):
+    """The line of a TensorFlow error that says what happened; the trace of graph nodes is around it."""
+    return error.message.split("[[")[0].strip().splitlines()[-1]
+
+
+def describe_undecodable(path, reason):
+    return "%s: can't be decoded (%s); replace it or take it out" % (path, reason)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -405,10 +441,28 @@ def to_channels(image, channels):
 # Queues
 
 
+def epoch_order(count, seed, epoch):
+    """A permutation of `count` indices, a pure function of (seed, epoch); int64 [count]."""
+    shuffle = tf.random.stateless_uniform([count], seed=tf.stack([tf.constant(seed, tf.int64), 2 * epoch]))
+    return tf.cast(tf.argsort(shuffle), tf.int64)
+
+
+def files_of_step(pairs, step, batch_size, seed):
+    """Returns the paths of the pairs that a step, counted from 1, sees."""
+    count, end = len(pairs.files), step * batch_size
+    with tf.Graph().as_default(), tf.Session() as session:
+        epoch = tf.placeholder(tf.int64, [])
+        order = epoch_order(count, seed, epoch)
+        orders = {number: session.run(order, {epoch: number}) for number in range((end - batch_size) // count,
+                                                                                  (end - 1) // count + 1)}
+    indices = [orders[position // count][position % count] for position in range(end - batch_size, end)]
+    return [image.path for index in indices for image in pairs.files[index]]
+
+
 def index_queue(count, seed, start):
     """A queue of (position in the run, index of the pair), epoch after epoch without end.
 
-    Each epoch is a permutation of all pairs, a pure function of (seed, epoch).
+    Each epoch goes through all pairs in its `epoch_order`.
 
     Args:
       count: number of pairs.
@@ -420,8 +474,7 @@ def index_queue(count, seed, start):
                             collections=[tf.GraphKeys.LOCAL_VARIABLES])
     position = place.read_value()
     epoch, done = position // count, position % count
-    shuffle = tf.random.stateless_uniform([count], seed=tf.stack([tf.constant(seed, tf.int64), 2 * epoch]))
-    rest = tf.cast(tf.argsort(shuffle), tf.int64)[done:]
+    rest = epoch_order(count, seed, epoch)[done:]
     positions = tf.range(position, position + count - done)
     with tf.control_dependencies([rest, positions]):
         advance = place.assign_add(count - done, read_value=False)

@@ -11,6 +11,7 @@ run folder, the graph from the flags, the hooks of the loop, the three modes.
 import collections
 import contextlib
 import csv
+import errno
 import fcntl
 import hashlib
 import html
@@ -72,6 +73,8 @@ flags.DEFINE_bool("test_resize", False, "Whether test mode resizes images to ima
 flags.DEFINE_bool("flip", True, "Whether every other training pair, at random, is mirrored.")
 flags.DEFINE_enum("input_channels", "3", ["1", "3"], "Channels of the input, 1 (grey) or 3 (colour).")
 flags.DEFINE_enum("output_channels", "3", ["1", "3"], "Channels of the output, 1 (grey) or 3 (colour).")
+flags.DEFINE_bool("skip_bad_images", False, "Whether images that can't be used are left out, and listed, instead of "
+                  "ending the program. All are decoded once at the start.")
 flags.DEFINE_integer("reader_threads", 2, "How many images are decoded at once; changes no result.",
                      lower_bound=1)
 
@@ -140,7 +143,7 @@ flags.DEFINE_integer("keep", 3, "How many checkpoints are kept, the newest.", lo
 GROUPS = collections.OrderedDict([
     ("The run", "mode output_dir checkpoint init_checkpoint seed"),
     ("Data", "data_dir split layout direction image_size load_size resize_method flip test_resize input_channels "
-             "output_channels reader_threads"),
+             "output_channels skip_bad_images reader_threads"),
     ("Networks", "generator ngf skip norm norm_epsilon bottleneck_norm leaky_slope dropout dropout_blocks test_dropout "
                  "ndf patch conditional"),
     ("Losses", "gan_loss eps pixel_loss l1_weight gan_weight d_weight"),
@@ -150,8 +153,8 @@ GROUPS = collections.OrderedDict([
 NAMES = " ".join(GROUPS.values()).split()
 
 # Flags that a continued run may change: none of them changes the bits of a step.
-FREE = set("mode output_dir checkpoint data_dir reader_threads test_resize test_dropout epochs max_steps "
-           "precision log_every sample_every save_every keep".split())
+FREE = set("mode output_dir checkpoint data_dir skip_bad_images reader_threads test_resize test_dropout epochs "
+           "max_steps precision log_every sample_every save_every keep".split())
 # Flags that make the network what it is.
 SHAPING = set(GROUPS["Networks"].split()) - {"dropout", "dropout_blocks", "test_dropout"} | {
     "input_channels", "output_channels"}
@@ -252,18 +255,19 @@ def path_of(*parts):
     return os.path.join(FLAGS.output_dir, *parts)
 
 
-def write_file(path, text):
-    """Writes a text file whole or not at all."""
-    with open(path + ".tmp", "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
+def write_file(path, content):
+    """Writes text or bytes as a file, whole or not at all."""
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
+    with open(path + ".tmp", "wb") as file:
+        file.write(content)
     os.replace(path + ".tmp", path)
 
 
 def write_png(path, image):
-    """Writes [H, W, C] in [-1, 1] as a PNG, whole or not at all."""
+    """Writes [H, W, C] in [-1, 1] as a PNG."""
     image = np.uint8(np.round((np.clip(image, -1, 1) + 1) * 127.5))
-    imageio.imwrite(path + ".tmp", image[..., 0] if image.shape[-1] == 1 else image, extension=".png")
-    os.replace(path + ".tmp", path)
+    write_file(path, imageio.imwrite("<bytes>", image[..., 0] if image.shape[-1] == 1 else image, extension=".png"))
 
 
 def make_folders(*folders):
@@ -418,6 +422,16 @@ def folder_of(split):
     return folder if os.path.isdir(folder) or has_splits or FLAGS.split else FLAGS.data_dir
 
 
+def pairs_of(folder):
+    """Returns the folder's Pairs as the flags want them, and says what was left out."""
+    pairs = reader.find_pairs(folder, FLAGS.layout, FLAGS.skip_bad_images)
+    for message in pairs.skipped:
+        print("left out: %s" % message)
+    if pairs.skipped:
+        print("%s: %d left out, %d pairs stay" % (folder, len(pairs.skipped), len(pairs.files)))
+    return pairs
+
+
 def image_options():
     """What the flags say of images, as `reader` takes it for training and for testing."""
     return {"direction": FLAGS.direction, "resize_method": FLAGS.resize_method,
@@ -475,7 +489,7 @@ LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
 
 
 class StepHook(tf.train.SessionRunHook):
-    """A hook that sees the number and the losses of every step."""
+    """A hook that sees the number and the losses of every step, or whatever else it fetches."""
 
     def __init__(self, model):
         self.fetches = {"step": model.train_op, "losses": [getattr(model, name) for name in LOSSES]}
@@ -493,15 +507,25 @@ class StepHook(tf.train.SessionRunHook):
 
 
 class StopOnNan(StepHook):
-    """Raises RunError at the first loss that is not finite, before anything of that step is saved."""
+    """Raises RunError at the first step with a tensor that is not finite, before anything of that step is saved."""
 
-    def after_step(self, session, step, losses):
-        for name, value in zip(LOSSES, losses):
-            if not np.isfinite(value):
-                raise RunError(
-                    "step %d: %s is %s. The last good checkpoint is kept in %s; --gan_loss=log or logits, a lower "
-                    "--learning_rate or --precision=float32 in a new --output_dir may hold"
-                    % (step, name, value, path_of("checkpoints")))
+    def __init__(self, model, pairs):
+        super().__init__(model)
+        self.fetches["finite"], self.pairs = model.finite, pairs
+        self.weights = collections.OrderedDict((v.op.name, pix2pix.all_finite([v])) for v in tf.trainable_variables())
+
+    def after_run(self, run_context, run_values):
+        step, finite = int(run_values.results["step"]), run_values.results["finite"]
+        bad = [name for name in finite if not finite[name]]
+        if bad:
+            weights = [name for name, good in run_context.session.run(self.weights).items() if not good]
+            then = bad[1:] + weights[:1]
+            raise RunError(
+                "step %d: %s is not finite%s. The batch was %s. The last good checkpoint is kept in %s; --gan_loss=log "
+                "or logits, a lower --learning_rate or --precision=float32 in a new --output_dir may hold" % (
+                    step, bad[0], ", then %s" % ", ".join(then) if then else "",
+                    ", ".join(reader.files_of_step(self.pairs, step, FLAGS.batch_size, FLAGS.seed)),
+                    path_of("checkpoints")))
 
 
 class Metrics(StepHook):
@@ -626,7 +650,7 @@ def sample_pairs(pairs):
     """Returns the fixed pairs of the sample grids: the first of val, else of the training pairs."""
     val = os.path.join(FLAGS.data_dir, "val")
     if count_pairs(val):
-        pairs = reader.find_pairs(val, FLAGS.layout)
+        pairs = pairs_of(val)
     first = pairs._replace(files=pairs.files[:SAMPLE_ROWS])
     return list(reader.read_in_order(first, size=image_size(), **image_options()))
 
@@ -663,7 +687,12 @@ class Checkpoints(StepHook):
     def __init__(self, model, saver, start):
         super().__init__(model)
         self.saver, self.saved, self.seen = saver, start, start
-        self.finite = tf.reduce_all([tf.reduce_all(tf.is_finite(v)) for v in tf.trainable_variables()])
+        self.finite = pix2pix.all_finite(tf.trainable_variables())
+        self.megabytes = sum(v.shape.num_elements() * v.dtype.size for v in tf.global_variables()) / 1e6
+
+    def after_create_session(self, session, coord):
+        del coord
+        self.session = session
 
     def after_step(self, session, step, losses):
         self.seen = step
@@ -681,18 +710,21 @@ class Checkpoints(StepHook):
         try:
             self.saver.save(session, path_of("checkpoints", "model.ckpt"), self.seen, write_meta_graph=False)
         except tf.errors.OpError as error:
-            raise RunError("step %d: can't save in %s (%s); make room or mend it, and the same command continues from "
-                           "the checkpoint before" % (self.seen, path_of("checkpoints"),
-                                                      error.message.split("[[")[0].strip()))
+            raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB; make room or mend it, and the "
+                           "same command continues from the one before" % (
+                               self.seen, path_of("checkpoints"), reader.reason_of(error), self.megabytes))
         self.saved = self.seen
 
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
 class StopOnSignal(tf.train.SessionRunHook):
-    """SIGTERM and Ctrl-C end the run after the step at hand; a second one leaves at once."""
+    """SIGTERM, SIGHUP and Ctrl-C end the run after the step at hand; a second one leaves at once."""
 
     def __init__(self):
         self.number = 0
-        self.before = {number: signal.signal(number, self.receive) for number in (signal.SIGTERM, signal.SIGINT)}
+        self.before = {number: signal.signal(number, self.receive) for number in SIGNALS}
 
     def receive(self, number, frame):
         del frame
@@ -722,7 +754,7 @@ def train():
                        "continues whatever run is in --output_dir")
     if FLAGS.layout == "inputs":
         raise RunError("--layout=inputs is for test mode; training needs targets")
-    pairs = reader.find_pairs(folder_of(FLAGS.split or "train"), FLAGS.layout)
+    pairs = pairs_of(folder_of(FLAGS.split or "train"))
     fixed = sample_pairs(pairs)
     make_folders(FLAGS.output_dir, path_of("checkpoints"), path_of("samples"))
     with sole_run():
@@ -773,7 +805,7 @@ def tidy_checkpoints(newest):
     """Removes what a kill left of a checkpoint and those beyond --keep, and gives the Saver the list of the others."""
     folder = path_of("checkpoints")
     for name in os.listdir(folder):
-        if ".tempstate" in name or name == "checkpoint":
+        if ".tempstate" in name or name.split(".")[0] == "checkpoint":  # checkpoint.tmp... too
             os.remove(os.path.join(folder, name))
     if newest:
         paths = [path for path in checkpoints_in(folder)[0] if step_of(path) <= step_of(newest)]
@@ -791,7 +823,8 @@ def describe_run(pairs):
     return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
                          "numpy": np.__version__, "scipy": scipy.__version__},
             "device": cpu_fact("model name") or platform.processor(), "precision": resolve_precision(),
-            "pairs": dict(pairs_by_split(), train=len(pairs.files)), "data": digest.hexdigest(),
+            "pairs": dict(pairs_by_split(), train=len(pairs.files)),
+            "skipped": list(pairs.skipped), "data": digest.hexdigest(),
             "steps": min(steps, FLAGS.max_steps or steps)}
 
 
@@ -811,11 +844,10 @@ def write_progress():
     names = sorted(name for name in os.listdir(path_of("samples")) if re.fullmatch(r"step-[0-9]+\.png", name))
     shown = [names[i] for i in sorted(set(np.linspace(0, len(names) - 1, 40).astype(int)))] if names else []
     if shown:
-        path = path_of("samples", "progress.gif")
         frames = [imageio.imread(path_of("samples", name)) for name in shown]
         frames = [frame for frame in frames if frame.shape == frames[-1].shape]  # data_dir may have lost pairs
-        imageio.imwrite(path + ".tmp", frames, extension=".gif", duration=400, loop=0)
-        os.replace(path + ".tmp", path)
+        write_file(path_of("samples", "progress.gif"),
+                   imageio.imwrite("<bytes>", frames, extension=".gif", duration=400, loop=0))
 
 
 def train_from(checkpoint, pairs, fixed, record):
@@ -837,16 +869,20 @@ def train_from(checkpoint, pairs, fixed, record):
         metrics = Metrics(model, writer, start, record)
         samples = Samples(model, batch, fixed, writer, start, record["steps"])
         scaffold = tf.train.Scaffold(saver=saver, init_fn=init_fn)
-        stop = StopOnSignal()
+        checkpoints, stop = Checkpoints(model, saver, start), StopOnSignal()
         try:
             with reader.naming_bad_files(pairs), tf.train.MonitoredTrainingSession(
-                    hooks=[StopOnNan(model), metrics, samples, Checkpoints(model, saver, start), stop],
+                    hooks=[StopOnNan(model, pairs), metrics, samples, checkpoints, stop],
                     checkpoint_dir=path_of("checkpoints"), scaffold=scaffold, config=session_config(record),
                     save_checkpoint_secs=None, save_summaries_steps=None, save_summaries_secs=None,
                     log_step_count_steps=None) as session:
                 step = start
-                while step < record["steps"] and not session.should_stop():
-                    step = session.run(model.train_op)
+                try:
+                    while step < record["steps"] and not session.should_stop():
+                        step = session.run(model.train_op)
+                except tf.errors.OpError:  # an image that can't be decoded must not cost what was learned so far
+                    checkpoints.end(checkpoints.session)
+                    raise
         finally:
             for closing in (metrics, writer, stop):
                 closing.close()
@@ -1009,7 +1045,7 @@ MEASURES = collections.OrderedDict([("l1", "L1 (lower is better)"), ("psnr", "PS
 def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
     checkpoint = trained_checkpoint()
-    pairs = reader.find_pairs(folder_of(FLAGS.split), FLAGS.layout)
+    pairs = pairs_of(folder_of(FLAGS.split))
     for image in (image for files in pairs.files for image in files):
         if min(image.height, image.width // (2 if pairs.layout == "side_by_side" else 1)) < 11:
             raise RunError("%s: %dx%d pixels; test mode takes images from 11x11 on"
@@ -1165,9 +1201,14 @@ def main(argv):
     except (reader.DataError, pix2pix.CheckpointError, RunError) as error:
         sys.exit("error: %s" % error)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
             raise
-        sys.exit("error: %s: %s" % (error.filename, error.strerror))
+        sys.exit("error: %s: %s; make room or mend it, and the same command goes on"
+                 % (error.filename or FLAGS.output_dir, error.strerror))
+    except RuntimeError as error:
+        if "events.out.tfevents" not in str(error):  # how TensorBoard's writer says that a disk is full
+            raise
+        sys.exit("error: %s; make room or mend it, and the same command goes on" % str(error).splitlines()[0])
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 
