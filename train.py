@@ -931,6 +931,7 @@ def announce(start, record):
     table = pix2pix.layer_table(tf.get_default_graph())
     record["parameters"] = {network: sum(row[2] for row in table if row[0].startswith(network))
                             for network in ("generator", "discriminator")}
+    check_memory(sum(record["parameters"].values()))
     for name, shape, count in table:
         print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
     for network, count in record["parameters"].items():
@@ -940,6 +941,37 @@ def announce(start, record):
     begin = "continuing %s from step %d" % (FLAGS.output_dir, start) if start else "starting %s" % FLAGS.output_dir
     print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]),
           flush=True)
+
+
+def check_memory(parameters):
+    """Raises RunError where training can't fit into the memory that is free, naming the batch that would."""
+    free = memory_free()
+    if memory_needed(parameters, FLAGS.batch_size) <= free:
+        return
+    smaller = range(FLAGS.batch_size - 1, 0, -1)
+    fitting = next((batch for batch in smaller if memory_needed(parameters, batch) <= free), None)
+    raise RunError("--batch_size=%d at --image_size=%s takes about %.2g GB of memory and %.2g GB are free; %s" % (
+        FLAGS.batch_size, FLAGS.image_size, memory_needed(parameters, FLAGS.batch_size) / 1e9, free / 1e9,
+        "--batch_size=%d would fit" % fitting if fitting else "a smaller --image_size or --ngf and --ndf may fit"))
+
+
+def memory_needed(parameters, batch_size):
+    """Peak bytes of training: what studies/memory.py fitted to what it measured."""
+    height, width = image_size()
+    return 0.94e9 + 20 * parameters + 33 * batch_size * height * width * max(FLAGS.ngf, FLAGS.ndf)
+
+
+def memory_free():
+    """Bytes that Linux says are free, within the container's limit; infinite elsewhere."""
+    free = math.inf
+    try:
+        with open("/proc/meminfo") as file:
+            free = next(1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
+        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as current:
+            free = min(free, int(limit.read()) - int(current.read()))
+    except (OSError, ValueError, StopIteration):  # no such file, or "max"
+        pass
+    return free
 
 
 def session_config(record):
