@@ -21,7 +21,6 @@ import tensorflow.compat.v1 as tf
 GAN_LOSSES = ("log", "log_literal", "logits", "lsgan")
 NORMS = ("batch", "instance", "none")
 SKIPS = ("post", "pre", "none")
-PIXEL_LOSSES = ("l1", "l2")
 UPDATES = ("simultaneous", "alternating")
 
 MAX_DEPTH = 8  # the paper's generator: 256 pixels down to 1
@@ -117,7 +116,9 @@ def norm_or_bias(x, norm, epsilon):
     gamma = tf.get_variable("gamma", channels, initializer=normal(1.0))
     beta = tf.get_variable("beta", channels, initializer=zeros)
     if norm == "batch":
-        return tf.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)[0]
+        none = tf.constant([], tf.float32)  # tf.nn.fused_batch_norm of TensorFlow 1.15 would raise epsilon to 1.001e-5
+        return tf.raw_ops.FusedBatchNormV3(x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon,
+                                           is_training=True).y
     x = fence(x)  # fused_batch_norm keeps float32 statistics by itself
     mean, variance = tf.nn.moments(x, axes=[1, 2], keepdims=True)
     return fence(tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon))
@@ -223,12 +224,12 @@ def generator(images, *, output_channels=3, filters=64, depth=None, skip="post",
             return tf.tanh(x, name="output")
 
 
-def reflect_to_multiple(images, multiple):
-    """Pads [N, H, W, C] at the bottom and the right, by reflection, until both sides are multiples."""
+def reflect_to_multiple(images, multiple, least=1):
+    """Pads [N, H, W, C] at bottom and right, by reflection, until both sides are multiples and at least `least`."""
     for axis in (1, 2):
         count = tf.shape(images)[axis]
         period = tf.maximum(2 * (count - 1), 1)  # 0 1 2 goes on as 1 0 1 2
-        place = tf.range(-(-count // multiple) * multiple) % period
+        place = tf.range(-(-tf.maximum(count, least) // multiple) * multiple) % period
         images = tf.gather(images, tf.minimum(place, period - place), axis=axis)
     return images
 
@@ -423,7 +424,7 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
       generate: function images -> images that builds `generator` with its options.
       discriminate: function (inputs, targets) -> logits that builds `discriminator`.
       gan_loss, eps: see `patch_loss`.
-      pixel_loss: l1 or l2, one of PIXEL_LOSSES.
+      pixel_loss: l1 or l2.
       l1_weight, gan_weight: G minimises gan_weight * GAN + l1_weight * pixel_loss (paper, equation 4);
         a weight of 0 leaves its term out.
       d_weight: of D's loss; 0.5 halves it (paper, section 3.3).
@@ -573,7 +574,7 @@ def options_of(shapes):
 def check_checkpoint(checkpoint, variables):
     """Raises CheckpointError unless a checkpoint holds these variables, in their shapes, and no other weights.
 
-    Weights of a network of which there is no variable are not looked at: a test has no discriminator.
+    Weights of a network of which there is no variable are not looked at: an export has no discriminator.
 
     Returns:
       {name in the checkpoint: variable}, as a Saver takes it.
@@ -595,7 +596,8 @@ def check_checkpoint(checkpoint, variables):
                    if value != made.get(name, value)]
         raise CheckpointError("%s does not fit the model: %s%s. %s" % (
             checkpoint, "; ".join(wrong[:3]), "; and %d more" % (len(wrong) - 3) if wrong[3:] else "",
-            "Its shapes are those of %s" % " ".join(fitting) if fitting else "No flag would make it fit"))
+            "Its shapes are those of %s" % " ".join(fitting) if fitting else
+            "If it is not damaged, --generator, --patch or --conditional may be other ones"))
     return {found[variable.op.name][0]: variable for variable in variables}
 
 

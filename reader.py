@@ -250,7 +250,7 @@ def check_pair(paths, layout):
 def image_paths(folder):
     """Returns the paths of a folder's images in natural order; raises DataError where there is none."""
     if not os.path.isdir(folder):
-        raise DataError("%s: no such folder; --data_dir and --split name where the pairs are" % folder)
+        raise DataError("%s: not a folder; --data_dir and --split name where the pairs are" % folder)
     names = image_names(folder)
     if not names:
         raise DataError("%s: no image in this folder; pairs are %s files" % (folder, " ".join(SUFFIXES)))
@@ -298,16 +298,19 @@ def check_image(path):
     except OSError as error:
         raise DataError("%s: can't be read (%s)" % (path, error.strerror))
     is_png = head.startswith(b"\x89PNG\r\n\x1a\n")
-    is_other = (head.startswith((b"BM", b"II*\0", b"MM\0*")) and head[28:29] != b"\x18") or head[8:12] == b"WEBP"
+    is_other = (head.startswith((b"II*\0", b"MM\0*")) or head[8:12] == b"WEBP"
+                or (head.startswith(b"BM") and head[28:29] != b"\x18"))  # TensorFlow reads BMP of 24 bits alone
     if not (is_jpeg or is_png or is_other or head.startswith((b"BM", b"GIF8"))):
         raise DataError("%s: not a JPEG, PNG, BMP, GIF, TIFF or WebP image; take it out or convert it" % path)
     if is_cut or (is_png and b"IEND" not in tail):
         raise DataError("%s: the file is cut short; copy or download it again" % path)
     try:
         with PIL.Image.open(path) as image:  # reads the header alone, and refuses one of more than 179 million pixels
-            width, height = image.size
+            (width, height), mode = image.size, image.mode
     except Exception as error:  # whatever the image library makes of a broken header
         raise DataError("%s: the image can't be opened (%s)" % (path, (str(error).splitlines() or ["?"])[0]))
+    if is_other and mode.startswith(("I", "F")):
+        raise DataError("%s: more than 8 bits a channel are read from PNG alone; convert it" % path)
     kind = OTHER if is_other else DEEP if is_png and head[24] == 16 else PLAIN
     return Image(path, kind, height, width)
 

@@ -74,7 +74,7 @@ flags.DEFINE_bool("flip", True, "Whether every other training pair, at random, i
 flags.DEFINE_enum("input_channels", "3", ["1", "3"], "Channels of the input, 1 (grey) or 3 (colour).")
 flags.DEFINE_enum("output_channels", "3", ["1", "3"], "Channels of the output, 1 (grey) or 3 (colour).")
 flags.DEFINE_bool("skip_bad_images", False, "Whether images that can't be used are left out, and listed, instead of "
-                  "ending the program. All are decoded once at the start.")
+                  "ending the program (a missing partner still does). All are decoded once at the start.")
 flags.DEFINE_integer("reader_threads", 2, "How many images are decoded at once; changes no result.",
                      lower_bound=1)
 
@@ -125,8 +125,8 @@ flags.DEFINE_integer("batch_size", 4, "Pairs in a step. The paper has 1 for faca
 flags.DEFINE_float("learning_rate", 2e-4, "Adam's step size, of both networks (paper: 0.0002).")
 flags.DEFINE_float("beta1", 0.5, "Adam's first momentum (paper: 0.5).", lower_bound=0.0, upper_bound=0.999)
 flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon.", lower_bound=0.0)
-flags.DEFINE_integer("decay_epochs", 0, "Over so many epochs at the end of the run the learning rate falls "
-                     "linearly to 0.", lower_bound=0)
+flags.DEFINE_integer("decay_epochs", 0, "Over the last so many of --epochs the learning rate falls linearly to 0.",
+                     lower_bound=0)
 flags.DEFINE_enum("update", "simultaneous", ["simultaneous", "alternating"],
                   "simultaneous: both gradients come from one forward pass. alternating: the discriminator "
                   "is updated first, and the generator against the new one on the same fake image.")
@@ -152,6 +152,8 @@ GROUPS = collections.OrderedDict([
 ])
 NAMES = " ".join(GROUPS.values()).split()
 
+# Pixels that a discriminator needs for one logit, where it is more than the generator needs.
+SMALLEST = {"142": 64, "286": 96}
 # Flags that a continued run may change: none of them changes the bits of a step.
 FREE = set("mode output_dir checkpoint data_dir skip_bad_images reader_threads test_resize test_dropout epochs "
            "max_steps precision log_every sample_every save_every keep".split())
@@ -160,8 +162,7 @@ SHAPING = set(GROUPS["Networks"].split()) - {"dropout", "dropout_blocks", "test_
     "input_channels", "output_channels"}
 # Flags that test and export take from the run, unless they are given.
 OF_A_CHECKPOINT = set("input_channels output_channels ngf ndf skip norm bottleneck_norm".split())  # seen in its shapes
-OF_THE_RUN = set((GROUPS["Data"] + " " + GROUPS["Networks"]).split()) - {"split"} | {"seed"}
-
+OF_THE_RUN = set((GROUPS["Data"] + " " + GROUPS["Networks"]).split()) - {"split"} | {"seed", "gan_loss"}
 
 
 def size_of(text):
@@ -186,13 +187,19 @@ flags.register_validator("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to b
 for _name in ("output_dir", "checkpoint", "init_checkpoint"):
     flags.register_validator(_name, lambda path: not set("*?[]") & set(path or ""),
                              "must not hold any of * ? [ ], which stand for patterns of names here")
-flags.register_validator("learning_rate", lambda rate: rate > 0, "must be above 0")
+for _name in ("learning_rate", "adam_epsilon"):
+    flags.register_validator(_name, lambda value: value > 0, "must be above 0")
+for _name in ("norm_epsilon leaky_slope dropout eps l1_weight gan_weight d_weight learning_rate beta1 adam_epsilon"
+              .split()):
+    flags.register_validator(_name, math.isfinite, "must be a finite number")
+for _name in ("data_dir", "output_dir"):
+    flags.register_validator(_name, bool, "must name a folder")
 flags.register_multi_flags_validator(
     ["load_size", "image_size"], lambda v: v["load_size"] == "0" or all(
         load >= image for load, image in zip(size_of(v["load_size"]), size_of(v["image_size"]))),
     "--load_size must be at least --image_size, or 0")
 flags.register_multi_flags_validator(
-    ["patch", "image_size"], lambda v: min(size_of(v["image_size"])) >= {"142": 64, "286": 96}.get(v["patch"], 32),
+    ["patch", "image_size"], lambda v: min(size_of(v["image_size"])) >= SMALLEST.get(v["patch"], 32),
     "--patch=142 needs an --image_size of 64 or more, --patch=286 of 96")
 flags.register_multi_flags_validator(
     ["decay_epochs", "epochs"], lambda v: v["decay_epochs"] <= v["epochs"],
@@ -426,7 +433,7 @@ def pairs_of(folder):
     """Returns the folder's Pairs as the flags want them, and says what was left out."""
     pairs = reader.find_pairs(folder, FLAGS.layout, FLAGS.skip_bad_images)
     for message in pairs.skipped:
-        print("left out: %s" % message)
+        print("left out: %s" % message.encode("utf-8", "backslashreplace").decode())
     if pairs.skipped:
         print("%s: %d left out, %d pairs stay" % (folder, len(pairs.skipped), len(pairs.files)))
     return pairs
@@ -465,8 +472,8 @@ def discriminate(inputs, targets):
 
 
 def padded(images):
-    """Images of any size, padded by reflection to what the generator takes."""
-    return pix2pix.reflect_to_multiple(images, 2 ** pix2pix.unet_depth(*image_size()))
+    """Images of any size, padded by reflection to what generator and discriminator take."""
+    return pix2pix.reflect_to_multiple(images, 2 ** pix2pix.unet_depth(*image_size()), SMALLEST.get(FLAGS.patch, 32))
 
 
 def one_image(test_dropout):
@@ -521,7 +528,7 @@ class StopOnNan(StepHook):
             weights = [name for name, good in run_context.session.run(self.weights).items() if not good]
             then = bad[1:] + weights[:1]
             raise RunError(
-                "step %d: %s is not finite%s. The batch was %s. The last good checkpoint is kept in %s; --gan_loss=log "
+                "step %d: %s is not finite%s. The batch was %s. What was saved before stays in %s; --gan_loss=log "
                 "or logits, a lower --learning_rate or --precision=float32 in a new --output_dir may hold" % (
                     step, bad[0], ", then %s" % ", ".join(then) if then else "",
                     ", ".join(reader.files_of_step(self.pairs, step, FLAGS.batch_size, FLAGS.seed)),
@@ -671,8 +678,11 @@ def batch_summaries(batch, model):
 
 
 def heat_map(logits):
-    """D's logits [N, h, w, 1] as colours in [-1, 1]: blue at -20 (fake), white at 0, red at 20 (real)."""
-    share = tf.clip_by_value(logits / 20, -1, 1)
+    """D's logits [N, h, w, 1] as colours in [-1, 1]: from blue (fake, -20) over white to red (real, 20).
+
+    With lsgan, whose labels are 0 and 1, from 0 to 1.
+    """
+    share = tf.clip_by_value(2 * logits - 1 if FLAGS.gan_loss == "lsgan" else logits / 20, -1, 1)
     return 2 * tf.concat([1 + tf.minimum(share, 0), 1 - tf.abs(share), 1 - tf.maximum(share, 0)], axis=3) - 1
 
 
@@ -843,8 +853,12 @@ def write_progress():
     """Writes samples/progress.gif, the sample grids in order, at most 40 of them."""
     names = sorted(name for name in os.listdir(path_of("samples")) if re.fullmatch(r"step-[0-9]+\.png", name))
     shown = [names[i] for i in sorted(set(np.linspace(0, len(names) - 1, 40).astype(int)))] if names else []
-    if shown:
+    try:
         frames = [imageio.imread(path_of("samples", name)) for name in shown]
+    except OSError as error:  # a damaged picture must not end a run that trained
+        print("warning: no samples/progress.gif: %s" % str(error).splitlines()[0])
+        return
+    if frames:
         frames = [frame for frame in frames if frame.shape == frames[-1].shape]  # data_dir may have lost pairs
         write_file(path_of("samples", "progress.gif"),
                    imageio.imwrite("<bytes>", frames, extension=".gif", duration=400, loop=0))
@@ -946,7 +960,7 @@ def announce(start, record):
 def check_memory(parameters):
     """Raises RunError where training can't fit into the memory that is free, naming the batch that would."""
     free = memory_free()
-    if memory_needed(parameters, FLAGS.batch_size) <= free:
+    if 0.9 * memory_needed(parameters, FLAGS.batch_size) <= free:  # the estimate is within 10 %
         return
     smaller = range(FLAGS.batch_size - 1, 0, -1)
     fitting = next((batch for batch in smaller if memory_needed(parameters, batch) <= free), None)
@@ -962,13 +976,14 @@ def memory_needed(parameters, batch_size):
 
 
 def memory_free():
-    """Bytes that Linux says are free, within the container's limit; infinite elsewhere."""
+    """Bytes that Linux says are free, within the container's limit (cgroup v2); infinite elsewhere."""
     free = math.inf
     try:
         with open("/proc/meminfo") as file:
             free = next(1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
-        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as current:
-            free = min(free, int(limit.read()) - int(current.read()))
+        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.stat") as stat:
+            held = next(int(line.split()[1]) for line in stat if line.startswith("anon "))  # the file cache gives way
+            free = min(free, int(limit.read()) - held)
     except (OSError, ValueError, StopIteration):  # no such file, or "max"
         pass
     return free
@@ -1078,12 +1093,16 @@ def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
     checkpoint = trained_checkpoint()
     pairs = pairs_of(folder_of(FLAGS.split))
-    for image in (image for files in pairs.files for image in files):
-        if min(image.height, image.width // (2 if pairs.layout == "side_by_side" else 1)) < 11:
-            raise RunError("%s: %dx%d pixels; test mode takes images from 11x11 on"
-                           % (image.path, image.width, image.height))
+    for image in (files[-1] for files in pairs.files if pairs.layout != "inputs" and not FLAGS.test_resize):
+        width = image.width // (2 if pairs.layout == "side_by_side" else 1)
+        if min(image.height, width) < 11:
+            raise RunError("%s: an image of %dx%d pixels; SSIM needs 11x11, --test_resize makes them larger"
+                           % (image.path, width, image.height))
     make_folders(path_of("test"))
-    shutil.rmtree(path_of("test", "images"), ignore_errors=True)  # pictures of an earlier test
+    for name in ("index.html", "metrics.csv", "metrics.json"):  # of an earlier test
+        if os.path.exists(path_of("test", name)):
+            os.remove(path_of("test", name))
+    shutil.rmtree(path_of("test", "images"), ignore_errors=True)
     make_folders(path_of("test", "images"))
     rows = []
     with tf.Graph().as_default():
@@ -1138,9 +1157,6 @@ def report(rows, measures, kinds, pairs, checkpoint):
     """Writes the gallery, and with measures test/metrics.csv and metrics.json too, and prints the means."""
     metrics = collections.OrderedDict(
         (measure, interval([row[1 + i] for row in rows])) for i, measure in enumerate(measures))
-    for name in ("metrics.csv", "metrics.json"):  # of an earlier test
-        if os.path.exists(path_of("test", name)):
-            os.remove(path_of("test", name))
     if measures:
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows(

@@ -12,6 +12,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import imageio.v3 as imageio
@@ -281,6 +282,7 @@ def test_a_long_run_leaks_neither_memory_nor_handles_nor_threads(data, tmp_path)
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     seen = {}
     while process.poll() is None:
+        time.sleep(0.01)
         try:
             step = int(rows(tmp_path)[-1][0])
             with open("/proc/%d/status" % process.pid) as file:
