@@ -278,7 +278,7 @@ def test_a_long_run_leaks_neither_memory_nor_handles_nor_threads(data, tmp_path)
     steps = int(os.environ.get("STEPS", "600"))
     process = subprocess.Popen(
         [sys.executable, os.path.join(ROOT, "train.py"), "--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL,
-         "--max_steps=%d" % steps, "--sample_every=%d" % (steps // 6), "--save_every=%d" % (steps // 6)],
+         "--epochs=1000000", "--max_steps=%d" % steps, "--sample_every=%d" % (steps // 6), "--save_every=%d" % (steps // 6)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     seen = {}
     while process.poll() is None:
