@@ -970,7 +970,7 @@ def check_memory(parameters):
 
 
 def memory_needed(parameters, batch_size):
-    """Peak bytes of training: what studies/memory.py fitted to what it measured."""
+    """Peak bytes of training, within 10 % of what seven of the settings in studies/memory.py took."""
     height, width = image_size()
     return 0.94e9 + 20 * parameters + 33 * batch_size * height * width * max(FLAGS.ngf, FLAGS.ndf)
 
