@@ -3,6 +3,7 @@
 import csv
 import os
 
+import hypothesis
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 import train
+
+hypothesis.settings.register_profile("steady", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("steady")
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 SMALL = ("--image_size=32", "--ngf=2", "--ndf=2", "--batch_size=2", "--precision=float32",

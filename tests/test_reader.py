@@ -68,7 +68,7 @@ def broken(tmp_path, name, content):
 
 
 def test_a_missing_or_empty_folder_is_named(tmp_path):
-    with pytest.raises(reader.DataError, match="nowhere: no such folder"):
+    with pytest.raises(reader.DataError, match="nowhere: not a folder"):
         reader.find_pairs(str(tmp_path / "nowhere"))
     with pytest.raises(reader.DataError, match="no image in this folder"):
         reader.find_pairs(broken(tmp_path, "readme.txt", b"hello"))

@@ -261,7 +261,7 @@ def test_help_shows_every_flag_once_under_its_group():
 
 
 @pytest.mark.parametrize("arrange,says", [
-    (lambda folder: None, "no such folder"),
+    (lambda folder: None, "not a folder"),
     (lambda folder: os.makedirs(folder + "/train"), "no image in this folder"),
     (lambda folder: cut_jpeg(folder + "/train"), "cut short"),
 ])
