@@ -183,7 +183,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(r
     poisoned = train.pix2pix.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1"))
     assert poisoned != good
     status, _ = run(*argv, "--max_steps=4")
-    assert status.startswith("error: step 2: d_loss is ") and "--learning_rate" in status
+    assert status.startswith("error: step 2: real_logits is not finite, then ") and "--learning_rate" in status
     assert train.newest_checkpoint(str(tmp_path / "checkpoints")).endswith("-1")
     assert train.pix2pix.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1")) == poisoned
 
