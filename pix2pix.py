@@ -541,14 +541,14 @@ def variables_in(checkpoint):
     return {name: value for name, value in found.items() if name not in idle}
 
 
-def shapes_in(checkpoint):
-    """Returns {name of a variable here: its shape}."""
-    return {here: shape for here, (_, shape, _) in variables_in(checkpoint).items()}
+def shapes_of(found):
+    """Returns {name of a variable here: its shape} of what `variables_in` found."""
+    return {here: shape for here, (_, shape, _) in found.items()}
 
 
-def is_foreign(checkpoint):
-    """Whether a checkpoint was written by the one-file TF1 program, going by its variables' names."""
-    return any(name != here for here, (name, _, _) in variables_in(checkpoint).items())
+def is_foreign(found):
+    """Whether what `variables_in` found is the one-file TF1 program's, going by the names."""
+    return any(name != here for here, (name, _, _) in found.items())
 
 
 def options_of(shapes):
@@ -579,7 +579,8 @@ def check_checkpoint(checkpoint, variables):
     Returns:
       {name in the checkpoint: variable}, as a Saver takes it.
     """
-    found, shapes = variables_in(checkpoint), shapes_in(checkpoint)
+    found = variables_in(checkpoint)
+    shapes = shapes_of(found)
     wanted = {variable.op.name: variable.shape.as_list() for variable in variables}
     types = {variable.op.name: variable.dtype.base_dtype for variable in variables}
     networks = {name.split("/")[0] for name in wanted if WEIGHT.fullmatch(name)}

@@ -160,8 +160,9 @@ FREE = set("mode output_dir checkpoint data_dir skip_bad_images reader_threads t
 # Flags that make the network what it is.
 SHAPING = set(GROUPS["Networks"].split()) - {"dropout", "dropout_blocks", "test_dropout"} | {
     "input_channels", "output_channels"}
+# Flags that the names and shapes in a checkpoint of the one-file TF1 program decide.
+OF_A_CHECKPOINT = set("input_channels output_channels ngf ndf skip norm bottleneck_norm".split())
 # Flags that test and export take from the run, unless they are given.
-OF_A_CHECKPOINT = set("input_channels output_channels ngf ndf skip norm bottleneck_norm".split())  # seen in its shapes
 OF_THE_RUN = set((GROUPS["Data"] + " " + GROUPS["Networks"]).split()) - {"split"} | {"seed", "gan_loss"}
 
 
@@ -1052,9 +1053,10 @@ def take_model_of(checkpoint):
     Raises:
       RunError: a flag was given and contradicts it.
     """
-    if not pix2pix.is_foreign(checkpoint):
+    found = pix2pix.variables_in(checkpoint)
+    if not pix2pix.is_foreign(found):
         return
-    options = dict(pix2pix.options_of(pix2pix.shapes_in(checkpoint)), skip="pre")
+    options = dict(pix2pix.options_of(pix2pix.shapes_of(found)), skip="pre")
     values = {name: str(options[name]) for name in OF_A_CHECKPOINT if name in options}
     for name, text in values.items():
         if text not in getattr(FLAGS[name].parser, "enum_values", [text]):

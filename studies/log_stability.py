@@ -257,10 +257,6 @@ TRAINING = ["loss", "first non-finite step", "most dead fake patches", "most dea
             "D's gradient norm", "G's gradient norm", "validation L1"]
 
 
-# ---------------------------------------------------------------------------------------------
-# The report
-
-
 def main(argv):
     del argv
     os.makedirs(FLAGS.output_dir, exist_ok=True)
