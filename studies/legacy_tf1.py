@@ -10,7 +10,6 @@ for both: `-- --flagfile=flags/legacy_tf1.flags --data_dir=datasets/facades --ng
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -33,8 +32,6 @@ flags.DEFINE_string("tf1_python", ".venv-tf1/bin/python", "A Python 3.7 with Ten
 flags.DEFINE_integer("steps", 50, "Steps to compare; half way a checkpoint is moved each way.", lower_bound=2)
 flags.DEFINE_integer("timed_steps", 8, "Steps in each of three timed rounds, at the model's full size.", lower_bound=3)
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-TRAIN = os.path.join(HERE, "..", "train.py")
 SMALL = ["--ngf=16", "--ndf=16"]  # the weights of every step are kept, for a while
 LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
 
@@ -43,22 +40,10 @@ def path_of(*parts):
     return os.path.join(FLAGS.output_dir, *parts)
 
 
-def run(python, *command):
-    """Runs a program of this project; returns what it printed, or ends with its error in one line."""
-    try:
-        done = subprocess.run([python, *command], capture_output=True, check=False)
-    except OSError as error:
-        sys.exit("error: %s: %s; --tf1_python names a Python 3.7 with TensorFlow 1.15" % (python, error.strerror))
-    if done.returncode:
-        lines = (done.stderr or done.stdout).decode().strip().splitlines()
-        sys.exit("error: %s %s: %s" % (python, os.path.basename(command[0]), lines[-1] if lines else done.returncode))
-    return done.stdout.decode()
-
-
 def train(python, folder, steps, argv):
     """Trains to a step in a folder of its own, keeping every step's checkpoint; returns metrics.csv's rows."""
-    run(python, TRAIN, *argv, "--output_dir=" + folder, "--max_steps=%d" % steps, "--precision=float32",
-        "--log_every=1", "--save_every=1", "--sample_every=1000000", "--keep=%d" % steps)
+    report.run(python, report.TRAIN, *argv, "--output_dir=" + folder, "--max_steps=%d" % steps, "--precision=float32",
+               "--log_every=1", "--save_every=1", "--sample_every=1000000", "--keep=%d" % steps)
     return report.read_csv(os.path.join(folder, "metrics.csv"))
 
 
@@ -71,7 +56,7 @@ def first_steps(pythons, argv):
     found = {}
     for number, python in enumerate(pythons):
         path = path_of("first%d.npz" % number)
-        run(python, os.path.join(HERE, "legacy_tf1_measure.py"), path, *argv, "--precision=float32")
+        report.run(python, os.path.join(report.HERE, "legacy_tf1_measure.py"), path, *argv, "--precision=float32")
         with np.load(path) as values:
             arrays = {name: values[name] for name in values.files}
         found[str(arrays.pop("version"))] = arrays
@@ -157,8 +142,8 @@ def timed(pythons, argv):
     for _ in range(3):
         for name, python, precision in settings:
             folder = path_of("timed")
-            run(python, TRAIN, *argv, "--output_dir=" + folder, "--max_steps=%d" % FLAGS.timed_steps, "--log_every=1",
-                "--precision=" + precision, "--save_every=1000000", "--sample_every=1000000")
+            report.run(python, report.TRAIN, *argv, "--output_dir=" + folder, "--max_steps=%d" % FLAGS.timed_steps,
+                       "--log_every=1", "--precision=" + precision, "--save_every=1000000", "--sample_every=1000000")
             rows = report.read_csv(os.path.join(folder, "metrics.csv"))
             seconds[name] += [batch_size(folder) / float(row["images_per_second"]) for row in rows[2:]]
             shutil.rmtree(folder)

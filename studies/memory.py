@@ -20,7 +20,6 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", "runs/memory", "Where memory.csv goes.")
 flags.DEFINE_string("data_dir", "data/sample", "The pairs to train on.")
 
-TRAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "train.py")
 SETTINGS = [(32, 2, 2, "float32"), (64, 4, 64, "bfloat16"), (256, 4, 16, "float32"), (256, 1, 64, "bfloat16"),
             (256, 4, 64, "bfloat16"), (256, 8, 64, "bfloat16"), (256, 4, 64, "float32"), (256, 8, 64, "float32"),
             (512, 1, 64, "float32"), (512, 2, 64, "bfloat16")]
@@ -31,9 +30,10 @@ def peak(size, batch, filters, precision):
     folder = os.path.join(FLAGS.output_dir, "run")
     shutil.rmtree(folder, ignore_errors=True)
     process = subprocess.Popen(
-        [sys.executable, TRAIN, "--data_dir=" + FLAGS.data_dir, "--output_dir=" + folder, "--image_size=%d" % size,
-         "--batch_size=%d" % batch, "--ngf=%d" % filters, "--ndf=%d" % filters, "--precision=" + precision,
-         "--max_steps=4", "--save_every=2", "--log_every=1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        [sys.executable, report.TRAIN, "--data_dir=" + FLAGS.data_dir, "--output_dir=" + folder,
+         "--image_size=%d" % size, "--batch_size=%d" % batch, "--ngf=%d" % filters, "--ndf=%d" % filters,
+         "--precision=" + precision, "--max_steps=4", "--save_every=2", "--log_every=1"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit("error: training at %s failed" % ((size, batch, filters, precision),))

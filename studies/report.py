@@ -1,12 +1,27 @@
-"""What the studies share: self-contained HTML reports, their tables and pictures, and CSV."""
+"""What the studies share: running this project's programs, self-contained HTML reports, and CSV."""
 
 import base64
 import csv
 import html
 import os
 import string
+import subprocess
+import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+TRAIN = os.path.join(HERE, "..", "train.py")
+
+
+def run(python, *command):
+    """Runs a program of this project; returns what it printed, or ends with its error in one line."""
+    try:
+        done = subprocess.run([python, *command], capture_output=True, check=False)
+    except OSError as error:
+        sys.exit("error: %s: %s; it must be the path of a Python" % (python, error.strerror))
+    if done.returncode:
+        lines = (done.stderr or done.stdout).decode().strip().splitlines()
+        sys.exit("error: %s %s: %s" % (python, os.path.basename(command[0]), lines[-1] if lines else done.returncode))
+    return done.stdout.decode()
 
 
 def table(header, rows):
