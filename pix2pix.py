@@ -473,15 +473,16 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
     with tf.control_dependencies([d_step, g_step]):
         train_op = tf.identity(step.assign_add(1))
     real_gradient, fake_gradient = tf.gradients(d_loss, [real_logits, fake_logits])
+    d_norm, g_norm = tf.global_norm(d_gradients), tf.global_norm(gradients)
     watch = collections.OrderedDict([
         ("d_max_logit", tf.reduce_max(tf.abs(tf.stack([real_logits, fake_logits])))),
         ("dead_real", dead_share(real_logits, real_gradient, True)),
         ("dead_fake", dead_share(fake_logits, fake_gradient, False)),
-        ("d_gradient_norm", tf.global_norm(d_gradients)), ("g_gradient_norm", tf.global_norm(gradients))])
+        ("d_gradient_norm", d_norm), ("g_gradient_norm", g_norm)])
     finite = collections.OrderedDict((name, all_finite(tensors)) for name, tensors in [
         ("inputs", [inputs]), ("targets", [targets]), ("outputs", [outputs]), ("real_logits", [real_logits]),
         ("fake_logits", [fake_logits]), ("d_loss", [d_loss]), ("g_loss_gan", [gan]), ("g_loss_l1", [l1]),
-        ("d_gradients", d_gradients), ("g_gradients", gradients)])
+        ("d_gradients", [d_norm]), ("g_gradients", [g_norm])])  # one value that is not finite makes the norm so
     return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watch, finite)
 
 

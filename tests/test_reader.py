@@ -130,8 +130,8 @@ def test_every_format_is_decoded_to_its_pixels(tmp_path, session, extension, tol
     imageio.imwrite(path, image)
     pairs = reader.find_pairs(str(tmp_path))
     decoded = session.run(reader.decode(tf.constant(path.read_bytes()), pairs.files[0][0].kind))
-    assert decoded.shape == (16, 32, 3) and decoded.dtype == np.float32
-    assert np.abs(decoded - image).max() <= tolerance
+    assert decoded.shape == (16, 32, 3) and decoded.dtype == np.uint8
+    assert np.abs(np.float32(decoded) - image).max() <= tolerance
 
 
 @pytest.mark.parametrize("name,mode,options,kind", [
@@ -168,7 +168,8 @@ def test_a_16_bit_png_keeps_its_depth_and_grey_becomes_colour(tmp_path, session)
     imageio.imwrite(tmp_path / "1.png", image)
     pairs = reader.find_pairs(str(tmp_path))
     assert pairs.files[0][0].kind == reader.DEEP
-    decoded = session.run(reader.decode(tf.constant((tmp_path / "1.png").read_bytes()), reader.DEEP))
+    decoded = session.run(reader.decode(tf.constant((tmp_path / "1.png").read_bytes()), reader.DEEP,
+                                        tf.float32))
     np.testing.assert_allclose(decoded, np.repeat(image[..., None] / 257.0, 3, axis=2), rtol=1e-6)
 
 
@@ -250,9 +251,9 @@ def jittered(session, pair, seed, load_size=20, image_size=16, flip=True):
 
 @pytest.mark.parametrize("method", reader.RESIZE_METHODS)
 def test_images_are_resized_and_cropped_to_height_and_width(session, method):
-    pair = tf.constant(np.random.RandomState(0).uniform(0, 255, (20, 30, 6)).astype(np.float32))
+    pair = tf.constant(np.random.RandomState(0).uniform(0, 255, (2, 20, 30, 3)).astype(np.float32))
     result = session.run(reader.jitter(pair, (24, 40), (16, 32), True, method, tf.constant([0, 0], tf.int64)))
-    assert result.shape == (16, 32, 6)
+    assert result.shape == (2, 16, 32, 3)
     if method == "nearest":
         assert set(result.ravel()) <= set(session.run(pair).ravel())
 
@@ -266,12 +267,12 @@ def test_both_halves_get_the_same_jitter(tmp_path):
 
 
 def test_jitter_is_a_crop_of_the_resized_image_mirrored_half_the_time(session):
-    pair = np.random.RandomState(0).uniform(0, 255, (20, 20, 2)).astype(np.float32)
+    pair = np.random.RandomState(0).uniform(0, 255, (2, 20, 20, 3)).astype(np.float32)
     places, mirrored = set(), 0
     for number in range(40):
         result = jittered(session, pair, (0, number))
         hits = [(y, x, flip) for y in range(5) for x in range(5) for flip in (False, True)
-                if np.allclose(result, pair[y:y + 16, x:x + 16][:, ::-1 if flip else 1], atol=1e-3)]
+                if np.allclose(result, pair[:, y:y + 16, x:x + 16][:, :, ::-1 if flip else 1], atol=1e-3)]
         assert len(hits) == 1
         places.add(hits[0][:2])
         mirrored += hits[0][2]
@@ -280,7 +281,7 @@ def test_jitter_is_a_crop_of_the_resized_image_mirrored_half_the_time(session):
 
 
 def test_without_flip_and_with_equal_sizes_nothing_is_jittered(session):
-    pair = np.random.RandomState(0).uniform(0, 255, (16, 16, 6)).astype(np.float32)
+    pair = np.random.RandomState(0).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
     for number in range(8):
         np.testing.assert_allclose(jittered(session, pair, (0, number), 16, 16, False), pair, atol=1e-3)
 
@@ -302,6 +303,35 @@ def test_every_epoch_holds_each_pair_exactly_once_in_another_order(numbered):
 def test_threads_change_no_bit(numbered, options):
     for ours, reference in zip(read_training(numbered, 6, **options), read_training(numbered, 6)):
         np.testing.assert_array_equal(ours, reference)
+
+
+def test_cached_pixels_change_no_bit_and_each_file_is_read_once(tmp_path):
+    write_pairs(str(tmp_path), 5)
+    imageio.imwrite(tmp_path / "6.tif", imageio.imread(tmp_path / "5.png"))
+    pairs = reader.find_pairs(str(tmp_path))
+    batches = read_training(pairs, 9, threads=3)
+    with tf.Graph().as_default():
+        batch = reader.training_batches(pairs, tf.train.create_global_step(), batch_size=2, image_size=(16, 16),
+                                        load_size=(20, 20), threads=3, cache=True)
+        with tf.train.MonitoredSession() as session:
+            cached = [session.run(batch) for _ in range(3)]
+            for name in os.listdir(tmp_path):
+                os.remove(tmp_path / name)
+            cached += [session.run(batch) for _ in range(6)]
+    for ours, reference in zip((np.concatenate(part) for part in zip(*cached)), batches):
+        np.testing.assert_array_equal(ours, reference)
+
+
+def test_the_size_of_the_cache_is_that_of_the_decoded_files(tmp_path, session):
+    write_pairs(str(tmp_path), 3)
+    height, width, _ = imageio.imread(tmp_path / "1.png").shape
+    assert reader.decoded_bytes(reader.find_pairs(str(tmp_path))) == 3 * height * width * 3
+    imageio.imwrite(tmp_path / "4.png", np.full((height, width), 300, np.uint16))  # 16 bits: floats keep them
+    pairs = reader.find_pairs(str(tmp_path))
+    assert reader.decoded_bytes(pairs) == 4 * 4 * height * width * 3
+    for cache in (False, True):
+        pair = session.run(reader.pair_loader(pairs, cache)(tf.constant(3, tf.int64)))
+        np.testing.assert_allclose(pair, 300 / 257, rtol=1e-6)
 
 
 @pytest.mark.parametrize("start", [1, 3, 4, 9])

@@ -1,0 +1,89 @@
+"""A peer of the throughput study: the TensorFlow 2 tutorial's pix2pix, written fresh from its text.
+
+tensorflow.org/tutorials/generative/pix2pix: Keras layers, a tf.function with two gradient tapes, tf.data.
+"""
+
+import os
+
+import tensorflow as tf
+from tensorflow.keras import layers
+
+SIZE = 256
+
+
+def block(filters, norm=True, dropout=False, transpose=False, stride=2, padding="same"):
+    """A convolution without bias, batch norm, dropout and its activation."""
+    convolution = layers.Conv2DTranspose if transpose else layers.Conv2D
+    parts = [convolution(filters, 4, strides=stride, padding=padding, use_bias=False,
+                         kernel_initializer=tf.random_normal_initializer(0.0, 0.02))]
+    parts += [layers.BatchNormalization()] * norm + [layers.Dropout(0.5)] * dropout
+    return tf.keras.Sequential(parts + [layers.ReLU() if transpose else layers.LeakyReLU()])
+
+
+def generator():
+    """The U-Net: 256x256x3 -> 256x256x3 in [-1, 1]."""
+    image = x = layers.Input([SIZE, SIZE, 3])
+    encoded = []
+    for number, filters in enumerate((64, 128, 256, 512, 512, 512, 512, 512)):
+        x = block(filters, norm=number > 0)(x)
+        encoded.append(x)
+    for number, filters in enumerate((512, 512, 512, 512, 256, 128, 64)):
+        x = layers.Concatenate()([block(filters, dropout=number < 3, transpose=True)(x), encoded[-2 - number]])
+    x = layers.Conv2DTranspose(3, 4, strides=2, padding="same", activation="tanh", dtype="float32",
+                               kernel_initializer=tf.random_normal_initializer(0.0, 0.02))(x)
+    return tf.keras.Model(image, x)
+
+
+def discriminator():
+    """The 70x70 PatchGAN: a pair -> 30x30 logits."""
+    pair = [layers.Input([SIZE, SIZE, 3]), layers.Input([SIZE, SIZE, 3])]
+    x = layers.concatenate(pair)
+    for number, filters in enumerate((64, 128, 256)):
+        x = block(filters, norm=number > 0)(x)
+    x = block(512, stride=1, padding="valid")(layers.ZeroPadding2D()(x))
+    x = layers.Conv2D(1, 4, dtype="float32", kernel_initializer=tf.random_normal_initializer(0.0, 0.02))(
+        layers.ZeroPadding2D()(x))
+    return tf.keras.Model(pair, x)
+
+
+def pairs(folder, batch):
+    """The tutorial's tf.data pipeline: a side-by-side file -> jittered float32 batches in [-1, 1]."""
+    def load(path):
+        pair = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+        width = tf.shape(pair)[1] // 2
+        halves = [tf.image.resize(tf.cast(half, tf.float32), [286, 286], method="nearest")
+                  for half in (pair[:, width:], pair[:, :width])]
+        halves = tf.image.random_crop(tf.stack(halves), [2, SIZE, SIZE, 3])
+        if tf.random.uniform(()) > 0.5:
+            halves = tf.image.flip_left_right(halves)
+        halves = halves / 127.5 - 1
+        return halves[0], halves[1]
+
+    files = sorted(os.path.join(folder, name) for name in os.listdir(folder))
+    return (tf.data.Dataset.from_tensor_slices(files).shuffle(len(files)).repeat()
+            .map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch, drop_remainder=True)
+            .prefetch(tf.data.AUTOTUNE))
+
+
+def trainer(precision):
+    """Returns (function (inputs, targets) -> losses that makes a training step, {network: parameters})."""
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    networks = {"generator": generator(), "discriminator": discriminator()}
+    adams = {name: tf.keras.optimizers.Adam(2e-4, beta_1=0.5) for name in networks}
+    entropy = tf.keras.losses.BinaryCrossentropy(from_logits=True)
+
+    @tf.function
+    def step(inputs, targets):
+        with tf.GradientTape() as g_tape, tf.GradientTape() as d_tape:
+            outputs = networks["generator"](inputs, training=True)
+            real = networks["discriminator"]([inputs, targets], training=True)
+            fake = networks["discriminator"]([inputs, outputs], training=True)
+            g_loss = entropy(tf.ones_like(fake), fake) + 100 * tf.reduce_mean(tf.abs(targets - outputs))
+            d_loss = entropy(tf.ones_like(real), real) + entropy(tf.zeros_like(fake), fake)
+        for name, tape, loss in (("generator", g_tape, g_loss), ("discriminator", d_tape, d_loss)):
+            weights = networks[name].trainable_variables
+            adams[name].apply_gradients(zip(tape.gradient(loss, weights), weights))
+        return g_loss, d_loss
+
+    return step, {name: sum(int(tf.size(v)) for v in network.trainable_variables)
+                  for name, network in networks.items()}

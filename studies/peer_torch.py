@@ -1,0 +1,128 @@
+"""A peer of the throughput study: pix2pix as PyTorch programs usually have it, written fresh from its publication.
+
+The U-Net of 256 pixels and the 70x70 PatchGAN of the CycleGAN-and-pix2pix collection with batch norm, binary cross
+entropy on logits, one Adam each, and a DataLoader with Pillow.
+"""
+
+import contextlib
+import os
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+SIZE = 256
+
+
+class Level(nn.Module):
+    """A level of the U-Net: halves the image, goes through the levels inside, doubles it, and joins its input."""
+
+    def __init__(self, outer, inner, inside=None, channels=None, dropout=False):
+        super().__init__()
+        outermost, innermost = channels is not None, inside is None
+        down = [nn.Conv2d(channels or outer, inner, 4, 2, 1, bias=False)]
+        up = [nn.ReLU(True), nn.ConvTranspose2d(inner if innermost else 2 * inner, outer, 4, 2, 1, bias=outermost)]
+        if not outermost:
+            down.insert(0, nn.LeakyReLU(0.2, True))
+            up.append(nn.BatchNorm2d(outer))
+            if not innermost:
+                down.append(nn.BatchNorm2d(inner))
+        else:
+            up.append(nn.Tanh())
+        self.outermost = outermost
+        self.layers = nn.Sequential(*down, *[inside] * (not innermost), *up, *[nn.Dropout(0.5)] * dropout)
+
+    def forward(self, x):
+        return self.layers(x) if self.outermost else torch.cat([x, self.layers(x)], 1)
+
+
+def generator():
+    """The U-Net: [N, 3, 256, 256] -> the same in [-1, 1]."""
+    x = Level(512, 512)
+    for _ in range(3):
+        x = Level(512, 512, x, dropout=True)
+    for outer in (256, 128, 64):
+        x = Level(outer, 2 * outer, x)
+    return Level(3, 64, x, channels=3)
+
+
+def discriminator():
+    """The 70x70 PatchGAN: [N, 6, 256, 256] -> [N, 1, 30, 30] logits."""
+    parts = [nn.Conv2d(6, 64, 4, 2, 1), nn.LeakyReLU(0.2, True)]
+    for before, after, stride in ((64, 128, 2), (128, 256, 2), (256, 512, 1)):
+        parts += [nn.Conv2d(before, after, 4, stride, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2, True)]
+    return nn.Sequential(*parts, nn.Conv2d(512, 1, 4, 1, 1))
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Side-by-side files, jittered, as float32 (A, B) in [-1, 1]."""
+
+    def __init__(self, folder):
+        self.paths = sorted(os.path.join(folder, name) for name in os.listdir(folder))
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        pair = Image.open(self.paths[index]).convert("RGB")
+        width, height = pair.size
+        top, left = np.random.randint(0, 31, 2)
+        flip = np.random.rand() > 0.5
+        halves = []
+        for x in (0, width // 2):
+            half = pair.crop((x, 0, x + width // 2, height)).resize((286, 286), Image.BICUBIC)
+            half = half.crop((left, top, left + SIZE, top + SIZE))
+            half = half.transpose(Image.FLIP_LEFT_RIGHT) if flip else half
+            halves.append(torch.from_numpy(np.array(half)).permute(2, 0, 1).float() / 127.5 - 1)
+        return tuple(halves)
+
+
+def pairs(folder, batch):
+    """A DataLoader over a folder, epoch after epoch."""
+    loader = torch.utils.data.DataLoader(Pairs(folder), batch, shuffle=True, num_workers=2, drop_last=True,
+                                         persistent_workers=True)
+    while True:
+        yield from loader
+
+
+def trainer(precision, channels_last):
+    """Returns (function (inputs, targets) that makes a training step, {network: parameters})."""
+    networks = {"generator": generator(), "discriminator": discriminator()}
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    for network in networks.values():
+        network.to(memory_format=order)
+    g, d = networks.values()
+    g_adam, d_adam = (torch.optim.Adam(network.parameters(), 2e-4, betas=(0.5, 0.999)) for network in (g, d))
+    entropy, l1 = nn.BCEWithLogitsLoss(), nn.L1Loss()
+    lower = autocast(precision)
+
+    def adversarial(logits, is_real):
+        return entropy(logits.float(), torch.full_like(logits, float(is_real), dtype=torch.float32))
+
+    def step(inputs, targets):
+        inputs, targets = (x.to(memory_format=order) for x in (inputs, targets))
+        with lower():
+            outputs = g(inputs)
+        d.requires_grad_(True)
+        d_adam.zero_grad()
+        with lower():
+            fake = d(torch.cat([inputs, outputs.detach()], 1))
+            real = d(torch.cat([inputs, targets], 1))
+        (0.5 * (adversarial(fake, False) + adversarial(real, True))).backward()
+        d_adam.step()
+        d.requires_grad_(False)
+        g_adam.zero_grad()
+        with lower():
+            fake = d(torch.cat([inputs, outputs], 1))
+        (adversarial(fake, True) + 100 * l1(outputs.float(), targets)).backward()
+        g_adam.step()
+
+    return step, {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+
+
+def autocast(precision):
+    """Returns a function that opens the context of a forward pass."""
+    if precision == "bfloat16":
+        return lambda: torch.autocast("cpu", torch.bfloat16)
+    return contextlib.nullcontext

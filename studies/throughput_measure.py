@@ -1,0 +1,155 @@
+"""One contender's measurement for throughput.py, in a process of its own; prints it as JSON.
+
+    python studies/throughput_measure.py training peer_torch '{"folder": "data/train", "batch": 4, ...}'
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..")]
+
+WARM_UP = 2  # steps that are not counted
+
+
+def timed(function, count):
+    """Returns the seconds of each of so many calls, after the first WARM_UP ones."""
+    seconds = []
+    for _ in range(WARM_UP + count):
+        begin = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - begin)
+    return seconds[WARM_UP:]
+
+
+def training(peer, folder, batch, steps, **options):
+    """Seconds of each of a peer's training steps, reading included, and its parameters."""
+    module = importlib.import_module(peer)
+    data = iter(module.pairs(folder, batch))
+    step, parameters = module.trainer(**options)
+    return {"seconds": timed(lambda: step(*next(data)), steps), "parameters": parameters}
+
+
+def reading(peer, folder, batch, cores, seconds, cache=False):
+    """Pairs per second that a reader makes on so many cores, over some seconds after a first epoch."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    count = len(os.listdir(folder))
+    if peer != "this project":
+        data = iter(importlib.import_module(peer).pairs(folder, batch))
+        return {"rate": rate(lambda: next(data), batch, count, seconds)}
+    import tensorflow.compat.v1 as tf
+
+    import reader
+    tf.enable_resource_variables()
+    with tf.Graph().as_default():
+        step = tf.train.get_or_create_global_step()
+        made = tf.group(*reader.training_batches(reader.find_pairs(folder), step, batch_size=batch, threads=cores,
+                                                 cache=cache))
+        with tf.train.MonitoredSession() as session:
+            return {"rate": rate(lambda: session.run(made), batch, count, seconds)}
+
+
+def rate(function, batch, count, seconds):
+    """Images per second of a function that makes a batch, over some seconds after it made `count` images."""
+    for _ in range(count // batch):
+        function()
+    begin, made = time.perf_counter(), 0
+    while time.perf_counter() < begin + seconds:
+        function()
+        made += batch
+    return made / (time.perf_counter() - begin)
+
+
+def inference(peer, batch, steps, precision="float32", export=None):
+    """Seconds of each call of a generator for a batch of 256x256 images."""
+    if peer == "peer_torch":
+        return inference_torch(batch, steps, precision)
+    import numpy as np
+    import tensorflow as tf
+    images = tf.constant(np.random.RandomState(0).uniform(-1, 1, (batch, 256, 256, 3)), tf.float32)
+    if peer == "this project":
+        model = tf.saved_model.load(export).signatures["serving_default"]
+        return {"seconds": timed(lambda: model(images=images)["outputs"].numpy(), steps)}
+    module = importlib.import_module(peer)
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    network = module.generator()
+    call = tf.function(lambda x: network(x, training=True))  # as the tutorial does, for the statistics of the batch
+    return {"seconds": timed(lambda: call(images).numpy(), steps)}
+
+
+def inference_torch(batch, steps, precision):
+    import torch
+
+    import peer_torch
+    images = torch.rand(batch, 3, 256, 256) * 2 - 1
+    network, lower = peer_torch.generator(), peer_torch.autocast(precision)
+    with torch.inference_mode(), lower():
+        return {"seconds": timed(lambda: network(images).float().numpy(), steps)}
+
+
+def graph_of_training(batch, folder, precision="auto"):
+    """Builds this project's training graph as train.py does; returns (train, the batch, the Training, a config)."""
+    import tensorflow.compat.v1 as tf
+
+    import reader
+    import train
+    train.FLAGS(["train.py", "--batch_size=%d" % batch, "--precision=" + precision])
+    made, model = train.training_graph(reader.find_pairs(folder))
+    return tf, made, model, train.session_config({"precision": train.resolve_precision()})
+
+
+def loop(peer, folder, batch, steps):
+    """Of this project's steps: seconds waiting for the reader, of the step, and of one whose row is logged."""
+    del peer
+    tf, made, model, config = graph_of_training(batch, folder)
+    waits, plain, logged = [], [], []
+    with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(config=config)) as session:
+        for number in range(2 * (WARM_UP + steps)):
+            begin = time.perf_counter()
+            arrays = session.run(made)
+            read = time.perf_counter()
+            session.run([model.train_op, model.finite, model.watch if number % 2 else {}],
+                        dict(zip(made, arrays)))
+            waits.append(read - begin)
+            (logged if number % 2 else plain).append(time.perf_counter() - read)
+    return {"wait": waits[2 * WARM_UP:], "plain": plain[WARM_UP:], "logged": logged[WARM_UP:]}
+
+
+def bound(peer, folder, batches, steps):
+    """What the machine can do: matmul rates, memory bandwidth; and what a training step has to do."""
+    del peer, steps
+    import tensorflow.compat.v1 as tf
+    tf.enable_resource_variables()
+    found = {"flops": {}}
+    for dtype in ("float32", "bfloat16"):
+        found[dtype] = max(2 * size ** 3 / assignment_seconds(
+            tf, dtype, size, lambda x: tf.matmul(x, x)) for size in (2048, 4096))
+    size = 8192
+    found["bandwidth"] = 2 * 4 * size ** 2 / assignment_seconds(tf, "float32", size, lambda x: x + 1.0)
+    for batch in batches:
+        with tf.Graph().as_default() as graph:
+            graph_of_training(batch, folder)
+            options = tf.profiler.ProfileOptionBuilder(tf.profiler.ProfileOptionBuilder.float_operation())
+            counted = tf.profiler.profile(graph, cmd="op", options=options.with_empty_output().build())
+            found["flops"][batch] = counted.total_float_ops
+            found["parameters"] = sum(v.shape.num_elements() for v in tf.trainable_variables())
+    return found
+
+
+def assignment_seconds(tf, dtype, size, function):
+    """Median seconds of result = function(square matrix)."""
+    with tf.Graph().as_default():
+        matrix, result = (tf.Variable(tf.cast(tf.random.normal([size, size]), dtype)) for _ in range(2))
+        assign = tf.group(result.assign(function(matrix)))
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            return sorted(timed(lambda: session.run(assign), 5))[2]
+
+
+if __name__ == "__main__":
+    what, peer, options = sys.argv[1:]
+    print(json.dumps(globals()[what](peer, **json.loads(options))))
