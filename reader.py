@@ -465,7 +465,7 @@ def jitter(pair, load_size, image_size, flip, method, seed):
     offset = tf.cast(uniform[:2] * room, tf.int32)
     pair = tf.slice(pair, [0, offset[0], offset[1], 0], [-1, *image_size, -1])
     if flip:
-        rows = tf.reshape(pair, [-1, image_size[1], int(pair.shape[3])])  # of three dimensions: mirrored four times faster
+        rows = tf.reshape(pair, [-1, image_size[1], int(pair.shape[3])])  # three dimensions are mirrored faster
         mirrored = tf.cond(uniform[2] < 0.5, lambda: rows, lambda: tf.reverse(rows, axis=[1]))
         pair = tf.reshape(mirrored, tf.shape(pair))
     return pair

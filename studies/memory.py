@@ -8,7 +8,6 @@ writes memory.csv and prints the fit. Each setting trains four steps in a proces
 import json
 import os
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -29,18 +28,14 @@ def peak(size, batch, filters, precision):
     """Returns (peak resident bytes, parameters) of four steps with a checkpoint."""
     folder = os.path.join(FLAGS.output_dir, "run")
     shutil.rmtree(folder, ignore_errors=True)
-    process = subprocess.Popen(
-        [sys.executable, report.TRAIN, "--data_dir=" + FLAGS.data_dir, "--output_dir=" + folder,
-         "--image_size=%d" % size, "--batch_size=%d" % batch, "--ngf=%d" % filters, "--ndf=%d" % filters,
-         "--precision=" + precision, "--max_steps=4", "--save_every=2", "--log_every=1"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit("error: training at %s failed" % ((size, batch, filters, precision),))
+    _, measured = report.run_with_peak(
+        sys.executable, report.TRAIN, "--data_dir=" + FLAGS.data_dir, "--output_dir=" + folder,
+        "--image_size=%d" % size, "--batch_size=%d" % batch, "--ngf=%d" % filters, "--ndf=%d" % filters,
+        "--precision=" + precision, "--max_steps=4", "--save_every=2", "--log_every=1")
     with open(os.path.join(folder, "run.json")) as file:
         parameters = sum(json.load(file)["parameters"].values())
     shutil.rmtree(folder)
-    return usage.ru_maxrss * 1024, parameters
+    return measured, parameters
 
 
 def main(argv):

@@ -7,6 +7,7 @@ import os
 import string
 import subprocess
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TRAIN = os.path.join(HERE, "..", "train.py")
@@ -14,14 +15,25 @@ TRAIN = os.path.join(HERE, "..", "train.py")
 
 def run(python, *command):
     """Runs a program of this project; returns what it printed, or ends with its error in one line."""
-    try:
-        done = subprocess.run([python, *command], capture_output=True, check=False)
-    except OSError as error:
-        sys.exit("error: %s: %s; it must be the path of a Python" % (python, error.strerror))
-    if done.returncode:
-        lines = (done.stderr or done.stdout).decode().strip().splitlines()
-        sys.exit("error: %s %s: %s" % (python, os.path.basename(command[0]), lines[-1] if lines else done.returncode))
-    return done.stdout.decode()
+    return run_with_peak(python, *command)[0]
+
+
+def run_with_peak(python, *command):
+    """As `run`; returns what the program printed and its peak resident memory in bytes."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen([python, *command], stdout=output, stderr=errors)
+        except OSError as error:
+            sys.exit("error: %s: %s; it must be the path of a Python" % (python, error.strerror))
+        _, status, usage = os.wait4(process.pid, 0)
+        texts = []
+        for file in (output, errors):
+            file.seek(0)
+            texts.append(file.read().decode())
+    if status:
+        lines = (texts[1] or texts[0]).strip().splitlines()
+        sys.exit("error: %s %s: %s" % (python, " ".join(command), lines[-1] if lines else status))
+    return texts[0], usage.ru_maxrss * 1024
 
 
 def table(header, rows):
