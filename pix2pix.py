@@ -56,7 +56,9 @@ def seeded(seed):
     def named_getter(getter, name, initializer, **options):
         def initial_value(shape, dtype, partition_info=None):
             del partition_info  # TensorFlow 1.15 passes it
-            return initializer(shape, dtype, seed=(seed, stream(name)))
+            key = tf.constant([seed, stream(name)], tf.int64)
+            # Of constants alone the graph optimizer would draw every value itself, slowly, and throw it away.
+            return initializer(shape, dtype, seed=tf.placeholder_with_default(key, [2]))
 
         return getter(name, initializer=initial_value, **options)
 

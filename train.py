@@ -238,7 +238,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its 
 import imageio.v3 as imageio  # noqa: E402
 import numpy as np  # noqa: E402
 import scipy  # noqa: E402
-import scipy.stats  # noqa: E402
 import tensorflow.compat.v1 as tf  # noqa: E402
 import tqdm  # noqa: E402
 
@@ -1181,6 +1180,7 @@ def report(rows, measures, kinds, pairs, checkpoint):
 
 def interval(values):
     """Returns the mean with its 95 % bootstrap interval, which for one value is the value itself."""
+    import scipy.stats  # takes most of a second, which training need not wait for
     mean = float(np.mean(values))
     low = high = mean
     if len(values) > 1:

@@ -6,6 +6,7 @@
 import importlib
 import json
 import os
+import statistics
 import sys
 import time
 
@@ -91,63 +92,66 @@ def inference_torch(batch, steps, precision):
         return {"seconds": timed(lambda: network(images).float().numpy(), steps)}
 
 
-def graph_of_training(batch, folder, precision="auto"):
-    """Builds this project's training graph as train.py does; returns (train, the batch, the Training, a config)."""
-    import tensorflow.compat.v1 as tf
-
+def training_graph(batch, folder, precision="auto"):
+    """Builds this project's training graph as train.py does; returns (the batch, the Training, a session's config)."""
     import reader
     import train
     train.FLAGS(["train.py", "--batch_size=%d" % batch, "--precision=" + precision])
     made, model = train.training_graph(reader.find_pairs(folder))
-    return tf, made, model, train.session_config({"precision": train.resolve_precision()})
+    return made, model, train.session_config({"precision": train.resolve_precision()})
 
 
 def loop(peer, folder, batch, steps):
     """Of this project's steps: seconds waiting for the reader, of the step, and of one whose row is logged."""
     del peer
-    tf, made, model, config = graph_of_training(batch, folder)
+    import tensorflow.compat.v1 as tf
     waits, plain, logged = [], [], []
-    with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(config=config)) as session:
-        for number in range(2 * (WARM_UP + steps)):
-            begin = time.perf_counter()
-            arrays = session.run(made)
-            read = time.perf_counter()
-            session.run([model.train_op, model.finite, model.watch if number % 2 else {}],
-                        dict(zip(made, arrays)))
-            waits.append(read - begin)
-            (logged if number % 2 else plain).append(time.perf_counter() - read)
+    with tf.Graph().as_default():
+        made, model, config = training_graph(batch, folder)
+        with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(config=config)) as session:
+            for number in range(2 * (WARM_UP + steps)):
+                begin = time.perf_counter()
+                arrays = session.run(made)
+                read = time.perf_counter()
+                session.run([model.train_op, model.finite, model.watch if number % 2 else {}],
+                            dict(zip(made, arrays)))
+                waits.append(read - begin)
+                (logged if number % 2 else plain).append(time.perf_counter() - read)
     return {"wait": waits[2 * WARM_UP:], "plain": plain[WARM_UP:], "logged": logged[WARM_UP:]}
 
 
 def bound(peer, folder, batches, steps):
     """What the machine can do: matmul rates, memory bandwidth; and what a training step has to do."""
-    del peer, steps
+    del peer
     import tensorflow.compat.v1 as tf
-    tf.enable_resource_variables()
     found = {"flops": {}}
     for dtype in ("float32", "bfloat16"):
         found[dtype] = max(2 * size ** 3 / assignment_seconds(
-            tf, dtype, size, lambda x: tf.matmul(x, x)) for size in (2048, 4096))
+            tf, dtype, size, lambda x: tf.matmul(x, x), steps) for size in (2048, 4096))
     size = 8192
-    found["bandwidth"] = 2 * 4 * size ** 2 / assignment_seconds(tf, "float32", size, lambda x: x + 1.0)
+    found["bandwidth"] = 2 * 4 * size ** 2 / assignment_seconds(tf, "float32", size, lambda x: x + 1.0, steps)
     for batch in batches:
         with tf.Graph().as_default() as graph:
-            graph_of_training(batch, folder)
+            _, model, _ = training_graph(batch, folder)
+            found["parameters"] = sum(v.shape.num_elements() for v in tf.trainable_variables())
+            needed = tf.graph_util.extract_sub_graph(graph.as_graph_def(), [model.train_op.op.name])
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(needed, name="")
             options = tf.profiler.ProfileOptionBuilder(tf.profiler.ProfileOptionBuilder.float_operation())
             counted = tf.profiler.profile(graph, cmd="op", options=options.with_empty_output().build())
             found["flops"][batch] = counted.total_float_ops
-            found["parameters"] = sum(v.shape.num_elements() for v in tf.trainable_variables())
     return found
 
 
-def assignment_seconds(tf, dtype, size, function):
+def assignment_seconds(tf, dtype, size, function, steps):
     """Median seconds of result = function(square matrix)."""
     with tf.Graph().as_default():
-        matrix, result = (tf.Variable(tf.cast(tf.random.normal([size, size]), dtype)) for _ in range(2))
+        matrix, result = (tf.Variable(tf.cast(tf.random.normal([size, size]), dtype), use_resource=True)
+                          for _ in range(2))
         assign = tf.group(result.assign(function(matrix)))
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
-            return sorted(timed(lambda: session.run(assign), 5))[2]
+            return statistics.median(timed(lambda: session.run(assign), steps))
 
 
 if __name__ == "__main__":
