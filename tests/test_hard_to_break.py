@@ -180,33 +180,45 @@ def test_awkward_names_come_through_training_gallery_and_csv(run, tmp_path):
 # Full and failing disks
 
 
-def on_small_disk(tmp_path, size, argv):
-    """Runs train.py on a file system of a size, makes room, and runs it again; returns what both printed."""
-    script = """
-set -u
-mount -t tmpfs -o size=$SIZE none "$DISK"
+FULL = """
 "$@" > "$OUT/first" 2>&1; echo $? >> "$OUT/first"
-ls "$DISK/run/checkpoints" > "$OUT/files" 2>&1
 mount -o remount,size=200m "$DISK"
 "$@" > "$OUT/second" 2>&1
 """
+READ_ONLY = """
+"$@" > "$OUT/first" 2>&1 &
+until ls "$DISK"/run/checkpoints/*.index; do sleep 0.05; done 2> /dev/null
+mount --bind "$DISK/run/checkpoints" "$DISK/run/checkpoints"
+mount -o remount,bind,ro "$DISK/run/checkpoints"
+wait $!; echo $? >> "$OUT/first"
+umount "$DISK/run/checkpoints"
+"$@" > "$OUT/second" 2>&1
+"""
+needs_mounts = pytest.mark.skipif(
+    subprocess.call(["unshare", "-rm", "true"], stderr=subprocess.DEVNULL) if shutil.which("unshare") else True,
+    reason="no file system of one's own can be mounted here")
+
+
+def on_own_disk(tmp_path, size, script, argv):
+    """Runs a script of train.py on a file system of a size; returns what the first and the second run printed."""
     os.makedirs(tmp_path / "disk", exist_ok=True)
     environment = dict(os.environ, SIZE=size, DISK=str(tmp_path / "disk"), OUT=str(tmp_path))
+    script = 'set -u; mount -t tmpfs -o size=$SIZE none "$DISK"' + script
     subprocess.run(["unshare", "-rm", "bash", "-c", script, "bash", sys.executable, os.path.join(ROOT, "train.py"),
                     "--output_dir=%s" % (tmp_path / "disk" / "run"), *argv], env=environment, check=False, timeout=300)
     return (tmp_path / "first").read_text(), (tmp_path / "second").read_text()
 
 
-@pytest.mark.skipif(subprocess.call(["unshare", "-rm", "true"], stderr=subprocess.DEVNULL) if shutil.which("unshare")
-                    else True, reason="no file system of one's own can be mounted here")
-@pytest.mark.parametrize("size,options,says", [
-    ("7m", ["--ngf=8", "--ndf=8", "--save_every=2", "--sample_every=100"], "A checkpoint takes 3.68 MB"),
-    ("1700k", ["--save_every=1000", "--sample_every=1"], "No space left on device"),
-    ("700k", ["--save_every=1000", "--sample_every=1000"], "No space left on device")])
-def test_a_full_disk_is_named_and_after_making_room_the_run_is_the_same(run, data, tmp_path, size, options, says):
+@needs_mounts
+@pytest.mark.parametrize("size,script,options,says", [
+    ("7m", FULL, ["--ngf=8", "--ndf=8", "--save_every=2", "--sample_every=100"], "A checkpoint takes 3.68 MB"),
+    ("1700k", FULL, ["--save_every=1000", "--sample_every=1"], "No space left on device"),
+    ("700k", FULL, ["--save_every=1000", "--sample_every=1000"], "No space left on device"),
+    ("200m", READ_ONLY, ["--save_every=10", "--max_steps=400", "--log_every=100", "--sample_every=1000"], "Read-only")])
+def test_a_failing_disk_is_named_and_once_mended_the_run_is_the_same(run, data, tmp_path, size, script, options, says):
     argv = ["--data_dir=" + data, *SMALL, "--max_steps=40", *options]
     _, expected = run("--output_dir=%s" % (tmp_path / "whole"), *argv)
-    first, second = on_small_disk(tmp_path, size, argv)
+    first, second = on_own_disk(tmp_path, size, script, argv)
     *_, message, status = first.strip().splitlines()
     assert status == "1" and message.startswith("error: ") and str(tmp_path / "disk") in message and says in message
     assert "same command" in message

@@ -150,6 +150,20 @@ def test_a_signal_saves_a_checkpoint_and_the_same_command_continues(data, run, t
     assert "from step %d" % step in run(*argv, "--max_steps=%d" % (step + 1))[1]
 
 
+def test_a_second_signal_leaves_at_once(monkeypatch):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    hook, before = train.StopOnSignal(), signal.getsignal(signal.SIGTERM)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert left == [] and hook.number == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGINT)
+        assert left == [128 + signal.SIGINT]
+    finally:
+        hook.close()
+    assert signal.getsignal(signal.SIGTERM) != before
+
+
 def wait_for(condition, seconds=120):
     end = time.time() + seconds
     while not condition():
@@ -527,3 +541,14 @@ def test_real_facades_train_and_test(run, tmp_path):
     assert run(*argv, "--max_steps=3")[0] == 0
     assert run("--mode=test", "--output_dir=%s" % tmp_path, "--data_dir=" + FACADES)[0] == 0
     assert len(os.listdir(tmp_path / "test" / "images")) == 400
+
+
+def test_equal_images_have_a_psnr_that_json_can_hold(monkeypatch):
+    monkeypatch.setattr(train, "generate", lambda images, draw: images)
+    picture = np.random.RandomState(0).uniform(-1, 1, (1, 32, 32, 3))
+    with flagsaver.flagsaver(), tf.Graph().as_default(), tf.Session() as session:
+        train.FLAGS(["train.py", "--ndf=2"])
+        image, target, draw, _, measures = train.test_graph()
+        session.run(tf.global_variables_initializer())
+        values = session.run(measures, {image: picture, target: picture, draw: 0})
+    assert (values["l1"], values["psnr"], values["ssim"]) == (0, 100, 1)
