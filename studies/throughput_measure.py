@@ -134,13 +134,20 @@ def bound(peer, folder, batches, steps):
         with tf.Graph().as_default() as graph:
             _, model, _ = training_graph(batch, folder)
             found["parameters"] = sum(v.shape.num_elements() for v in tf.trainable_variables())
-            needed = tf.graph_util.extract_sub_graph(graph.as_graph_def(), [model.train_op.op.name])
-        with tf.Graph().as_default() as graph:
-            tf.import_graph_def(needed, name="")
-            options = tf.profiler.ProfileOptionBuilder(tf.profiler.ProfileOptionBuilder.float_operation())
-            counted = tf.profiler.profile(graph, cmd="op", options=options.with_empty_output().build())
-            found["flops"][batch] = counted.total_float_ops
+            found["flops"][batch] = sum(operations(tf, graph, model.train_op))
     return found
+
+
+def operations(tf, graph, fetch):
+    """Yields the floating point operations, as TensorFlow's profiler counts them, of each op that a fetch needs."""
+    needed = {node.name for node in tf.graph_util.extract_sub_graph(graph.as_graph_def(), [fetch.op.name]).node}
+    options = tf.profiler.ProfileOptionBuilder(tf.profiler.ProfileOptionBuilder.float_operation())
+    scopes = [tf.profiler.profile(graph, cmd="scope", options=options.with_empty_output().build())]
+    while scopes:
+        scope = scopes.pop()
+        scopes += scope.children
+        if scope.name in needed:
+            yield scope.float_ops
 
 
 def assignment_seconds(tf, dtype, size, function, steps):

@@ -288,8 +288,8 @@ def test_the_files_of_a_step_are_those_that_the_queue_gives(tmp_path):
 
 def test_a_long_run_leaks_neither_memory_nor_handles_nor_threads(data, tmp_path):
     steps = int(os.environ.get("STEPS", "600"))
-    argv = [*SMALL, "--epochs=1000000", "--max_steps=%d" % steps, "--sample_every=%d" % (steps // 6),
-            "--save_every=%d" % (steps // 6)]
+    argv = [*SMALL, "--epochs=1000000", "--max_steps=%d" % steps, "--sample_every=%d" % (steps // 40),
+            "--save_every=%d" % (steps // 40)]  # often: the first few take memory of their own, and keep it
     process = subprocess.Popen(
         [sys.executable, os.path.join(ROOT, "train.py"), "--data_dir=" + data, "--output_dir=%s" % tmp_path, *argv],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -309,7 +309,7 @@ def test_a_long_run_leaks_neither_memory_nor_handles_nor_threads(data, tmp_path)
                   for low, high in ((0.35, 0.55), (0.8, 0.95)))
     memory, threads, handles = ([np.median([value[i] for value in part]) for part in (warm, late)] for i in range(3))
     print("memory %s, threads %s, handles %s" % (memory, threads, handles))
-    assert memory[1] < memory[0] * (1.02 if steps >= 5000 else 1.03)
+    assert memory[1] < memory[0] * (1.01 if steps >= 5000 else 1.03)
     assert threads[1] <= threads[0] and handles[1] <= handles[0]
     events = sum(os.path.getsize(tmp_path / name) for name in os.listdir(tmp_path) if name.startswith("events"))
     assert events < 3e6 + 1000 * steps
