@@ -31,7 +31,7 @@ flags.DEFINE_string("tf1_python", ".venv-tf1/bin/python", "A Python 3.7 with Ten
 flags.DEFINE_string("torch_python", sys.executable, "A Python with PyTorch, numpy and Pillow.")
 flags.DEFINE_integer("rounds", 3, "How often everything is measured.", lower_bound=1)
 flags.DEFINE_integer("steps", 4, "Training steps timed in each process, after two that are not.", lower_bound=1)
-flags.DEFINE_list("parts", "bound,training,reading,inference,start,loop,growth,length",
+flags.DEFINE_list("parts", "bound,training,reading,inference,start,loop,profile,growth,length",
                   "What is measured; the rest is taken from the measurements.csv that is there.")
 
 MEASURE = os.path.join(report.HERE, "throughput_measure.py")
@@ -190,6 +190,17 @@ def loop():
     yield OURS, "batch 4", "checkpoint", steps[7] - plain
 
 
+def profile():
+    """Where a step at batch 4 spends its time, by layer and kind, and the floating point operations there."""
+    for precision in ("float32", "bfloat16"):
+        found, _ = measure(sys.executable, "profile", OURS, folder=training_folder(), batch=4, precision=precision,
+                           steps=2)
+        for layer, kind, seconds, flops in found["rows"]:
+            yield precision, layer, kind, seconds
+            if flops:
+                yield precision, layer, kind + ", flops", flops
+
+
 def growth():
     settings = [(size, 4) for size in SIZES] + [(256, batch) for batch in BATCHES if batch != 4]
     for size, batch in settings:
@@ -209,7 +220,7 @@ def length():
         yield OURS, "3000 small steps", name, statistics.median(part)
 
 
-PARTS = {part.__name__: part for part in (bound, training, reading, inference, start, loop, growth, length)}
+PARTS = {part.__name__: part for part in (bound, training, reading, inference, start, loop, profile, growth, length)}
 
 
 def main(argv):

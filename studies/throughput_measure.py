@@ -3,9 +3,11 @@
     python studies/throughput_measure.py training peer_torch '{"folder": "data/train", "batch": 4, ...}'
 """
 
+import collections
 import importlib
 import json
 import os
+import re
 import statistics
 import sys
 import time
@@ -120,6 +122,45 @@ def loop(peer, folder, batch, steps):
     return {"wait": waits[2 * WARM_UP:], "plain": plain[WARM_UP:], "logged": logged[WARM_UP:]}
 
 
+def profile(peer, folder, batch, precision, steps):
+    """Where a step's time goes, one op at a time: [[layer, kind, seconds, floating point operations]]."""
+    del peer
+    import tensorflow.compat.v1 as tf
+    found = collections.defaultdict(lambda: [[], 0])
+    with tf.Graph().as_default() as graph:
+        made, model, config = training_graph(batch, folder, precision)
+        ops = {op.name: op.type for op in graph.get_operations()}
+        for name, flops in operations(tf, graph, model.train_op):
+            found[place(name, ops[name])][1] += flops
+        config.inter_op_parallelism_threads = 1  # an op has both cores for itself, so its time is its own
+        with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(config=config)) as session:
+            arrays = session.run(made)
+            for number in range(WARM_UP + steps):
+                metadata, seconds = tf.RunMetadata(), collections.Counter()
+                session.run(model.train_op, dict(zip(made, arrays)), run_metadata=metadata,
+                            options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE))
+                for node in (node for device in metadata.step_stats.dev_stats for node in device.node_stats):
+                    op = node.timeline_label.split(" = ")[-1].split("(")[0]
+                    seconds[place(node.node_name, op)] += (node.op_end_rel_micros - node.op_start_rel_micros) / 1e6
+                for key, value in seconds.items():
+                    found[key][0] += [value] * (number >= WARM_UP)
+    return {"rows": [[*key, statistics.median(seconds), flops] for key, (seconds, flops) in found.items() if seconds]}
+
+
+def place(name, op):
+    """Returns (layer, kind) of an op of the training graph."""
+    for part, kind in (("ApplyAdam", "Adam"), ("BatchNorm", "batch norm"), ("Cast", "casts")):
+        if part in op:
+            return "", kind
+    layer = re.search(r"(generator|discriminator)(_1)?/([a-z]+_[0-9]+)", name)
+    backward = name.startswith("gradients")
+    if layer and any(part in op for part in ("Conv2D", "MatMul", "ExtractImagePatches")):
+        of_kernel = "Conv2D" not in op or "BackpropFilter" in op
+        kind = "forward" if not backward else "kernel gradient" if of_kernel else "image gradient"
+        return "/".join(layer.group(1, 3)), kind
+    return "", "everything else"
+
+
 def bound(peer, folder, batches, steps):
     """What the machine can do: matmul rates, memory bandwidth; and what a training step has to do."""
     del peer
@@ -134,20 +175,25 @@ def bound(peer, folder, batches, steps):
         with tf.Graph().as_default() as graph:
             _, model, _ = training_graph(batch, folder)
             found["parameters"] = sum(v.shape.num_elements() for v in tf.trainable_variables())
-            found["flops"][batch] = sum(operations(tf, graph, model.train_op))
+            found["flops"][batch] = sum(flops for _, flops in operations(tf, graph, model.train_op))
     return found
 
 
 def operations(tf, graph, fetch):
-    """Yields the floating point operations, as TensorFlow's profiler counts them, of each op that a fetch needs."""
+    """Yields (op's name, floating point operations as TensorFlow's profiler counts them) of all that a fetch needs.
+
+    A convolution's gradients count as the convolution itself; the profiler takes unpadded ones for larger.
+    """
     needed = {node.name for node in tf.graph_util.extract_sub_graph(graph.as_graph_def(), [fetch.op.name]).node}
     options = tf.profiler.ProfileOptionBuilder(tf.profiler.ProfileOptionBuilder.float_operation())
-    scopes = [tf.profiler.profile(graph, cmd="scope", options=options.with_empty_output().build())]
+    scopes, found = [tf.profiler.profile(graph, cmd="scope", options=options.with_empty_output().build())], {}
     while scopes:
         scope = scopes.pop()
         scopes += scope.children
-        if scope.name in needed:
-            yield scope.float_ops
+        found[scope.name] = scope.float_ops
+    for name in needed & set(found):
+        forward = re.match(r"gradients\w*/(.*)_grad/", name)
+        yield name, found.get(forward.group(1), 0) if forward else found[name]
 
 
 def assignment_seconds(tf, dtype, size, function, steps):

@@ -189,6 +189,33 @@ def draw_growth(rows, path):
     figure.savefig(path)
 
 
+KINDS = ("forward", "kernel gradient", "image gradient")
+
+
+def profile_rows(measured):
+    """Yields a row a layer: milliseconds of each kind and, in brackets, its share of the matmul rate."""
+    layers = dict.fromkeys(row["setting"] for row in measured.rows if row["part"] == "profile" and row["setting"])
+    for layer in sorted(layers, key=lambda name: (name.split("_")[0].replace("generator", ""), name)):
+        row = [layer]
+        for precision in ("float32", "bfloat16"):
+            rate = measured.median("bound", "machine", "", precision)
+            for kind in KINDS:
+                seconds = measured.median("profile", precision, layer, kind)
+                flops = measured.median("profile", precision, layer, kind + ", flops")
+                row.append("%.0f (%.2f)" % (1e3 * seconds, flops / seconds / rate) if seconds and flops else "-")
+        yield row
+
+
+def remainder_rows(measured):
+    """Yields a row a kind of work, summed over the layers: milliseconds in float32 and in bfloat16."""
+    for kind in dict.fromkeys(row["measure"] for row in measured.rows if row["part"] == "profile"):
+        if not kind.endswith("flops"):
+            yield [kind] + ["%.0f" % sum(
+                1e3 * (measured.median("profile", precision, layer, kind) or 0)
+                for layer in {row["setting"] for row in measured.rows if row["part"] == "profile"})
+                for precision in ("float32", "bfloat16")]
+
+
 def write(rows, folder):
     """Writes the plots and report.html from measurements.csv's rows; all parts must have been measured."""
     measured = Measured(rows)
@@ -214,6 +241,9 @@ def write(rows, folder):
         targets=report.table(TARGETS, targets(measured)), machine=report.table(["machine", ""], machine),
         training=report.table(TRAINING, training_rows(measured)),
         picture=report.picture(os.path.join(folder, "throughput.png")),
+        layers=report.table(["layer", *("%s, %s" % (precision, kind) for precision in ("float32", "bfloat16")
+                                        for kind in KINDS)], profile_rows(measured)),
+        kinds=report.table(["kind", "float32, ms", "bfloat16, ms"], remainder_rows(measured)),
         growth=report.picture(os.path.join(folder, "growth.png")),
         grown=report.table(["setting", "seconds an image", "peak GB"],
                            [[setting, "%.3g" % second, "%.2f" % memory] for setting, second, memory in grown]),
