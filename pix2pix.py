@@ -440,7 +440,8 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
       whatever pixel_loss is), the op that makes the whole step in one session.run and returns the new step,
       `watch`, scalars by name that show whether the losses hold: D's largest absolute logit, the
       dead share of each side (see `dead_share`), and the norm of each network's gradient; and `finite`, by
-      name and in the order of computation whether a tensor holds neither NaN nor infinity.
+      name and in the order of computation whether a tensor holds neither NaN nor infinity (of all of a network's
+      gradients: whether their norm is finite in float32).
     """
     with tf.get_default_graph().gradient_override_map(FAST_GRADIENTS):
         outputs = generate(inputs)

@@ -75,7 +75,8 @@ flags.DEFINE_enum("input_channels", "3", ["1", "3"], "Channels of the input, 1 (
 flags.DEFINE_enum("output_channels", "3", ["1", "3"], "Channels of the output, 1 (grey) or 3 (colour).")
 flags.DEFINE_bool("skip_bad_images", False, "Whether images that can't be used are left out, and listed, instead of "
                   "ending the program (a missing partner still does). All are decoded once at the start.")
-flags.DEFINE_integer("reader_threads", 2, "How many pairs are made ready at once; changes no result.", lower_bound=1)
+flags.DEFINE_integer("reader_threads", 2, "How many pairs are made ready at once; changes no result.", lower_bound=1,
+                     upper_bound=64)
 flags.DEFINE_bool("cache", False, "Whether training keeps the decoded images in memory; changes no result. The start "
                   "says how much they take.")
 
@@ -967,8 +968,9 @@ def check_memory(parameters, cache):
         return
     smaller = range(FLAGS.batch_size - 1, 0, -1)
     fitting = next((batch for batch in smaller if memory_needed(parameters, batch) <= free), None)
-    advice = ["--nocache"] * bool(cache) + ["--batch_size=%d would fit" % fitting if fitting else
-                                            "a smaller --image_size or --ngf and --ndf may fit"]
+    advice = ["--nocache"] * (memory_needed(parameters, FLAGS.batch_size) <= free + cache)
+    advice.append("--batch_size=%d would fit" % fitting if fitting else
+                  "a smaller --image_size or --ngf and --ndf may fit")
     raise RunError("--batch_size=%d at --image_size=%s takes about %.2g GB of memory%s and %.2g GB are free; %s" % (
         FLAGS.batch_size, FLAGS.image_size, memory_needed(parameters, FLAGS.batch_size) / 1e9,
         ", --cache %.2g GB," % (cache / 1e9) if cache else "", (free + cache) / 1e9, ", or ".join(advice)))

@@ -8,6 +8,7 @@ for both: `-- --flagfile=flags/legacy_tf1.flags --data_dir=datasets/facades --ng
 """
 
 import hashlib
+import html
 import os
 import shutil
 import sys
@@ -265,6 +266,8 @@ def remove_runs():
 
 
 def main(argv):
+    if not shutil.which(FLAGS.tf1_python):
+        sys.exit("error: --tf1_python=%s: no such program; a Python 3.7 with TensorFlow 1.15" % FLAGS.tf1_python)
     os.makedirs(FLAGS.output_dir, exist_ok=True)
     remove_runs()  # of an earlier start that was cut short
     argv = argv[1:]
@@ -293,7 +296,7 @@ def main(argv):
     last = [[name] + [rows[-1][loss] for loss in LOSSES] for name, rows in runs.items()]
     report.write_report(
         path_of("report.html"), "The same run on two TensorFlows", "legacy_tf1.html", versions=" and ".join(first),
-        flags=" ".join(argv) or "the defaults", equal=report.table(equal_header, equal),
+        flags=html.escape(" ".join(argv)) or "the defaults", equal=report.table(equal_header, equal),
         layers=report.table(layer_header, layers), steps=report.picture(path_of("steps.png")),
         words="".join("<p>%s</p>" % text for text in in_words(first, layers, differences)),
         texts=report.picture(path_of("texts.png")), moves=report.picture(path_of("moves.png")),

@@ -29,9 +29,9 @@ def generator():
         encoded.append(x)
     for number, filters in enumerate((512, 512, 512, 512, 256, 128, 64)):
         x = layers.Concatenate()([block(filters, dropout=number < 3, transpose=True)(x), encoded[-2 - number]])
-    x = layers.Conv2DTranspose(3, 4, strides=2, padding="same", activation="tanh", dtype="float32",
+    x = layers.Conv2DTranspose(3, 4, strides=2, padding="same",
                                kernel_initializer=tf.random_normal_initializer(0.0, 0.02))(x)
-    return tf.keras.Model(image, x)
+    return tf.keras.Model(image, layers.Activation("tanh", dtype="float32")(x))
 
 
 def discriminator():
@@ -41,13 +41,12 @@ def discriminator():
     for number, filters in enumerate((64, 128, 256)):
         x = block(filters, norm=number > 0)(x)
     x = block(512, stride=1, padding="valid")(layers.ZeroPadding2D()(x))
-    x = layers.Conv2D(1, 4, dtype="float32", kernel_initializer=tf.random_normal_initializer(0.0, 0.02))(
-        layers.ZeroPadding2D()(x))
-    return tf.keras.Model(pair, x)
+    x = layers.Conv2D(1, 4, kernel_initializer=tf.random_normal_initializer(0.0, 0.02))(layers.ZeroPadding2D()(x))
+    return tf.keras.Model(pair, layers.Activation("linear", dtype="float32")(x))
 
 
 def pairs(folder, batch):
-    """The tutorial's tf.data pipeline: a side-by-side file -> jittered float32 batches in [-1, 1]."""
+    """The tutorial's tf.data pipeline, with prefetch: a side-by-side file -> jittered float32 batches in [-1, 1]."""
     def load(path):
         pair = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
         width = tf.shape(pair)[1] // 2
@@ -80,9 +79,11 @@ def trainer(precision):
             fake = networks["discriminator"]([inputs, outputs], training=True)
             g_loss = entropy(tf.ones_like(fake), fake) + 100 * tf.reduce_mean(tf.abs(targets - outputs))
             d_loss = entropy(tf.ones_like(real), real) + entropy(tf.zeros_like(fake), fake)
-        for name, tape, loss in (("generator", g_tape, g_loss), ("discriminator", d_tape, d_loss)):
-            weights = networks[name].trainable_variables
-            adams[name].apply_gradients(zip(tape.gradient(loss, weights), weights))
+        weights = {name: network.trainable_variables for name, network in networks.items()}
+        gradients = {"generator": g_tape.gradient(g_loss, weights["generator"]),
+                     "discriminator": d_tape.gradient(d_loss, weights["discriminator"])}
+        for name, adam in adams.items():
+            adam.apply_gradients(zip(gradients[name], weights[name]))
         return g_loss, d_loss
 
     return step, {name: sum(int(tf.size(v)) for v in network.trainable_variables)

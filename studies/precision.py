@@ -7,6 +7,7 @@ trains each pair, tests it on val and writes report.html (self-contained), preci
 hours; when it is stopped the same command goes on. What follows `--` are flags of train.py, for all runs.
 """
 
+import html
 import json
 import os
 import sys
@@ -31,9 +32,9 @@ MEASURES = {"l1": "L1", "psnr": "PSNR in dB", "ssim": "SSIM"}
 def measured(seed, precision, argv):
     """Trains a run to its end, or goes on with it, and tests it; returns {measure: mean over val}."""
     folder = os.path.join(FLAGS.output_dir, "seed%d-%s" % (seed, precision))
-    report.run(sys.executable, report.TRAIN, "--output_dir=" + folder, "--seed=%d" % seed, "--precision=" + precision,
-               *argv)
-    report.run(sys.executable, report.TRAIN, "--mode=test", "--split=val", "--output_dir=" + folder, *argv)
+    argv = [*argv, "--output_dir=" + folder, "--seed=%d" % seed, "--precision=" + precision]
+    report.run(sys.executable, report.TRAIN, *argv)
+    report.run(sys.executable, report.TRAIN, *argv, "--mode=test", "--split=val")
     with open(os.path.join(folder, "test", "metrics.json")) as file:
         values = json.load(file)
     with open(os.path.join(folder, "run.json")) as file:
@@ -43,7 +44,7 @@ def measured(seed, precision, argv):
 
 
 def verdict(values):
-    """Returns rows: measure, spread between seeds in float32, paired differences, their median, whether it lies within.
+    """Returns rows: measure, spread of the seeds in float32, differences by seed, their median, whether it lies within.
 
     Args:
       values: {(seed, precision): {measure: mean}}.
@@ -51,9 +52,9 @@ def verdict(values):
     seeds = sorted({seed for seed, _ in values})
     rows = []
     for measure in MEASURES:
-        ours, theirs = (np.array([values[seed, precision][measure] for seed in seeds]) for precision in PRECISIONS)
-        spread, median = np.ptp(ours), np.median(theirs - ours)
-        rows.append([MEASURES[measure], "%.4f" % spread, ", ".join("%+.4f" % value for value in theirs - ours),
+        whole, half = (np.array([values[seed, precision][measure] for seed in seeds]) for precision in PRECISIONS)
+        spread, median = np.ptp(whole), np.median(half - whole)
+        rows.append([MEASURES[measure], "%.4f" % spread, ", ".join("%+.4f" % value for value in half - whole),
                      "%+.4f" % median, "yes" if abs(median) <= spread else "NO"])
     return rows
 
@@ -86,7 +87,7 @@ def main(argv):
                       "median difference", "within the spread"]
     report.write_report(
         os.path.join(FLAGS.output_dir, "report.html"), "Does bfloat16 cost quality?", "precision.html",
-        flags=" ".join(argv[1:]) or "the defaults", verdict=report.table(verdict_header, verdict(values)),
+        flags=html.escape(" ".join(argv[1:])) or "the defaults", verdict=report.table(verdict_header, verdict(values)),
         runs=report.table(header, rows), picture=report.picture(os.path.join(FLAGS.output_dir, "precision.png")))
     for row in verdict(values):
         print("%s: median difference %s, spread between seeds %s, within: %s" % (row[0], row[3], row[1], row[4]))

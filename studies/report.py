@@ -25,11 +25,15 @@ def run_with_peak(python, *command):
             process = subprocess.Popen([python, *command], stdout=output, stderr=errors)
         except OSError as error:
             sys.exit("error: %s: %s; it must be the path of a Python" % (python, error.strerror))
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:  # which the program got too: it saves first
+            process.wait()
+            sys.exit("stopped")
         texts = []
         for file in (output, errors):
             file.seek(0)
-            texts.append(file.read().decode())
+            texts.append(file.read().decode(errors="replace"))
     if status:
         lines = (texts[1] or texts[0]).strip().splitlines()
         sys.exit("error: %s %s: %s" % (python, " ".join(command), lines[-1] if lines else status))

@@ -19,8 +19,12 @@ import subprocess
 import sys
 import time
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
 from absl import app, flags
 
+import reader
 import report
 import throughput_report
 
@@ -146,8 +150,9 @@ def inference():
                 (OURS + ", float32", sys.executable, OURS, {"export": os.path.join(folder, "export")}),
                 ("TensorFlow 2 tutorial (Keras), float32", sys.executable, "peer_keras", {}),
                 ("TensorFlow 2 tutorial (Keras), bfloat16", sys.executable, "peer_keras", {"precision": "bfloat16"}),
-                ("PyTorch, float32", FLAGS.torch_python, "peer_torch", {}),
-                ("PyTorch, bfloat16", FLAGS.torch_python, "peer_torch", {"precision": "bfloat16"})):
+                *(("PyTorch, %s, %s" % (precision, layout), FLAGS.torch_python, "peer_torch",
+                   {"precision": precision, "channels_last": layout == "channels_last"})
+                  for precision in ("float32", "bfloat16") for layout in ("channels_last", "channels_first"))):
             if is_there(python, "torch" if peer == "peer_torch" else "tensorflow"):
                 found, _ = measure(python, "inference", peer, batch=batch, steps=2 * FLAGS.steps, **options)
                 for value in found["seconds"]:
@@ -185,8 +190,9 @@ def loop():
             yield OURS, "batch 4", name, value
     seconds, _, _ = train(sys.executable, "--max_steps=13", "--sample_every=4", "--save_every=6")
     steps = dict(enumerate(seconds, 1))  # what is written after a step is in the time of the next one's row
-    plain = statistics.median(steps[step] for step in (3, 4, 6, 8, 10, 11, 12))
-    yield OURS, "batch 4", "sample", statistics.median([steps[5], steps[9]]) - plain
+    plain = statistics.median(steps[step] for step in (3, 6, 10, 11))
+    for step in (4, 8):  # its summaries are made in the step itself
+        yield OURS, "batch 4", "sample", steps[step] + steps[step + 1] - 2 * plain
     yield OURS, "batch 4", "checkpoint", steps[7] - plain
 
 
@@ -223,19 +229,29 @@ def length():
 PARTS = {part.__name__: part for part in (bound, training, reading, inference, start, loop, profile, growth, length)}
 
 
+def check_pairs():
+    """Ends with a line where train/ is not what every contender can read."""
+    try:
+        pairs = reader.find_pairs(training_folder())
+    except reader.DataError as error:
+        sys.exit("error: %s (train.py draws the sample set)" % error)
+    if pairs.layout != "side_by_side" or len(pairs.files) < max(BATCHES):
+        sys.exit("error: %s: the contenders need %d pairs or more, side by side" % (training_folder(), max(BATCHES)))
+
+
 def main(argv):
     del argv
     unknown = set(FLAGS.parts) - set(PARTS)
     if unknown:
         sys.exit("error: --parts=%s: there are %s" % (",".join(sorted(unknown)), ", ".join(PARTS)))
-    if not os.path.isdir(training_folder()):
-        sys.exit("error: %s: no such folder; --data_dir names a folder with train/" % training_folder())
+    check_pairs()
     os.makedirs(FLAGS.output_dir, exist_ok=True)
     path = path_of("measurements.csv")
     kept = [row for row in report.read_csv(path) if row["part"] not in FLAGS.parts] if os.path.exists(path) else []
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([HEADER, *([row[name] for name in HEADER] for row in kept)])
+        file.flush()
         for number in range(FLAGS.rounds):
             for part in FLAGS.parts:
                 for contender, setting, name, value in PARTS[part]():
@@ -243,7 +259,11 @@ def main(argv):
                     file.flush()
                 print("round %d of %d: %s measured" % (number + 1, FLAGS.rounds, part), flush=True)
     shutil.rmtree(path_of("run"), ignore_errors=True)
-    throughput_report.write(report.read_csv(path), FLAGS.output_dir)
+    rows = report.read_csv(path)
+    missing = set(PARTS) - {row["part"] for row in rows}
+    if missing:
+        sys.exit("no report yet: --parts=%s is still to be measured" % ",".join(sorted(missing)))
+    throughput_report.write(rows, FLAGS.output_dir)
     print("report: %s" % path_of("report.html"))
 
 

@@ -67,10 +67,10 @@ def rate(function, batch, count, seconds):
     return made / (time.perf_counter() - begin)
 
 
-def inference(peer, batch, steps, precision="float32", export=None):
-    """Seconds of each call of a generator for a batch of 256x256 images."""
+def inference(peer, batch, steps, precision="float32", channels_last=False, export=None):
+    """Seconds of each call of a generator for a batch of 256x256 images; the peers leave dropout on."""
     if peer == "peer_torch":
-        return inference_torch(batch, steps, precision)
+        return inference_torch(batch, steps, precision, channels_last)
     import numpy as np
     import tensorflow as tf
     images = tf.constant(np.random.RandomState(0).uniform(-1, 1, (batch, 256, 256, 3)), tf.float32)
@@ -80,16 +80,17 @@ def inference(peer, batch, steps, precision="float32", export=None):
     module = importlib.import_module(peer)
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     network = module.generator()
-    call = tf.function(lambda x: network(x, training=True))  # as the tutorial does, for the statistics of the batch
+    call = tf.function(lambda x: network(x, training=True))  # as the tutorial does
     return {"seconds": timed(lambda: call(images).numpy(), steps)}
 
 
-def inference_torch(batch, steps, precision):
+def inference_torch(batch, steps, precision, channels_last):
     import torch
 
     import peer_torch
-    images = torch.rand(batch, 3, 256, 256) * 2 - 1
-    network, lower = peer_torch.generator(), peer_torch.autocast(precision)
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    images = (torch.rand(batch, 3, 256, 256) * 2 - 1).to(memory_format=order)
+    network, lower = peer_torch.generator().to(memory_format=order), peer_torch.autocast(precision)
     with torch.inference_mode(), lower():
         return {"seconds": timed(lambda: network(images).float().numpy(), steps)}
 
@@ -104,7 +105,7 @@ def training_graph(batch, folder, precision="auto"):
 
 
 def loop(peer, folder, batch, steps):
-    """Of this project's steps: seconds waiting for the reader, of the step, and of one whose row is logged."""
+    """Of this project's steps: seconds waiting for the reader, of the step, and of one whose scalars are fetched."""
     del peer
     import tensorflow.compat.v1 as tf
     waits, plain, logged = [], [], []
@@ -169,8 +170,7 @@ def bound(peer, folder, batches, steps):
     for dtype in ("float32", "bfloat16"):
         found[dtype] = max(2 * size ** 3 / assignment_seconds(
             tf, dtype, size, lambda x: tf.matmul(x, x), steps) for size in (2048, 4096))
-    size = 8192
-    found["bandwidth"] = 2 * 4 * size ** 2 / assignment_seconds(tf, "float32", size, lambda x: x + 1.0, steps)
+    found["bandwidth"] = 3 * 4 * 8192 ** 2 / assignment_seconds(tf, "float32", 8192, None, steps)
     for batch in batches:
         with tf.Graph().as_default() as graph:
             _, model, _ = training_graph(batch, folder)
@@ -197,11 +197,11 @@ def operations(tf, graph, fetch):
 
 
 def assignment_seconds(tf, dtype, size, function, steps):
-    """Median seconds of result = function(square matrix)."""
+    """Median seconds of result = function(square matrix), or without a function of result += matrix, in place."""
     with tf.Graph().as_default():
         matrix, result = (tf.Variable(tf.cast(tf.random.normal([size, size]), dtype), use_resource=True)
                           for _ in range(2))
-        assign = tf.group(result.assign(function(matrix)))
+        assign = tf.group(result.assign(function(matrix)) if function else result.assign_add(matrix))
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             return statistics.median(timed(lambda: session.run(assign), steps))

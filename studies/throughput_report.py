@@ -1,6 +1,7 @@
 """What throughput.py measured, as tables, plots and a report."""
 
 import os
+import re
 import statistics
 
 import matplotlib
@@ -36,7 +37,7 @@ class Measured:
         return list(dict.fromkeys(row["contender"] for row in self.rows if row["part"] == part))
 
     def bound(self, batch, precision):
-        """Seconds that a training step takes at least: its products at the matmul rate, then one pass of Adam."""
+        """Seconds of a training step at the machine's rates: its products as matmuls, then one pass of Adam."""
         rate = self.median("bound", "machine", "", precision)
         flops = self.median("bound", OURS, "batch %d" % batch, "flops")
         parameters = self.median("bound", OURS, "", "parameters")
@@ -195,7 +196,8 @@ KINDS = ("forward", "kernel gradient", "image gradient")
 def profile_rows(measured):
     """Yields a row a layer: milliseconds of each kind and, in brackets, its share of the matmul rate."""
     layers = dict.fromkeys(row["setting"] for row in measured.rows if row["part"] == "profile" and row["setting"])
-    for layer in sorted(layers, key=lambda name: (name.split("_")[0].replace("generator", ""), name)):
+    order = "encoder", "decoder", "layer"
+    for layer in sorted(layers, key=lambda name: (order.index(re.split("[/_]", name)[1]), name)):
         row = [layer]
         for precision in ("float32", "bfloat16"):
             rate = measured.median("bound", "machine", "", precision)
@@ -225,7 +227,7 @@ def write(rows, folder):
     machine = [["matmul, float32", "%.0f GFLOP/s" % (measured.median("bound", "machine", "", "float32") / 1e9)],
                ["matmul, bfloat16", "%.0f GFLOP/s" % (measured.median("bound", "machine", "", "bfloat16") / 1e9)],
                ["read and write", "%.1f GB/s" % (measured.median("bound", "machine", "", "bandwidth") / 1e9)]]
-    machine += [["a step at batch %d" % batch, "%.0f GFLOP; at least %.2f s in float32, %.2f s in bfloat16" % (
+    machine += [["a step at batch %d" % batch, "%.0f GFLOP; %.2f s in float32, %.2f s in bfloat16 at these rates" % (
         measured.median("bound", OURS, "batch %d" % batch, "flops") / 1e9,
         measured.bound(batch, "float32"), measured.bound(batch, "bfloat16"))] for batch in (1, 4)]
     seconds = [["TensorFlow's import", spread(measured.values("start", "TensorFlow", "", "import"))],
