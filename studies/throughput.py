@@ -92,8 +92,8 @@ def training():
                                         (OURS + " on TensorFlow 1.15, float32", FLAGS.tf1_python, "float32")):
             if is_there(python, "tensorflow"):
                 seconds, parameters, peak = train(python, "--batch_size=%d" % batch, "--precision=" + precision,
-                                                  "--max_steps=%d" % (2 + FLAGS.steps), "--epochs=100000")
-                yield from of_training(name, setting, seconds[2:], parameters, peak)
+                                                  "--max_steps=%d" % (3 + FLAGS.steps), "--epochs=100000")
+                yield from of_training(name, setting, seconds[2:-1], parameters, peak)  # the last makes summaries
         for name, python, peer, options in peers():
             found, peak = measure(python, "training", peer, folder=training_folder(), batch=batch, steps=FLAGS.steps,
                                   **options)
@@ -211,10 +211,10 @@ def growth():
     settings = [(size, 4) for size in SIZES] + [(256, batch) for batch in BATCHES if batch != 4]
     for size, batch in settings:
         seconds, _, peak = train(sys.executable, "--image_size=%d" % size, "--batch_size=%d" % batch,
-                                 "--max_steps=%d" % (2 + FLAGS.steps), "--epochs=100000")
+                                 "--max_steps=%d" % (3 + FLAGS.steps), "--epochs=100000")
         setting = "%d pixels, batch %d" % (size, batch)
         yield OURS, setting, "peak_bytes", peak
-        for value in seconds[2:]:
+        for value in seconds[2:-1]:
             yield OURS, setting, "seconds", value
 
 
