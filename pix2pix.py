@@ -463,16 +463,14 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
     if update == "simultaneous":
         gan = generator_gan_loss(fake_logits, gan_loss, eps)
         gradients = g_gradients(gan)
-        # Both gradients first: an update while a variable is still being read would copy it.
-        with tf.control_dependencies(d_gradients + gradients):
-            d_step = d_adam.apply_gradients(zip(d_gradients, d_variables))
+        # A forward pass reads each weight once, before its gradient is known: no update reaches into the step at hand.
+        d_step = d_adam.apply_gradients(zip(d_gradients, d_variables))
     else:
         d_step = d_adam.apply_gradients(zip(d_gradients, d_variables))
         with tf.control_dependencies([d_step]), tf.get_default_graph().gradient_override_map(FAST_GRADIENTS):
             gan = generator_gan_loss(discriminate(inputs, outputs), gan_loss, eps)
         gradients = g_gradients(gan)
-    with tf.control_dependencies(gradients + [d_step]):
-        g_step = g_adam.apply_gradients(zip(gradients, g_variables))
+    g_step = g_adam.apply_gradients(zip(gradients, g_variables))
     with tf.control_dependencies([d_step, g_step]):
         train_op = tf.identity(step.assign_add(1))
     real_gradient, fake_gradient = tf.gradients(d_loss, [real_logits, fake_logits])
