@@ -460,16 +460,14 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
         terms = [weight * loss for weight, loss in ((gan_weight, gan), (l1_weight, pixel)) if weight]
         return tf.gradients(tf.add_n(terms), g_variables)
 
+    # A forward pass reads each weight once, before its gradient is known: no update reaches into the pass at hand.
+    d_step = d_adam.apply_gradients(zip(d_gradients, d_variables))
     if update == "simultaneous":
         gan = generator_gan_loss(fake_logits, gan_loss, eps)
-        gradients = g_gradients(gan)
-        # A forward pass reads each weight once, before its gradient is known: no update reaches into the step at hand.
-        d_step = d_adam.apply_gradients(zip(d_gradients, d_variables))
     else:
-        d_step = d_adam.apply_gradients(zip(d_gradients, d_variables))
         with tf.control_dependencies([d_step]), tf.get_default_graph().gradient_override_map(FAST_GRADIENTS):
             gan = generator_gan_loss(discriminate(inputs, outputs), gan_loss, eps)
-        gradients = g_gradients(gan)
+    gradients = g_gradients(gan)
     g_step = g_adam.apply_gradients(zip(gradients, g_variables))
     with tf.control_dependencies([d_step, g_step]):
         train_op = tf.identity(step.assign_add(1))
