@@ -340,11 +340,11 @@ def wait_for(sign, process, limit=120):
 
 
 def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(run, data, capsys, tmp_path):
-    argv = ["--data_dir=" + data, *SMALL, "--ngf=16", "--ndf=16", "--max_steps=60", "--save_every=2",
-            "--sample_every=2"]
+    folder, kills, chance = str(tmp_path / "killed"), int(os.environ.get("KILLS", "3")), random.Random(0)
+    argv = ["--data_dir=" + data, *SMALL, "--ngf=16", "--ndf=16", "--max_steps=%d" % (20 * kills), "--epochs=1000",
+            "--save_every=2", "--sample_every=2"]
     status, whole = run("--output_dir=%s" % (tmp_path / "whole"), *argv)
     assert status == 0
-    folder, kills, chance = str(tmp_path / "killed"), int(os.environ.get("KILLS", "3")), random.Random(0)
     moments = {  # the name of an unfinished file shows that it is being written
         "in a checkpoint": lambda: has(os.path.join(folder, "checkpoints"), ".tempstate"),
         "in a sample": lambda: has(os.path.join(folder, "samples"), ".tmp"),
@@ -352,7 +352,7 @@ def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(ru
     caught = []  # (moment, whether what was being written is unfinished after the kill)
     while len(caught) < kills or (("in a checkpoint", True) not in caught and len(caught) < kills + 5):
         moment = list(moments)[len(caught) % len(moments) if len(caught) < kills else 0]
-        goal = last_step(folder) + chance.randint(1, max(1, 36 // kills))
+        goal = last_step(folder) + chance.randint(1, 12)
         with subprocess.Popen([sys.executable, os.path.join(ROOT, "train.py"), "--output_dir=" + folder, *argv],
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             wait_for(lambda goal=goal: time.sleep(0.005) or last_step(folder) >= goal, process)
