@@ -134,7 +134,7 @@ def bars(panel, names, values, title):
     colors = ["tab:blue" if name.startswith(OURS) else "0.7" for name in names]
     panel.barh(names, medians, xerr=ranges, color=colors, error_kw={"elinewidth": 1, "ecolor": "0.3"})
     for place, median in enumerate(medians):
-        panel.text(0.02 * max(medians), place, "%.3g" % median, va="center", fontsize=8)
+        panel.text(0.02 * max(medians), place, ("%.0f" if median >= 100 else "%.3g") % median, va="center", fontsize=8)
     panel.invert_yaxis()
     panel.set_title(title, fontsize=10)
     panel.tick_params(labelsize=8)
@@ -158,7 +158,7 @@ def draw(measured, path):
         for precision, color in (("float32", "tab:orange"), ("bfloat16", "tab:red")):
             panel.axvline(batch / measured.bound(batch, precision), color=color, linestyle=":",
                           label="bound, " + precision)
-        panel.legend(frameon=False, fontsize=8, loc="lower right")
+        panel.legend(fontsize=8, loc="lower right", framealpha=1)
     figure.savefig(path)
 
 
