@@ -145,15 +145,9 @@ def timed(pythons, argv):
             folder = path_of("timed")
             report.run(python, report.TRAIN, *argv, "--output_dir=" + folder, "--max_steps=%d" % FLAGS.timed_steps,
                        "--log_every=1", "--precision=" + precision, "--save_every=1000000", "--sample_every=1000000")
-            rows = report.read_csv(os.path.join(folder, "metrics.csv"))
-            seconds[name] += [batch_size(folder) / float(row["images_per_second"]) for row in rows[2:]]
+            seconds[name] += report.step_seconds(folder)[2:]
             shutil.rmtree(folder)
     return seconds
-
-
-def batch_size(folder):
-    with open(os.path.join(folder, "flags.txt")) as file:
-        return int(next(line for line in file if line.startswith("--batch_size=")).split("=")[1])
 
 
 # ---------------------------------------------------------------------------------------------

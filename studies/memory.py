@@ -5,7 +5,6 @@
 writes memory.csv and prints the fit. Each setting trains four steps in a process of its own.
 """
 
-import json
 import os
 import shutil
 import sys
@@ -32,8 +31,7 @@ def peak(size, batch, filters, precision):
         sys.executable, report.TRAIN, "--data_dir=" + FLAGS.data_dir, "--output_dir=" + folder,
         "--image_size=%d" % size, "--batch_size=%d" % batch, "--ngf=%d" % filters, "--ndf=%d" % filters,
         "--precision=" + precision, "--max_steps=4", "--save_every=2", "--log_every=1")
-    with open(os.path.join(folder, "run.json")) as file:
-        parameters = sum(json.load(file)["parameters"].values())
+    parameters = report.parameters(folder)
     shutil.rmtree(folder)
     return measured, parameters
 

@@ -3,6 +3,7 @@
 import base64
 import csv
 import html
+import json
 import os
 import string
 import subprocess
@@ -38,6 +39,19 @@ def run_with_peak(python, *command):
         lines = (texts[1] or texts[0]).strip().splitlines()
         sys.exit("error: %s %s: %s" % (python, " ".join(command), lines[-1] if lines else status))
     return texts[0], usage.ru_maxrss * 1024
+
+
+def step_seconds(folder):
+    """Returns the seconds of each step of a run that logged every step."""
+    with open(os.path.join(folder, "flags.txt")) as file:
+        batch = int(next(line for line in file if line.startswith("--batch_size=")).split("=")[1])
+    return [batch / float(row["images_per_second"]) for row in read_csv(os.path.join(folder, "metrics.csv"))]
+
+
+def parameters(folder):
+    """Returns how many parameters a run's networks have together."""
+    with open(os.path.join(folder, "run.json")) as file:
+        return sum(json.load(file)["parameters"].values())
 
 
 def table(header, rows):

@@ -39,7 +39,7 @@ flags.DEFINE_list("parts", "bound,training,reading,inference,start,loop,profile,
                   "What is measured; the rest is taken from the measurements.csv that is there.")
 
 MEASURE = os.path.join(report.HERE, "throughput_measure.py")
-OURS = "this project"
+OURS = throughput_report.OURS
 HEADER = ["part", "contender", "setting", "measure", "round", "value"]
 SIZES, BATCHES = (64, 128, 256, 512), (1, 2, 4, 8)
 
@@ -64,12 +64,7 @@ def train(python, *argv):
     shutil.rmtree(folder, ignore_errors=True)
     _, peak = report.run_with_peak(python, report.TRAIN, "--data_dir=" + FLAGS.data_dir, "--output_dir=" + folder,
                                    "--log_every=1", *argv)
-    with open(os.path.join(folder, "flags.txt")) as file:
-        batch = int(next(line for line in file if line.startswith("--batch_size=")).split("=")[1])
-    with open(os.path.join(folder, "run.json")) as file:
-        parameters = json.load(file)["parameters"]
-    rows = report.read_csv(os.path.join(folder, "metrics.csv"))
-    return [batch / float(row["images_per_second"]) for row in rows], parameters, peak
+    return report.step_seconds(folder), report.parameters(folder), peak
 
 
 # ---------------------------------------------------------------------------------------------
@@ -97,18 +92,18 @@ def training():
         for name, python, peer, options in peers():
             found, peak = measure(python, "training", peer, folder=training_folder(), batch=batch, steps=FLAGS.steps,
                                   **options)
-            yield from of_training(name, setting, found["seconds"], found["parameters"], peak)
+            yield from of_training(name, setting, found["seconds"], sum(found["parameters"].values()), peak)
 
 
 def of_training(name, setting, seconds, parameters, peak):
     yield name, setting, "peak_bytes", peak
-    yield name, setting, "parameters", sum(parameters.values())
+    yield name, setting, "parameters", parameters
     for value in seconds:
         yield name, setting, "seconds", value
 
 
 def peers():
-    """Yields (name, Python, module, options of its `trainer`) of the peers that are installed."""
+    """Yields (name, Python, module, precision and layout as its options) of the peers that are installed."""
     for precision in ("float32", "bfloat16"):
         yield "TensorFlow 2 tutorial (Keras), " + precision, sys.executable, "peer_keras", {"precision": precision}
         for layout in ("channels_last", "channels_first"):
@@ -146,17 +141,11 @@ def inference():
     train(sys.executable, "--max_steps=1")
     report.run(sys.executable, report.TRAIN, "--mode=export", "--output_dir=" + folder)
     for batch in (1, 8):
-        for name, python, peer, options in (
-                (OURS + ", float32", sys.executable, OURS, {"export": os.path.join(folder, "export")}),
-                ("TensorFlow 2 tutorial (Keras), float32", sys.executable, "peer_keras", {}),
-                ("TensorFlow 2 tutorial (Keras), bfloat16", sys.executable, "peer_keras", {"precision": "bfloat16"}),
-                *(("PyTorch, %s, %s" % (precision, layout), FLAGS.torch_python, "peer_torch",
-                   {"precision": precision, "channels_last": layout == "channels_last"})
-                  for precision in ("float32", "bfloat16") for layout in ("channels_last", "channels_first"))):
-            if is_there(python, "torch" if peer == "peer_torch" else "tensorflow"):
-                found, _ = measure(python, "inference", peer, batch=batch, steps=2 * FLAGS.steps, **options)
-                for value in found["seconds"]:
-                    yield name, "batch %d" % batch, "seconds", value
+        ours = OURS + ", float32", sys.executable, OURS, {"export": os.path.join(folder, "export")}
+        for name, python, peer, options in (ours, *peers()):
+            found, _ = measure(python, "inference", peer, batch=batch, steps=2 * FLAGS.steps, **options)
+            for value in found["seconds"]:
+                yield name, "batch %d" % batch, "seconds", value
 
 
 def start():
