@@ -155,8 +155,11 @@ def place(name, op):
             return "", kind
     layer = re.search(r"(generator|discriminator)(_1)?/([a-z]+_[0-9]+)", name)
     backward = name.startswith("gradients")
-    if layer and any(part in op for part in ("Conv2D", "MatMul", "ExtractImagePatches")):
-        of_kernel = "Conv2D" not in op or "BackpropFilter" in op
+    if layer and any(part in op for part in ("Conv2D", "MatMul", "GatherV2", "UnsortedSegmentSum")):
+        if "MatMul_grad" in name:  # of (patches, kernel) in an encoder, of (kernel, pixels) in a decoder
+            of_kernel = "MatMul" in op and name.endswith("MatMul_1") == ("encoder" in name)
+        else:
+            of_kernel = "BackpropFilter" in op or ("onv2" in name and "Conv2D" not in op)
         kind = "forward" if not backward else "kernel gradient" if of_kernel else "image gradient"
         return "/".join(layer.group(1, 3)), kind
     return "", "everything else"

@@ -32,13 +32,13 @@ def run_layer(session, layer, **values):
 # Layers
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_convolution_agrees_with_scipy(session, stride):
-    x, kernel = image(1, 6, 8, 3), image(4, 4, 3, 5, seed=1)
-    ours = run_layer(session, lambda: pix2pix.conv(tf.constant(x), 5, stride), kernel=kernel)
+@pytest.mark.parametrize("stride,filters", [(1, 5), (1, 1), (2, 5)])
+def test_convolution_agrees_with_scipy(session, stride, filters):
+    x, kernel = image(1, 6, 8, 3), image(4, 4, 3, filters, seed=1)
+    ours = run_layer(session, lambda: pix2pix.conv(tf.constant(x), filters, stride), kernel=kernel)
     padded = np.pad(x[0], [(1, 1), (1, 1), (0, 0)])
     reference = np.stack([sum(scipy.signal.correlate2d(padded[..., c], kernel[..., c, f], "valid")
-                              for c in range(3))[::stride, ::stride] for f in range(5)], axis=-1)
+                              for c in range(3))[::stride, ::stride] for f in range(filters)], axis=-1)
     np.testing.assert_allclose(ours[0], reference, atol=1e-5)
 
 
@@ -63,12 +63,29 @@ def test_normalisation_agrees_with_numpy(session, norm, axes):
     np.testing.assert_allclose(ours, reference, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [1, 2, 8, 16, 32])
-def test_kernel_gradients_agree_with_tensorflows_own(session, size):
-    large, small = tf.constant(image(2, 2 * size, 2 * size, 3)), tf.constant(image(2, size, size, 4, seed=1))
-    how = {"strides": [1, 2, 2, 1], "padding": "SAME"}
-    reference = tf.nn.conv2d_backprop_filter(large, [4, 4, 3, 4], small, **how)
-    ours = pix2pix.kernel_gradient(large, small, tf.TensorShape([4, 4, 3, 4]), **how)
+@pytest.mark.parametrize("height,width", [(2, 2), (4, 16), (16, 16), (2, 32), (32, 32)])
+def test_small_and_large_images_are_convolved_alike(session, height, width):
+    x, kernel = tf.constant(image(2, height, width, 3)), image(4, 4, 3, 5, seed=1)
+    ours = run_layer(session, lambda: pix2pix.conv(x, 5), kernel=kernel)
+    np.testing.assert_allclose(ours, session.run(tf.nn.conv2d(x, kernel, [1, 2, 2, 1], "SAME")), atol=1e-5)
+
+
+@pytest.mark.parametrize("height,width", [(1, 1), (2, 8), (8, 8), (1, 16), (16, 16)])
+def test_small_and_large_images_are_convolved_transposed_alike(session, height, width):
+    x, kernel = tf.constant(image(2, height, width, 5)), image(4, 4, 3, 5, seed=1)
+    ours = run_layer(session, lambda: pix2pix.conv_transpose(x, 3), kernel=kernel)
+    reference = tf.nn.conv2d_transpose(x, kernel, [2, 2 * height, 2 * width, 3], [1, 2, 2, 1], "SAME")
+    np.testing.assert_allclose(ours, session.run(reference), atol=1e-5)
+
+
+@pytest.mark.parametrize("filters", [4, 512])
+@pytest.mark.parametrize("stride,padding,large", [(2, "SAME", (8, 12)), (1, "VALID", (7, 9))])
+def test_kernel_gradients_agree_with_tensorflows_own(session, filters, stride, padding, large):
+    small = [4, 6]  # pixels of both cases
+    large, small = tf.constant(image(2, *large, 3)), tf.constant(image(2, *small, filters, seed=1))
+    how = {"strides": [1, stride, stride, 1], "padding": padding}
+    reference = tf.nn.conv2d_backprop_filter(large, [4, 4, 3, filters], small, **how)
+    ours = pix2pix.kernel_gradient(large, small, tf.TensorShape([4, 4, 3, filters]), **how)
     ours, reference = session.run([ours, reference])
     np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-4)
 
@@ -82,6 +99,8 @@ def test_the_layers_gradients_agree_with_numeric_ones(session):
             large = pix2pix.conv_transpose(tf.sin(20 * small), 2)
         with tf.variable_scope("same", custom_getter=pix2pix.seeded(0), use_resource=True):
             same = pix2pix.conv(tf.sin(20 * large), 2, stride=1)
+        with tf.variable_scope("one", custom_getter=pix2pix.seeded(0), use_resource=True):
+            same = pix2pix.conv(tf.sin(20 * same), 1, stride=1)
     loss = tf.reduce_sum(tf.sin(20 * same))
     session.run(tf.global_variables_initializer())
     kernels = [(v.read_value(), v) for v in tf.global_variables()]
