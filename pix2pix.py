@@ -88,13 +88,15 @@ def zeros(shape, dtype, seed):
 BORDER = [[0, 0], [1, 1], [1, 1], [0, 0]]  # one pixel around each image of [N, H, W, C]
 
 
-def is_small(height, width):
-    """Whether images are so small that a convolution of stride 2 between them and half of them is done as a product.
+def is_small(images, side):
+    """Whether both sides of images [N, H, W, C] are known and at most so many pixels.
 
-    On CPUs, up to 16x16 pixels, TensorFlow's convolutions were measured to take up to six times as long as the product
-    of unfolded image and kernel, and their kernel gradients up to twelve times; beyond 16x16 they are the faster ones.
+    Convolutions of stride 2 between 16x16 pixels or less and half of that are done as the product of unfolded image and
+    kernel: on CPUs, TensorFlow's own were measured to take up to six times as long, their kernel gradients up to twelve
+    times. Beyond they are the faster ones.
     """
-    return bool(height and width) and max(height, width) <= 16
+    sides = images.shape.as_list()[1:3]
+    return None not in sides and max(sides) <= side
 
 
 def unfold_rows(count, height, width, stride):
@@ -102,7 +104,8 @@ def unfold_rows(count, height, width, stride):
     down = np.arange(0, height - 3, stride)[:, None] + np.arange(4)
     right = np.arange(0, width - 3, stride)[:, None] + np.arange(4)
     rows = down[:, None, :, None] * width + right[None, :, None, :]
-    return tf.reshape(tf.range(count)[:, None] * (height * width) + rows.reshape([1, -1]), [-1])
+    first = tf.range(0, count * height * width, height * width)
+    return tf.reshape(tf.expand_dims(first, 1) + rows.reshape([1, -1]), [-1])
 
 
 def unfold(images, stride):
@@ -117,7 +120,7 @@ def fold(rows, count, height, width):
     channels, padded = int(rows.shape[1]) // 16, (height + 2, width + 2)
     pixels = tf.math.unsorted_segment_sum(tf.reshape(rows, [-1, channels]), unfold_rows(count, *padded, stride=2),
                                           count * padded[0] * padded[1])
-    return tf.image.crop_to_bounding_box(tf.reshape(pixels, [-1, *padded, channels]), 1, 1, height, width)
+    return tf.slice(tf.reshape(pixels, [-1, *padded, channels]), [0, 1, 1, 0], [-1, height, width, channels])
 
 
 def conv(x, filters, stride=2, size=4, padding=(1, 1)):
@@ -128,12 +131,12 @@ def conv(x, filters, stride=2, size=4, padding=(1, 1)):
     """
     _, height, width, channels = x.shape.as_list()
     kernel = tf.get_variable("kernel", [size, size, channels, filters], initializer=normal(0.0))
-    if stride == 2 and is_small(height, width):
+    if stride == 2 and is_small(x, 16):
         product = tf.matmul(unfold(tf.pad(x, BORDER), stride), tf.reshape(kernel, [-1, filters]))
         return tf.reshape(product, [-1, height // 2, width // 2, filters])
     if stride == 2 or size == 1:  # "SAME" pads an even side by one pixel at each end, and for 1x1 none
         return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
-    if filters == 1:  # CPUs compute 16 filters at once: let them be the kernel's 4x4 pixels; a constant kernel adds up
+    if filters == 1:  # CPUs compute 16 at once: one for each of the kernel's pixels; a constant kernel shifts and adds
         taps = tf.transpose(tf.reshape(kernel, [16, channels]))
         x = tf.nn.conv2d(x, tf.reshape(taps, [1, 1, channels, 16]), strides=[1, 1, 1, 1], padding="SAME")
         kernel = tf.reshape(tf.eye(16), [4, 4, 16, 1])
@@ -146,7 +149,7 @@ def conv_transpose(x, filters):
     _, height, width, channels = x.shape.as_list()
     kernel = tf.get_variable("kernel", [4, 4, filters, channels], initializer=normal(0.0))
     size = tf.shape(x)  # an export leaves height and width open
-    if height and is_small(2 * height, 2 * width):
+    if is_small(x, 8):
         product = tf.matmul(tf.reshape(kernel, [-1, channels]), tf.reshape(x, [-1, channels]), transpose_b=True)
         return fold(tf.transpose(product), size[0], 2 * height, 2 * width)
     shape = tf.stack([size[0], 2 * (height or size[1]), 2 * (width or size[2]), filters])
@@ -431,11 +434,12 @@ FAST_GRADIENTS = {"Conv2D": "FastConv2D", "Conv2DBackpropInput": "FastConv2DBack
 def kernel_gradient(large, small, shape, strides, padding):
     """Gradient of a kernel of shape [4, 4, C, D] or [1, 1, C, D] between large [N, H', W', C] and small [N, H, W, D].
 
-    With many filters D it is written as the product of unfolded large and small, which takes as long as TensorFlow's
-    own kernel in float32 on CPUs and 0.6 to 0.8 of that in bfloat16; with few, unfolding takes longer than it saves.
+    With many filters D, and for small images because of the memory it takes, it is written as the product of unfolded
+    large and small. On CPUs that takes as long as TensorFlow's own kernel in float32 and 0.6 to 0.8 of it in bfloat16;
+    with few filters unfolding takes longer than it saves.
     """
     size, _, _, filters = shape.as_list()
-    if size == 1 or filters < 512:
+    if size == 1 or filters < 512 or not is_small(small, 32):
         return tf.nn.conv2d_backprop_filter(large, shape, small, strides, padding)
     large = tf.pad(large, BORDER) if padding == "SAME" else large
     return tf.reshape(tf.matmul(unfold(large, strides[1]), tf.reshape(small, [-1, filters]), transpose_a=True), shape)

@@ -17,6 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..")]
 
 WARM_UP = 2  # steps that are not counted
+PRODUCTS = "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter", "MatMul"
 
 
 def timed(function, count):
@@ -156,8 +157,8 @@ def place(name, op):
     layer = re.search(r"(generator|discriminator)(_1)?/([a-z]+_[0-9]+)", name)
     backward = name.startswith("gradients")
     if layer and any(part in op for part in ("Conv2D", "MatMul", "GatherV2", "UnsortedSegmentSum")):
-        if "MatMul_grad" in name:  # of (patches, kernel) in an encoder, of (kernel, pixels) in a decoder
-            of_kernel = "MatMul" in op and name.endswith("MatMul_1") == ("encoder" in name)
+        if "MatMul_grad" in name:  # of (unfolded, kernel) in a convolution, of (kernel, pixels) in a transposed one
+            of_kernel = "MatMul" in op and name.endswith("MatMul_1") == ("decoder" not in name)
         else:
             of_kernel = "BackpropFilter" in op or ("onv2" in name and "Conv2D" not in op)
         kind = "forward" if not backward else "kernel gradient" if of_kernel else "image gradient"
@@ -183,9 +184,10 @@ def bound(peer, folder, batches, steps):
 
 
 def operations(tf, graph, fetch):
-    """Yields (op's name, floating point operations as TensorFlow's profiler counts them) of all that a fetch needs.
+    """Yields (op's name, floating point operations as TensorFlow's profiler counts them) of what a fetch needs.
 
-    A convolution's gradients count as the convolution itself; the profiler takes unpadded ones for larger.
+    That is of convolutions and matrix products. Their gradients count as they do themselves; the profiler takes those
+    of unpadded ones for larger.
     """
     needed = {node.name for node in tf.graph_util.extract_sub_graph(graph.as_graph_def(), [fetch.op.name]).node}
     options = tf.profiler.ProfileOptionBuilder(tf.profiler.ProfileOptionBuilder.float_operation())
@@ -194,7 +196,7 @@ def operations(tf, graph, fetch):
         scope = scopes.pop()
         scopes += scope.children
         found[scope.name] = scope.float_ops
-    for name in needed & set(found):
+    for name in (name for name in needed & set(found) if graph.get_operation_by_name(name).type in PRODUCTS):
         forward = re.match(r"gradients\w*/(.*)_grad/", name)
         yield name, found.get(forward.group(1), 0) if forward else found[name]
 

@@ -32,11 +32,11 @@ def run_layer(session, layer, **values):
 # Layers
 
 
-@pytest.mark.parametrize("stride,filters", [(1, 5), (1, 1), (2, 5)])
-def test_convolution_agrees_with_scipy(session, stride, filters):
+@pytest.mark.parametrize("stride,filters,padding", [(1, 5, (1, 1)), (1, 1, (1, 1)), (1, 1, (1, 2)), (2, 5, (1, 1))])
+def test_convolution_agrees_with_scipy(session, stride, filters, padding):
     x, kernel = image(1, 6, 8, 3), image(4, 4, 3, filters, seed=1)
-    ours = run_layer(session, lambda: pix2pix.conv(tf.constant(x), filters, stride), kernel=kernel)
-    padded = np.pad(x[0], [(1, 1), (1, 1), (0, 0)])
+    ours = run_layer(session, lambda: pix2pix.conv(tf.constant(x), filters, stride, padding=padding), kernel=kernel)
+    padded = np.pad(x[0], [padding, padding, (0, 0)])
     reference = np.stack([sum(scipy.signal.correlate2d(padded[..., c], kernel[..., c, f], "valid")
                               for c in range(3))[::stride, ::stride] for f in range(filters)], axis=-1)
     np.testing.assert_allclose(ours[0], reference, atol=1e-5)
@@ -79,15 +79,35 @@ def test_small_and_large_images_are_convolved_transposed_alike(session, height, 
 
 
 @pytest.mark.parametrize("filters", [4, 512])
-@pytest.mark.parametrize("stride,padding,large", [(2, "SAME", (8, 12)), (1, "VALID", (7, 9))])
-def test_kernel_gradients_agree_with_tensorflows_own(session, filters, stride, padding, large):
-    small = [4, 6]  # pixels of both cases
-    large, small = tf.constant(image(2, *large, 3)), tf.constant(image(2, *small, filters, seed=1))
+@pytest.mark.parametrize("stride,padding,sides", [(2, "SAME", (8, 12)), (1, "VALID", (7, 9))])
+def test_kernel_gradients_agree_with_tensorflows_own(session, filters, stride, padding, sides):
+    large, small = tf.constant(image(2, *sides, 3)), tf.constant(image(2, 4, 6, filters, seed=1))
+    shape = [4, 4, 3, filters]
     how = {"strides": [1, stride, stride, 1], "padding": padding}
-    reference = tf.nn.conv2d_backprop_filter(large, [4, 4, 3, filters], small, **how)
-    ours = pix2pix.kernel_gradient(large, small, tf.TensorShape([4, 4, 3, filters]), **how)
+    reference = tf.nn.conv2d_backprop_filter(large, shape, small, **how)
+    ours = pix2pix.kernel_gradient(large, small, tf.TensorShape(shape), **how)
     ours, reference = session.run([ours, reference])
     np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_small_images_and_many_filters_are_products():
+    def products(build):
+        with tf.Graph().as_default() as graph, tf.variable_scope("layer", custom_getter=pix2pix.seeded(0)):
+            build()
+            return [op.type for op in graph.get_operations() if "Conv2D" in op.type or op.type == "MatMul"]
+
+    def gradient(side, filters):
+        return pix2pix.kernel_gradient(tf.zeros([1, 2 * side, 2 * side, 3]), tf.zeros([1, side, side, filters]),
+                                       tf.TensorShape([4, 4, 3, filters]), [1, 2, 2, 1], "SAME")
+
+    assert products(lambda: pix2pix.conv(tf.zeros([1, 16, 16, 3]), 2)) == ["MatMul"]
+    assert products(lambda: pix2pix.conv(tf.zeros([1, 16, 32, 3]), 2)) == ["Conv2D"]
+    assert products(lambda: pix2pix.conv_transpose(tf.zeros([1, 8, 8, 3]), 2)) == ["MatMul"]
+    assert products(lambda: pix2pix.conv_transpose(tf.zeros([1, 8, 16, 3]), 2)) == ["Conv2DBackpropInput"]
+    assert products(lambda: pix2pix.conv_transpose(tf.placeholder(tf.float32, [1, 4, None, 3]), 2)) == [
+        "Conv2DBackpropInput"]
+    assert products(lambda: gradient(32, 512)) == ["MatMul"]
+    assert products(lambda: gradient(32, 256)) == products(lambda: gradient(64, 512)) == ["Conv2DBackpropFilter"]
 
 
 def test_the_layers_gradients_agree_with_numeric_ones(session):
@@ -100,8 +120,8 @@ def test_the_layers_gradients_agree_with_numeric_ones(session):
         with tf.variable_scope("same", custom_getter=pix2pix.seeded(0), use_resource=True):
             same = pix2pix.conv(tf.sin(20 * large), 2, stride=1)
         with tf.variable_scope("one", custom_getter=pix2pix.seeded(0), use_resource=True):
-            same = pix2pix.conv(tf.sin(20 * same), 1, stride=1)
-    loss = tf.reduce_sum(tf.sin(20 * same))
+            one = pix2pix.conv(tf.sin(20 * same), 1, stride=1, padding=(1, 2))
+    loss = tf.reduce_sum(tf.sin(20 * one))
     session.run(tf.global_variables_initializer())
     kernels = [(v.read_value(), v) for v in tf.global_variables()]
     for value, handle in [(x, None), *kernels]:
