@@ -18,7 +18,7 @@ import log_stability_measure as patches
 import reader
 import train
 
-STAGES = ("Conv2D", "Conv2DBackpropInput", "FusedBatchNormV3", "BiasAdd")  # of a layer, beside its output
+AFTER_CONVOLUTION = ("FusedBatchNormV3", "BiasAdd")
 
 
 def first_step():
@@ -32,7 +32,10 @@ def first_step():
             if operation.name.startswith(("generator/", "discriminator/")):
                 if operation.type == "GreaterEqual":  # dropout keeps where a uniform number is at least the rate
                     fetches["masks/" + operation.name.rsplit("/", 1)[0]] = operation.outputs[0]
-                elif operation.type in STAGES or operation.name.endswith("/output"):
+                elif operation.type in AFTER_CONVOLUTION:
+                    fetches["stages/%s/convolution" % operation.name.rsplit("/", 1)[0]] = operation.inputs[0]
+                    fetches["stages/" + operation.name] = operation.outputs[0]
+                elif operation.name.endswith("/output"):
                     fetches["stages/" + operation.name] = operation.outputs[0]
         for name in train.LOSSES:
             fetches["losses/" + name] = getattr(model, name)
