@@ -78,6 +78,23 @@ def test_small_and_large_images_are_convolved_transposed_alike(session, height, 
     np.testing.assert_allclose(ours, session.run(reference), atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [2, 4, 16, 32, 64])
+def test_gradients_agree_with_tensorflows_own(session, size):
+    large, small = tf.constant(image(2, size, size, 3)), tf.constant(image(2, size // 2, size // 2, 5, seed=1))
+    with tf.variable_scope("layer", custom_getter=pix2pix.seeded(0), use_resource=True, reuse=tf.AUTO_REUSE):
+        down, up = pix2pix.conv(large, 5), pix2pix.conv_transpose(small, 3)
+    variable, = tf.global_variables()
+    kernel = variable.read_value()
+    how = {"strides": [1, 2, 2, 1], "padding": "SAME"}
+    of_kernel = tf.nn.conv2d_backprop_filter(large, kernel.shape, small, **how)
+    references = [tf.nn.conv2d_backprop_input(large.shape, kernel, small, **how), of_kernel,
+                  tf.nn.conv2d(large, kernel, **how), of_kernel]
+    gradients = tf.gradients(down, [large, variable], small) + tf.gradients(up, [small, variable], large)
+    session.run(tf.global_variables_initializer())
+    for ours, reference in zip(*session.run([gradients, references])):
+        np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("filters", [4, 512])
 @pytest.mark.parametrize("stride,padding,sides", [(2, "SAME", (8, 12)), (1, "VALID", (7, 9))])
 def test_kernel_gradients_agree_with_tensorflows_own(session, filters, stride, padding, sides):
