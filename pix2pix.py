@@ -70,7 +70,7 @@ def normal(mean):
     """Returns an initializer for `seeded`: normal with the paper's standard deviation 0.02 (6.2)."""
 
     def initializer(shape, dtype, seed):
-        return mean + 0.02 * tf.random.stateless_normal(shape, seed=seed, dtype=dtype)
+        return tf.random.stateless_normal(shape, seed, mean=mean, stddev=0.02, dtype=dtype)
 
     return initializer
 
@@ -408,10 +408,10 @@ def l2_loss(outputs, targets):
 
 
 # ---------------------------------------------------------------------------------------------
-# Gradients of the convolutions, as `training` wants them
+# Gradients of the convolutions in bfloat16
 
 
-@tf.RegisterGradient("FastConv2D")
+@tf.RegisterGradient("ProductConv2D")
 def conv_gradient(op, gradient):
     """Gradients of a convolution for its image and kernel."""
     image, kernel = op.inputs
@@ -420,7 +420,7 @@ def conv_gradient(op, gradient):
             kernel_gradient(image, gradient, kernel.shape, **how))
 
 
-@tf.RegisterGradient("FastConv2DBackpropInput")
+@tf.RegisterGradient("ProductConv2DBackpropInput")
 def conv_transpose_gradient(op, gradient):
     """Gradients of a transposed convolution for its shape (none), kernel and image."""
     _, kernel, image = op.inputs
@@ -428,15 +428,16 @@ def conv_transpose_gradient(op, gradient):
     return None, kernel_gradient(gradient, image, kernel.shape, **how), tf.nn.conv2d(gradient, kernel, **how)
 
 
-FAST_GRADIENTS = {"Conv2D": "FastConv2D", "Conv2DBackpropInput": "FastConv2DBackpropInput"}
+# As `training` wants them where convolutions run in bfloat16.
+BFLOAT16_GRADIENTS = {"Conv2D": "ProductConv2D", "Conv2DBackpropInput": "ProductConv2DBackpropInput"}
 
 
 def kernel_gradient(large, small, shape, strides, padding):
     """Gradient of a kernel of shape [4, 4, C, D] or [1, 1, C, D] between large [N, H', W', C] and small [N, H, W, D].
 
     With many filters D, and for small images because of the memory it takes, it is written as the product of unfolded
-    large and small. On CPUs that takes as long as TensorFlow's own kernel in float32 and 0.6 to 0.8 of it in bfloat16;
-    with few filters unfolding takes longer than it saves.
+    large and small. On CPUs that takes 0.6 to 0.8 of the time of TensorFlow's own kernel in bfloat16 (in float32 all of
+    it); with few filters unfolding takes longer than it saves.
     """
     size, _, _, filters = shape.as_list()
     if size == 1 or filters < 512 or not is_small(small, 32):
@@ -466,7 +467,7 @@ def dead_share(logits, gradient, is_real):
 
 def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", eps=1e-12,
              pixel_loss="l1", l1_weight=100.0, gan_weight=1.0, d_weight=1.0, learning_rate=2e-4, d_learning_rate=None,
-             beta1=0.5, adam_epsilon=1e-8, update="simultaneous"):
+             beta1=0.5, adam_epsilon=1e-8, update="simultaneous", precision="float32"):
     """Builds one training step: both networks, their losses, and an Adam update of each.
 
     Args:
@@ -483,6 +484,8 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
       d_learning_rate: D's, where it is to differ (studies make D too strong with it).
       update: simultaneous: both gradients come from one forward pass, both updates follow.
         alternating: D is updated, then G against the new D on the same fake image.
+      precision: float32 or bfloat16, in which the session will run the convolutions; decides how their gradients are
+        computed.
 
     Returns:
       A Training: the batch's outputs, its logits before the update, three unweighted scalar losses (L1
@@ -492,7 +495,8 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
       name and in the order of computation whether a tensor holds neither NaN nor infinity (of all of a network's
       gradients: whether their norm is finite in float32).
     """
-    with tf.get_default_graph().gradient_override_map(FAST_GRADIENTS):
+    overrides = BFLOAT16_GRADIENTS if precision == "bfloat16" else {}
+    with tf.get_default_graph().gradient_override_map(overrides):
         outputs = generate(inputs)
         real_logits = discriminate(inputs, targets)
         fake_logits = discriminate(inputs, outputs)
@@ -510,14 +514,14 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
         return tf.gradients(tf.add_n(terms), g_variables)
 
     # A forward pass reads each weight once, before its gradient is known: no update reaches into the pass at hand.
-    d_step = d_adam.apply_gradients(zip(d_gradients, d_variables))
+    d_step = adam_step(d_adam, d_gradients, d_variables)
     if update == "simultaneous":
         gan = generator_gan_loss(fake_logits, gan_loss, eps)
     else:
-        with tf.control_dependencies([d_step]), tf.get_default_graph().gradient_override_map(FAST_GRADIENTS):
+        with tf.control_dependencies([d_step]), tf.get_default_graph().gradient_override_map(overrides):
             gan = generator_gan_loss(discriminate(inputs, outputs), gan_loss, eps)
     gradients = g_gradients(gan)
-    g_step = g_adam.apply_gradients(zip(gradients, g_variables))
+    g_step = adam_step(g_adam, gradients, g_variables)
     with tf.control_dependencies([d_step, g_step]):
         train_op = tf.identity(step.assign_add(1))
     real_gradient, fake_gradient = tf.gradients(d_loss, [real_logits, fake_logits])
@@ -532,6 +536,18 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
         ("fake_logits", [fake_logits]), ("d_loss", [d_loss]), ("g_loss_gan", [gan]), ("g_loss_l1", [l1]),
         ("d_gradients", [d_norm]), ("g_gradients", [g_norm])])  # one value that is not finite makes the norm so
     return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watch, finite)
+
+
+def adam_step(adam, gradients, variables):
+    """Returns the op of one Adam update, whose slots begin as zeros."""
+    zero = tf.placeholder_with_default(0.0, [])  # constant slots a session would keep, beside the slots, to its end
+
+    def slot(getter, name, initializer, **options):
+        del initializer
+        return getter(name, initializer=lambda shape, **_: tf.fill(shape, zero), **options)
+
+    with tf.variable_scope(tf.get_variable_scope(), custom_getter=slot):
+        return adam.apply_gradients(zip(gradients, variables))
 
 
 def all_finite(tensors):
@@ -658,5 +674,5 @@ def fingerprint(checkpoint):
     with naming_bad_checkpoints(checkpoint):
         values = tf.train.load_checkpoint(checkpoint)
         for _, name in sorted(weights.items()):
-            digest.update(values.get_tensor(name).tobytes())
+            digest.update(values.get_tensor(name))
     return digest.hexdigest()

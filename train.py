@@ -13,6 +13,7 @@ import contextlib
 import csv
 import errno
 import fcntl
+import gc
 import hashlib
 import html
 import io
@@ -245,6 +246,7 @@ import tqdm  # noqa: E402
 import pix2pix  # noqa: E402
 import reader  # noqa: E402
 
+gc.freeze()  # what the imports made stays; looking through it again and again takes a sixth of building the graph
 tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
 tf.logging.set_verbosity(tf.logging.ERROR)
 
@@ -930,7 +932,7 @@ def training_graph(pairs):
         *batch, step, lambda images: generate(images, step), discriminate, gan_loss=FLAGS.gan_loss, eps=FLAGS.eps,
         pixel_loss=FLAGS.pixel_loss, l1_weight=FLAGS.l1_weight, gan_weight=FLAGS.gan_weight, d_weight=FLAGS.d_weight,
         learning_rate=learning_rate(step, len(pairs.files)), beta1=FLAGS.beta1, adam_epsilon=FLAGS.adam_epsilon,
-        update=FLAGS.update)
+        update=FLAGS.update, precision=resolve_precision())
 
 
 def learning_rate(step, pairs):
@@ -998,6 +1000,9 @@ def memory_free():
 
 def session_config(record):
     config = tf.ConfigProto()
+    # One pass of Grappler is enough; the older optimizer behind it would draw most of the initial values twice.
+    config.graph_options.rewrite_options.meta_optimizer_iterations = 1
+    config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
     if record["precision"] == "bfloat16":
         config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
     return config

@@ -129,7 +129,7 @@ def test_small_images_and_many_filters_are_products():
 
 def test_the_layers_gradients_agree_with_numeric_ones(session):
     x = tf.constant(image(1, 4, 4, 2))
-    with tf.get_default_graph().gradient_override_map(pix2pix.FAST_GRADIENTS):
+    with tf.get_default_graph().gradient_override_map(pix2pix.BFLOAT16_GRADIENTS):
         with tf.variable_scope("down", custom_getter=pix2pix.seeded(0), use_resource=True):
             small = pix2pix.conv(x, 3)
         with tf.variable_scope("up", custom_getter=pix2pix.seeded(0), use_resource=True):
@@ -476,6 +476,17 @@ def test_every_trainable_variable_is_moved_by_a_step(session, batch_size, update
     assert session.run(model.train_op) == 1
     for variable, old, new in zip(tf.trainable_variables(), before, session.run(tf.trainable_variables())):
         assert (old != new).any(), variable.name
+
+
+def test_kernel_gradients_are_products_in_bfloat16_alone():
+    def filter_gradients(precision):
+        with tf.Graph().as_default() as graph:
+            images, step = tf.constant(image(1, 32, 32, 3)), tf.train.get_or_create_global_step()
+            pix2pix.training(images, images, step, lambda x: pix2pix.generator(x, filters=4),
+                             lambda a, b: pix2pix.discriminator(a, b, filters=64), precision=precision)
+            return sum(op.type == "Conv2DBackpropFilter" for op in graph.get_operations())
+
+    assert filter_gradients("bfloat16") < filter_gradients("float32")
 
 
 def first_moments(session, name):

@@ -136,6 +136,20 @@ def test_the_reader_gets_the_papers_jitter(monkeypatch, data):
         (256, 256), (286, 286), True, 4)
 
 
+def test_the_session_keeps_no_second_copy_of_initial_values(data):
+    with flagsaver.flagsaver(), tf.Graph().as_default():
+        train.FLAGS(["train.py", *SMALL, "--ngf=4"])
+        train.training_graph(train.pairs_of(os.path.join(data, "train")))
+        sizes, metadata = [v.shape.num_elements() for v in tf.global_variables()], tf.RunMetadata()
+        with tf.Session(config=train.session_config({"precision": "float32"})) as session:
+            session.run(tf.global_variables_initializer(), run_metadata=metadata,
+                        options=tf.RunOptions(output_partition_graphs=True))
+    nodes = [node for graph in metadata.partition_graphs for node in graph.node]
+    assert len(nodes) > len(sizes)
+    constants = [tf.TensorShape(node.attr["value"].tensor.tensor_shape) for node in nodes if node.op == "Const"]
+    assert max(shape.num_elements() for shape in constants) < max(sizes) / 100
+
+
 @pytest.mark.parametrize("number,status", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_saves_a_checkpoint_and_the_same_command_continues(data, run, tmp_path, number, status):
     argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--save_every=100000", "--epochs=100000"]
