@@ -408,7 +408,7 @@ def l2_loss(outputs, targets):
 
 
 # ---------------------------------------------------------------------------------------------
-# Gradients of the convolutions in bfloat16
+# Gradients of convolutions that run in bfloat16
 
 
 @tf.RegisterGradient("ProductConv2D")
@@ -435,9 +435,9 @@ BFLOAT16_GRADIENTS = {"Conv2D": "ProductConv2D", "Conv2DBackpropInput": "Product
 def kernel_gradient(large, small, shape, strides, padding):
     """Gradient of a kernel of shape [4, 4, C, D] or [1, 1, C, D] between large [N, H', W', C] and small [N, H, W, D].
 
-    With many filters D, and for small images because of the memory it takes, it is written as the product of unfolded
-    large and small. On CPUs that takes 0.6 to 0.8 of the time of TensorFlow's own kernel in bfloat16 (in float32 all of
-    it); with few filters unfolding takes longer than it saves.
+    With many filters D it is written as the product of unfolded large and small, up to 32x32 pixels because of the
+    memory it needs. On CPUs it takes 0.6 to 0.8 of the time of TensorFlow's own in bfloat16, and all of it in float32;
+    with few filters unfolding takes longer than it saves.
     """
     size, _, _, filters = shape.as_list()
     if size == 1 or filters < 512 or not is_small(small, 32):
@@ -495,8 +495,7 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
       name and in the order of computation whether a tensor holds neither NaN nor infinity (of all of a network's
       gradients: whether their norm is finite in float32).
     """
-    overrides = BFLOAT16_GRADIENTS if precision == "bfloat16" else {}
-    with tf.get_default_graph().gradient_override_map(overrides):
+    with tf.get_default_graph().gradient_override_map(BFLOAT16_GRADIENTS if precision == "bfloat16" else {}):
         outputs = generate(inputs)
         real_logits = discriminate(inputs, targets)
         fake_logits = discriminate(inputs, outputs)
@@ -518,7 +517,7 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
     if update == "simultaneous":
         gan = generator_gan_loss(fake_logits, gan_loss, eps)
     else:
-        with tf.control_dependencies([d_step]), tf.get_default_graph().gradient_override_map(overrides):
+        with tf.control_dependencies([d_step]):  # the pass at the new D needs image gradients alone
             gan = generator_gan_loss(discriminate(inputs, outputs), gan_loss, eps)
     gradients = g_gradients(gan)
     g_step = adam_step(g_adam, gradients, g_variables)

@@ -24,7 +24,8 @@ AFTER_CONVOLUTION = ("FusedBatchNormV3", "BiasAdd")
 def first_step():
     """Returns {name: array} of a run's first step, before its update; the names' first part says what it is."""
     with tf.Graph().as_default() as graph:
-        (inputs, targets), model = train.training_graph(reader.find_pairs(train.folder_of("train")))
+        (inputs, targets), model = train.training_graph(
+            reader.find_pairs(train.folder_of("train")), train.resolve_precision())
         fetches = {"batch/inputs": inputs, "batch/targets": targets}
         for variable in tf.trainable_variables():
             fetches["weights/" + variable.op.name] = variable

@@ -101,8 +101,9 @@ def training_graph(batch, folder, precision="auto"):
     import reader
     import train
     train.FLAGS(["train.py", "--batch_size=%d" % batch, "--precision=" + precision])
-    made, model = train.training_graph(reader.find_pairs(folder))
-    return made, model, train.session_config({"precision": train.resolve_precision()})
+    precision = train.resolve_precision()
+    made, model = train.training_graph(reader.find_pairs(folder), precision)
+    return made, model, train.session_config({"precision": precision})
 
 
 def loop(peer, folder, batch, steps):

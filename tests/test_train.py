@@ -131,15 +131,32 @@ def test_the_reader_gets_the_papers_jitter(monkeypatch, data):
     monkeypatch.setattr(train.reader, "training_batches", training_batches)
     with flagsaver.flagsaver(), tf.Graph().as_default():
         train.FLAGS(["train.py", "--ngf=2", "--ndf=2"])
-        train.training_graph(train.reader.Pairs("side_by_side", [()]))
+        train.training_graph(train.reader.Pairs("side_by_side", [()]), "float32")
     assert (asked["image_size"], asked["load_size"], asked["flip"], asked["batch_size"]) == (
         (256, 256), (286, 286), True, 4)
+
+
+@pytest.mark.parametrize("begun,continued", [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_a_run_keeps_the_precision_it_began_with_on_another_cpu(run, data, tmp_path, monkeypatch, begun, continued):
+    precisions, training = [], train.pix2pix.training
+
+    def spy(*batch, precision, **options):
+        precisions.append(precision)
+        return training(*batch, precision=precision, **options)
+
+    monkeypatch.setattr(train.pix2pix, "training", spy)
+    argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--precision=auto"]
+    for number, precision in enumerate((begun, continued), 1):
+        monkeypatch.setattr(train, "resolve_precision", lambda found=precision: found)
+        status, text = run(*argv, "--max_steps=%d" % number)
+        assert status == 0 and "%d steps, %s" % (number, begun) in text
+    assert precisions == [begun, begun]
 
 
 def test_the_session_keeps_no_second_copy_of_initial_values(data):
     with flagsaver.flagsaver(), tf.Graph().as_default():
         train.FLAGS(["train.py", *SMALL, "--ngf=4"])
-        train.training_graph(train.pairs_of(os.path.join(data, "train")))
+        train.training_graph(train.pairs_of(os.path.join(data, "train")), "float32")
         sizes, metadata = [v.shape.num_elements() for v in tf.global_variables()], tf.RunMetadata()
         with tf.Session(config=train.session_config({"precision": "float32"})) as session:
             session.run(tf.global_variables_initializer(), run_metadata=metadata,
