@@ -428,7 +428,6 @@ def conv_transpose_gradient(op, gradient):
     return None, kernel_gradient(gradient, image, kernel.shape, **how), tf.nn.conv2d(gradient, kernel, **how)
 
 
-# As `training` wants them where convolutions run in bfloat16.
 BFLOAT16_GRADIENTS = {"Conv2D": "ProductConv2D", "Conv2DBackpropInput": "ProductConv2DBackpropInput"}
 
 

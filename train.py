@@ -891,9 +891,9 @@ def train_from(checkpoint, pairs, fixed, record):
         try:
             with reader.naming_bad_files(pairs), tf.train.MonitoredTrainingSession(
                     hooks=[StopOnNan(model, pairs), metrics, samples, checkpoints, stop],
-                    checkpoint_dir=path_of("checkpoints"), scaffold=scaffold, config=session_config(record),
-                    save_checkpoint_secs=None, save_summaries_steps=None, save_summaries_secs=None,
-                    log_step_count_steps=None) as session:
+                    checkpoint_dir=path_of("checkpoints"), scaffold=scaffold,
+                    config=session_config(record["precision"]), save_checkpoint_secs=None, save_summaries_steps=None,
+                    save_summaries_secs=None, log_step_count_steps=None) as session:
                 step = start
                 try:
                     while step < record["steps"] and not session.should_stop():
@@ -998,12 +998,12 @@ def memory_free():
     return free
 
 
-def session_config(record):
+def session_config(precision):
     config = tf.ConfigProto()
     # One pass of Grappler is enough; the older optimizer behind it would draw most of the initial values twice.
     config.graph_options.rewrite_options.meta_optimizer_iterations = 1
     config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
-    if record["precision"] == "bfloat16":
+    if precision == "bfloat16":
         config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
     return config
 

@@ -103,7 +103,7 @@ def training_graph(batch, folder, precision="auto"):
     train.FLAGS(["train.py", "--batch_size=%d" % batch, "--precision=" + precision])
     precision = train.resolve_precision()
     made, model = train.training_graph(reader.find_pairs(folder), precision)
-    return made, model, train.session_config({"precision": precision})
+    return made, model, train.session_config(precision)
 
 
 def loop(peer, folder, batch, steps):

@@ -158,7 +158,7 @@ def test_the_session_keeps_no_second_copy_of_initial_values(data):
         train.FLAGS(["train.py", *SMALL, "--ngf=4"])
         train.training_graph(train.pairs_of(os.path.join(data, "train")), "float32")
         sizes, metadata = [v.shape.num_elements() for v in tf.global_variables()], tf.RunMetadata()
-        with tf.Session(config=train.session_config({"precision": "float32"})) as session:
+        with tf.Session(config=train.session_config("float32")) as session:
             session.run(tf.global_variables_initializer(), run_metadata=metadata,
                         options=tf.RunOptions(output_partition_graphs=True))
     nodes = [node for graph in metadata.partition_graphs for node in graph.node]
