@@ -6,7 +6,6 @@
 writes progress.jpg and losses.png.
 """
 
-import csv
 import os
 import re
 
@@ -16,12 +15,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 from absl import app, flags
 
+import report
+
 matplotlib.use("Agg")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run_dir", "runs/pix2pix", "The run folder to look at.")
 flags.DEFINE_string("output_dir", "docs", "Where the two pictures go.")
 flags.DEFINE_list("steps", [], "Steps of the sample grids to show. Default: four, spread over the run.")
+flags.register_validator("steps", lambda steps: all(map(str.isdigit, steps)), "must be steps, such as 0,500,1500")
 flags.DEFINE_integer("rows", 3, "How many of the fixed pairs to show.", lower_bound=1)
 
 
@@ -51,10 +53,8 @@ def draw_progress(picture, titles, path):
     figure.savefig(path)
 
 
-def draw_losses(path_of_metrics, path):
+def draw_losses(rows, path):
     """One panel a loss over the epochs: every logged step in grey, the mean of 25 rows in colour."""
-    with open(path_of_metrics) as file:
-        rows = list(csv.DictReader(file))
     epoch = np.array([float(row["epoch"]) for row in rows])
     figure, panels = plt.subplots(1, 3, figsize=(12, 3), dpi=110, layout="constrained")
     for panel, name, title in zip(panels, ("d_loss", "g_loss_gan", "g_loss_l1"),
@@ -71,14 +71,19 @@ def draw_losses(path_of_metrics, path):
 
 def main(argv):
     del argv
-    folder = os.path.join(FLAGS.run_dir, "samples")
-    if not os.path.isdir(folder):
-        raise SystemExit("error: %s: no such folder; --run_dir names a training run" % folder)
-    every = sample_steps(folder)
-    steps = [int(step) for step in FLAGS.steps] or [every[round(i * (len(every) - 1) / 3)] for i in range(4)]
+    folder, metrics = os.path.join(FLAGS.run_dir, "samples"), os.path.join(FLAGS.run_dir, "metrics.csv")
+    every = sample_steps(folder) if os.path.isdir(folder) else []
+    rows = report.read_csv(metrics) if os.path.isfile(metrics) else []
+    if not every or not rows:
+        raise SystemExit("error: %s: no sample grid or no logged step; --run_dir names a run that trained"
+                         % FLAGS.run_dir)
+    steps = list(map(int, FLAGS.steps)) or [every[round(i * (len(every) - 1) / 3)] for i in range(4)]
+    missing = sorted(set(steps) - set(every))
+    if missing:
+        raise SystemExit("error: --steps=%d: no sample grid of it in %s" % (missing[0], folder))
     os.makedirs(FLAGS.output_dir, exist_ok=True)
     draw_progress(*progress(folder, steps, FLAGS.rows), os.path.join(FLAGS.output_dir, "progress.jpg"))
-    draw_losses(os.path.join(FLAGS.run_dir, "metrics.csv"), os.path.join(FLAGS.output_dir, "losses.png"))
+    draw_losses(rows, os.path.join(FLAGS.output_dir, "losses.png"))
 
 
 if __name__ == "__main__":
