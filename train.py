@@ -138,7 +138,7 @@ flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"],
                   "takes bfloat16 on a CPU that has it natively, else float32, and keeps the choice.")
 
 flags.DEFINE_integer("log_every", 20, "Steps between rows of metrics.csv.", lower_bound=1)
-flags.DEFINE_integer("sample_every", 500, "Steps between sample grids; there is one of step 0 too.",
+flags.DEFINE_integer("sample_every", 100, "Steps between sample grids; there is one of step 0 too.",
                      lower_bound=1)
 flags.DEFINE_integer("save_every", 500, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("keep", 3, "How many checkpoints are kept, the newest.", lower_bound=1)
@@ -379,9 +379,10 @@ def check_same_run(record):
         differing.append("--data_dir holds other pairs than the run's")
     if FLAGS.precision == "auto":
         record["precision"] = old["precision"]
-        if IS_TF1 and record["precision"] == "bfloat16":
-            raise RunError("--precision of the run in %s is bfloat16, which needs TensorFlow 2; continue it there, or "
-                           "start from its weights with --init_checkpoint in a new --output_dir" % FLAGS.output_dir)
+        if record["precision"] == "bfloat16" and bfloat16_lacks():
+            raise RunError("--precision of the run in %s is bfloat16, which needs %s; continue it there, or start from "
+                           "its weights with --init_checkpoint in a new --output_dir"
+                           % (FLAGS.output_dir, bfloat16_lacks()))
     elif old["precision"] != record["precision"]:
         differing.append("--precision is %s here and %s in the run" % (record["precision"], old["precision"]))
     if differing:
@@ -391,15 +392,42 @@ def check_same_run(record):
 
 
 def resolve_precision():
-    """Returns float32 or bfloat16; raises RunError where bfloat16 can't be had."""
-    if IS_TF1 and FLAGS.precision == "bfloat16":
-        raise RunError("--precision=bfloat16 needs TensorFlow 2; this is %s" % tf.version.VERSION)
+    """Returns float32 or bfloat16; raises RunError where bfloat16 is asked for and can't be had."""
+    if FLAGS.precision == "bfloat16" and bfloat16_lacks():
+        raise RunError("--precision=bfloat16 needs %s; use --precision=float32" % bfloat16_lacks())
     if FLAGS.precision != "auto":
         return FLAGS.precision
-    native = cpu_fact("flags").split()
-    on_gpu = bool(tf.config.experimental.list_physical_devices("GPU"))
-    fits = not IS_TF1 and not on_gpu and ("amx_bf16" in native or "avx512_bf16" in native)
-    return "bfloat16" if fits else "float32"
+    native = cpu_fact("flags").split()  # other CPUs compute bfloat16 by way of float32, which gains nothing
+    is_native = "amx_bf16" in native or "avx512_bf16" in native
+    return "bfloat16" if is_native and not bfloat16_lacks() else "float32"
+
+
+def bfloat16_lacks():
+    """What is missing here for convolutions in bfloat16, in words; empty where TensorFlow runs them."""
+    if IS_TF1:
+        return "TensorFlow 2; this is %s" % tf.version.VERSION
+    if runs_bfloat16():
+        return ""
+    return "a CPU with AVX-512 or AMX, oneDNN switched on (TF_ENABLE_ONEDNN_OPTS) and no GPU"
+
+
+def runs_bfloat16():
+    """Whether TensorFlow 2 runs a convolution in bfloat16 here, by the graph that it makes of one."""
+    metadata, config = tf.RunMetadata(), session_config("bfloat16")
+    config.graph_options.rewrite_options.min_graph_nodes = -1  # else so small a graph is left as it is
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        images, kernel = tf.placeholder(tf.float32, [1, 8, 8, 8]), tf.placeholder(tf.float32, [4, 4, 8, 8])
+        convolved = tf.nn.conv2d(images, kernel, strides=[1, 2, 2, 1], padding="SAME")
+        session.run(tf.nn.relu(convolved),  # what is fetched keeps its type
+                    {images: np.zeros([1, 8, 8, 8]), kernel: np.zeros([4, 4, 8, 8])},
+                    tf.RunOptions(output_partition_graphs=True), metadata)
+    return is_bfloat16(metadata)
+
+
+def is_bfloat16(metadata):
+    """Whether a convolution of a run's partition graphs computes in bfloat16."""
+    return any("Conv2D" in node.op and node.attr["T"].type == tf.bfloat16.as_datatype_enum
+               for graph in metadata.partition_graphs for node in graph.node)
 
 
 def cpu_fact(name):
@@ -1124,9 +1152,10 @@ def test():
             del pictures["target"]
             measures = {}
         with restored_session(checkpoint) as session:
-            for name, pair in zip(tqdm.tqdm(output_names(pairs), unit="image", disable=None), reader.read_in_order(
+            names = zip(tqdm.tqdm(output_names(pairs), unit="image", disable=None), file_names(pairs))
+            for (name, file_name), pair in zip(names, reader.read_in_order(
                     pairs, size=image_size() if FLAGS.test_resize else None, **image_options())):
-                mask = zlib.crc32(os.fsencode(name))  # the image's own dropout, whatever lies beside it
+                mask = zlib.crc32(os.fsencode(file_name))  # the image's own dropout, whatever lies beside it
                 shown, values = session.run([pictures, measures], {image: pair[0], target: pair[1], draw: mask})
                 for kind, picture in shown.items():
                     write_png(path_of("test", "images", "%s-%s.png" % (name, kind)), picture[0])
@@ -1153,18 +1182,28 @@ def test_graph():
     output = outputs[:, :height, :width]
     pictures = collections.OrderedDict([("input", image), ("output", output), ("target", target),
                                         ("patches", patches[:, :height, :width])])
-    measures = collections.OrderedDict([
+    return image, target, draw, pictures, measures_of(output, target)
+
+
+def measures_of(output, target):
+    """Returns {name of MEASURES: float32 scalar} of two images [1, H, W, C] in [-1, 1]; H and W are at least 11."""
+    unit = [(picture + 1) / 2 for picture in (output, target)]  # SSIM depends on where black is: it takes [0, 1]
+    return collections.OrderedDict([
         ("l1", pix2pix.l1_loss(output, target)),
-        ("psnr", tf.minimum(tf.image.psnr(output, target, 2.0)[0], 100.0)),  # equal images would have infinity
-        ("ssim", tf.image.ssim(output, target, 2.0)[0])])
-    return image, target, draw, pictures, measures
+        ("psnr", tf.minimum(tf.image.psnr(*unit, max_val=1.0)[0], 100.0)),  # equal images would have infinity
+        ("ssim", tf.image.ssim(*unit, max_val=1.0)[0])])
 
 
 def output_names(pairs):
     """The stems of the pairs' files, or their whole names where stems are not unique."""
-    names = [os.path.basename(files[0].path) for files in pairs.files]
+    names = file_names(pairs)
     stems = [reader.stem(name) for name in names]
     return stems if len(set(stems)) == len(stems) else names
+
+
+def file_names(pairs):
+    """The name of each pair's (first) file, without its folder."""
+    return [os.path.basename(files[0].path) for files in pairs.files]
 
 
 def report(rows, measures, kinds, pairs, checkpoint):

@@ -1,6 +1,7 @@
 """The program: runs, refusals, test mode and export, on small networks and files the tests make."""
 
 import csv
+import functools
 import html
 import json
 import os
@@ -15,6 +16,7 @@ import urllib.parse
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+import scipy.ndimage
 import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
@@ -148,9 +150,46 @@ def test_a_run_keeps_the_precision_it_began_with_on_another_cpu(run, data, tmp_p
     argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--precision=auto"]
     for number, precision in enumerate((begun, continued), 1):
         monkeypatch.setattr(train, "resolve_precision", lambda found=precision: found)
+        monkeypatch.setattr(train, "runs_bfloat16", lambda: True)
         status, text = run(*argv, "--max_steps=%d" % number)
         assert status == 0 and "%d steps, %s" % (number, begun) in text
     assert precisions == [begun, begun]
+
+
+def test_bfloat16_is_what_the_session_computes_in_or_is_refused_by_name(run, data, tmp_path, monkeypatch):
+    argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--max_steps=1", "--precision=bfloat16"]
+    if not train.runs_bfloat16():
+        status, _ = run(*argv)
+        assert status.startswith("error: --precision=bfloat16 needs a CPU with AVX-512") and "\n" not in status
+        assert not os.listdir(tmp_path / "checkpoints")
+        return
+    with flagsaver.flagsaver(), tf.Graph().as_default():
+        train.FLAGS(["train.py", *argv])
+        _, model = train.training_graph(train.pairs_of(os.path.join(data, "train")), "bfloat16")
+        metadata = tf.RunMetadata()
+        with tf.train.MonitoredTrainingSession(config=train.session_config("bfloat16")) as session:
+            session.run(model.train_op, options=tf.RunOptions(output_partition_graphs=True), run_metadata=metadata)
+    assert train.is_bfloat16(metadata)
+
+
+def test_bfloat16_without_onednn_is_refused_by_name_and_auto_is_float32(data, tmp_path):
+    argv = command("--data_dir=" + data, *SMALL, "--max_steps=1")
+    environment = dict(os.environ, TF_ENABLE_ONEDNN_OPTS="0")
+    for precision, status, says in (("bfloat16", 1, "--precision=bfloat16 needs a CPU with AVX-512"),
+                                    ("auto", 0, "1 steps, float32")):
+        result = subprocess.run([*argv, "--precision=" + precision, "--output_dir=%s" % (tmp_path / precision)],
+                                capture_output=True, text=True, check=False, env=environment)
+        assert result.returncode == status and says in result.stdout + result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_run_in_bfloat16_is_not_continued_in_another_precision(run, data, tmp_path, monkeypatch):
+    argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--precision=auto"]
+    monkeypatch.setattr(train, "resolve_precision", lambda: "bfloat16")
+    assert run(*argv, "--max_steps=1")[0] == 0
+    monkeypatch.setattr(train, "runs_bfloat16", lambda: False)
+    status, _ = run(*argv, "--max_steps=2")
+    assert "--precision of the run in %s is bfloat16, which needs a CPU with AVX-512" % tmp_path in status
 
 
 def test_the_session_keeps_no_second_copy_of_initial_values(data):
@@ -423,6 +462,40 @@ def test_metrics_agree_with_the_written_images(tested):
         assert summary[measure]["low"] <= summary[measure]["mean"] <= summary[measure]["high"]
 
 
+def scipy_ssim(a, b):
+    """SSIM of two uint8 images [H, W, C] as Wang et al. 2004 define it: Gaussian window of 11x11, sigma 1.5."""
+    a, b = np.float64(a) / 255, np.float64(b) / 255
+    blur = functools.partial(scipy.ndimage.gaussian_filter, sigma=(1.5, 1.5, 0), radius=(5, 5, 0))
+    mean_a, mean_b = blur(a), blur(b)
+    variances = blur(a * a) - mean_a ** 2 + blur(b * b) - mean_b ** 2
+    covariance = blur(a * b) - mean_a * mean_b
+    ssim = ((2 * mean_a * mean_b + 0.01 ** 2) * (2 * covariance + 0.03 ** 2)
+            / ((mean_a ** 2 + mean_b ** 2 + 0.01 ** 2) * (variances + 0.03 ** 2)))
+    return ssim[5:-5, 5:-5].mean()  # the windows inside the image
+
+
+def test_ssim_is_an_independent_ssim_of_the_written_images(tested):
+    with open(os.path.join(tested, "metrics.csv")) as file:
+        table = list(csv.DictReader(file))
+    for row in table:
+        written = (imageio.imread(os.path.join(tested, "images", "%s-%s.png" % (row["name"], kind)))
+                   for kind in ("output", "target"))
+        assert float(row["ssim"]) == pytest.approx(scipy_ssim(*written), abs=2e-3)
+
+
+@pytest.mark.parametrize("change", [
+    lambda image: image, lambda image: image / 8, lambda image: image - 25, lambda image: image + 40,
+    lambda image: scipy.ndimage.gaussian_filter(image, (1, 1, 0))], ids=["equal", "dark", "darker", "brighter", "soft"])
+def test_ssim_of_changed_images_is_an_independent_ssim(session, change):
+    chance = np.random.RandomState(0)
+    smooth = scipy.ndimage.gaussian_filter(chance.uniform(-1000, 1000, (64, 48, 3)), (3, 3, 0))
+    image = np.clip(128 + smooth + chance.uniform(-10, 10, smooth.shape), 0, 255)
+    images = [np.uint8(np.clip(picture, 0, 255)) for picture in (image, change(image))]
+    ours = session.run(train.measures_of(*(tf.constant(picture[np.newaxis] / np.float32(127.5) - 1)
+                                           for picture in images)))
+    assert ours["ssim"] == pytest.approx(scipy_ssim(*images), abs=2e-3)
+
+
 def test_the_gallery_escapes_names_and_links_every_image(tested):
     with open(os.path.join(tested, "index.html")) as file:
         page = file.read()
@@ -444,6 +517,17 @@ def test_an_output_does_not_depend_on_the_images_beside_it(run, trained, tmp_pat
             measured.append([row for row in csv.reader(file) if row[0] == "2"])
     assert measured[0] == measured[1] != []
     assert len(os.listdir(os.path.join(trained, "test", "images"))) == 4  # none of the earlier test's
+
+
+def test_an_output_is_the_same_beside_a_file_of_its_stem(run, trained, tmp_path):
+    write_pairs(str(tmp_path), 2)
+    argv = ["--mode=test", "--output_dir=" + trained, "--data_dir=%s" % tmp_path]
+    assert run(*argv)[0] == 0
+    alone = imageio.imread(os.path.join(trained, "test", "images", "2-output.png"))
+    imageio.imwrite(tmp_path / "1.jpg", np.zeros((16, 32, 3), np.uint8))
+    assert run(*argv)[0] == 0
+    beside = imageio.imread(os.path.join(trained, "test", "images", "2.png-output.png"))
+    np.testing.assert_array_equal(beside, alone)
 
 
 def test_test_mode_prints_the_runs_fingerprint(run, trained, tmp_path):
