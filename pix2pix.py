@@ -10,6 +10,7 @@ Everything random is a pure function of (seed, what it is for, when), never of t
 
 import collections
 import contextlib
+import functools
 import hashlib
 import math
 import os
@@ -88,15 +89,21 @@ def zeros(shape, dtype, seed):
 BORDER = [[0, 0], [1, 1], [1, 1], [0, 0]]  # one pixel around each image of [N, H, W, C]
 
 
+@functools.lru_cache()
+def has_gpu():
+    """Whether TensorFlow sees a GPU; the forms of convolutions below are for CPUs alone."""
+    return bool(tf.config.experimental.list_physical_devices("GPU"))
+
+
 def is_small(images, side):
-    """Whether both sides of images [N, H, W, C] are known and at most so many pixels.
+    """Whether both sides of images [N, H, W, C] are known and at most so many pixels, and are convolved on a CPU.
 
     Convolutions of stride 2 between 16x16 pixels or less and half of that are done as the product of unfolded image and
     kernel: on CPUs, TensorFlow's own were measured to take up to six times as long, their kernel gradients up to twelve
     times. Beyond they are the faster ones.
     """
     sides = images.shape.as_list()[1:3]
-    return None not in sides and max(sides) <= side
+    return None not in sides and max(sides) <= side and not has_gpu()
 
 
 def unfold_rows(count, height, width, stride):
@@ -136,7 +143,8 @@ def conv(x, filters, stride=2, size=4, padding=(1, 1)):
         return tf.reshape(product, [-1, height // 2, width // 2, filters])
     if stride == 2 or size == 1:  # "SAME" pads an even side by one pixel at each end, and for 1x1 none
         return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
-    if filters == 1:  # CPUs compute 16 at once: one for each of the kernel's pixels; a constant kernel shifts and adds
+    # CPUs compute 16 filters at once: here one for each of the kernel's pixels; a constant kernel shifts and adds them.
+    if filters == 1 and not has_gpu():
         taps = tf.transpose(tf.reshape(kernel, [16, channels]))
         x = tf.nn.conv2d(x, tf.reshape(taps, [1, 1, channels, 16]), strides=[1, 1, 1, 1], padding="SAME")
         kernel = tf.reshape(tf.eye(16), [4, 4, 16, 1])
@@ -411,7 +419,6 @@ def l2_loss(outputs, targets):
 # Gradients of convolutions that run in bfloat16
 
 
-@tf.RegisterGradient("ProductConv2D")
 def conv_gradient(op, gradient):
     """Gradients of a convolution for its image and kernel."""
     image, kernel = op.inputs
@@ -420,13 +427,16 @@ def conv_gradient(op, gradient):
             kernel_gradient(image, gradient, kernel.shape, **how))
 
 
-@tf.RegisterGradient("ProductConv2DBackpropInput")
 def conv_transpose_gradient(op, gradient):
     """Gradients of a transposed convolution for its shape (none), kernel and image."""
     _, kernel, image = op.inputs
     how = {"strides": op.get_attr("strides"), "padding": op.get_attr("padding").decode()}
     return None, kernel_gradient(gradient, image, kernel.shape, **how), tf.nn.conv2d(gradient, kernel, **how)
 
+
+for _name, _gradient in (("ProductConv2D", conv_gradient), ("ProductConv2DBackpropInput", conv_transpose_gradient)):
+    with contextlib.suppress(KeyError):  # registered before this module was loaded again, as notebooks do
+        tf.RegisterGradient(_name)(_gradient)
 
 BFLOAT16_GRADIENTS = {"Conv2D": "ProductConv2D", "Conv2DBackpropInput": "ProductConv2DBackpropInput"}
 

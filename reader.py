@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 import stat
+import tempfile
 
 import imageio.v3 as imageio
 import numpy as np
@@ -43,18 +44,25 @@ MATERIALS = {3: (168, 84, 66), 4: (226, 190, 128), 5: (196, 200, 196)}  # by flo
 def make_sample_set(folder):
     """Draws the sample set, 512x256 PNG files, as folder/train and folder/val; always the same.
 
-    The folder appears under its name only when it is complete.
+    The folder appears under its name only when it is complete; where somebody else's came first, that one stays.
     """
     rng = np.random.RandomState(2017)
-    unfinished = "%s.%d.tmp" % (folder.rstrip("/"), os.getpid())
-    for split, count in sorted(SAMPLE_COUNTS.items()):
-        os.makedirs(os.path.join(unfinished, split))
-        for number in range(1, count + 1):
-            classes, floors = draw_labels(rng)
-            labels = np.array(list(LABELS.values()), np.uint8)[classes]
-            pair = np.concatenate([labels, draw_photo(classes, floors, rng)], axis=1)
-            imageio.imwrite(os.path.join(unfinished, split, "%d.png" % number), pair)
-    os.rename(unfinished, folder)
+    parent, name = os.path.split(os.path.abspath(folder))
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=name + ".", dir=parent) as beside:
+        unfinished = os.path.join(beside, name)
+        for split, count in sorted(SAMPLE_COUNTS.items()):
+            os.makedirs(os.path.join(unfinished, split))
+            for number in range(1, count + 1):
+                classes, floors = draw_labels(rng)
+                labels = np.array(list(LABELS.values()), np.uint8)[classes]
+                pair = np.concatenate([labels, draw_photo(classes, floors, rng)], axis=1)
+                imageio.imwrite(os.path.join(unfinished, split, "%d.png" % number), pair)
+        try:
+            os.rename(unfinished, folder)
+        except OSError:
+            if not os.path.isdir(folder):
+                raise
 
 
 def draw_labels(rng, size=256):
@@ -316,6 +324,18 @@ def check_image(path):
 
 
 @contextlib.contextmanager
+def queue_scope():
+    """Builds the queues on the CPU, where files are decoded, and under a name by which their errors are known."""
+    with tf.device("/cpu:0"), tf.name_scope("reader"):
+        yield
+
+
+def is_from_queues(error):
+    """Whether a tf.errors.OpError came from what was built in the `queue_scope`."""
+    return "node reader/" in error.message or (error.op is not None and error.op.name.startswith("reader/"))
+
+
+@contextlib.contextmanager
 def naming_bad_files(pairs):
     """Turns an error of the queues into a DataError where a file's pixels can't be decoded.
 
@@ -323,9 +343,10 @@ def naming_bad_files(pairs):
     """
     try:
         yield
-    except tf.errors.OpError:
-        for path, reason in undecodable(image for files in pairs.files for image in files):
-            raise DataError(describe_undecodable(path, reason))
+    except tf.errors.OpError as error:
+        if is_from_queues(error):
+            for path, reason in undecodable(image for files in pairs.files for image in files):
+                raise DataError(describe_undecodable(path, reason))
         raise
 
 
@@ -535,6 +556,7 @@ def index_queue(count, seed, start):
     return queue
 
 
+@queue_scope()
 def training_batches(pairs, step, *, batch_size=4, image_size=(256, 256), load_size=(286, 286), flip=True,
                      resize_method="bilinear", direction="AtoB", input_channels=3, output_channels=3, seed=0,
                      threads=2, cache=False):
@@ -573,6 +595,7 @@ def training_batches(pairs, step, *, batch_size=4, image_size=(256, 256), load_s
     return queue.dequeue_many(batch_size)
 
 
+@queue_scope()
 def ordered_pairs(pairs, *, size=None, resize_method="bilinear", direction="AtoB", input_channels=3, output_channels=3):
     """Builds the test queue: every pair once, in order, without jitter.
 

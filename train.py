@@ -11,8 +11,8 @@ run folder, the graph from the flags, the hooks of the loop, the three modes.
 import collections
 import contextlib
 import csv
+import ctypes
 import errno
-import fcntl
 import gc
 import hashlib
 import html
@@ -22,7 +22,6 @@ import math
 import os
 import platform
 import re
-import shutil
 import signal
 import string
 import sys
@@ -231,12 +230,14 @@ def grouped_help():
 
 if __name__ == "__main__":  # --help and a wrong flag answer before TensorFlow's slow import
     if {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
-        print(grouped_help())
-        sys.exit(0)
+        with contextlib.suppress(BrokenPipeError):  # | head
+            print(grouped_help(), flush=True)
+        os._exit(0)  # an exit of Python's would try to print the rest
     app.parse_flags_with_usage(sys.argv)
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
 
+import filelock  # noqa: E402
 import imageio.v3 as imageio  # noqa: E402
 import numpy as np  # noqa: E402
 import scipy  # noqa: E402
@@ -272,7 +273,53 @@ def write_file(path, content):
         content = content.encode("utf-8", "backslashreplace")
     with open(path + ".tmp", "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(path + ".tmp", path)
+
+
+def sync(*paths):
+    """Returns when files and folders are on the disk, where no power cut can take them."""
+    for path in paths:
+        if os.name != "nt" or os.path.isfile(path):  # Windows can't open a folder
+            descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(folder):
+    """Yields an empty folder beside `folder`, which takes its place in one step when all went well.
+
+    Raises:
+      RunError: there is a file or a link of this name.
+    """
+    if os.path.islink(folder) or os.path.isfile(folder):
+        raise RunError("%s: not a folder; move it away, the result goes there" % folder)
+    make_folders(os.path.dirname(folder))
+    with tempfile.TemporaryDirectory(prefix=os.path.basename(folder) + ".", dir=os.path.dirname(folder)) as beside:
+        new = os.path.join(beside, "new")
+        os.mkdir(new)
+        yield new
+        sync(*(os.path.join(parent, name) for parent, _, names in os.walk(new) for name in names + ["."]))
+        try:
+            os.rename(new, folder)
+        except OSError:  # it is there and not empty
+            exchange(new, folder)
+        sync(os.path.dirname(folder))
+
+
+def exchange(first, second):
+    """Swaps two folders, on Linux without a moment in which one of them is missing."""
+    if sys.platform.startswith("linux"):
+        here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of renameat2(2)
+        renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+        if renameat2 and renameat2(here, os.fsencode(first), here, os.fsencode(second), swap) == 0:
+            return
+    os.rename(second, first + ".old")
+    os.rename(first, second)
 
 
 def write_png(path, image):
@@ -461,9 +508,9 @@ def folder_of(split):
     return folder if os.path.isdir(folder) or has_splits or FLAGS.split else FLAGS.data_dir
 
 
-def pairs_of(folder):
-    """Returns the folder's Pairs as the flags want them, and says what was left out."""
-    pairs = reader.find_pairs(folder, FLAGS.layout, FLAGS.skip_bad_images)
+def pairs_of(folder, skip_bad=None):
+    """Returns the folder's Pairs as the flags, or else skip_bad, want them, and says what was left out."""
+    pairs = reader.find_pairs(folder, FLAGS.layout, FLAGS.skip_bad_images if skip_bad is None else skip_bad)
     for message in pairs.skipped:
         print("left out: %s" % message.encode("utf-8", "backslashreplace").decode())
     if pairs.skipped:
@@ -686,10 +733,18 @@ class Samples(tf.train.SessionRunHook):
 
 
 def sample_pairs(pairs):
-    """Returns the fixed pairs of the sample grids: the first of val, else of the training pairs."""
+    """Returns the fixed pairs of the sample grids: the first of val that can be used, else of the training pairs."""
     val = os.path.join(FLAGS.data_dir, "val")
-    if count_pairs(val):
-        pairs = pairs_of(val)
+    for skip_bad in (FLAGS.skip_bad_images, True) if count_pairs(val) else ():
+        try:
+            return first_pairs(pairs_of(val, skip_bad))
+        except reader.DataError as error:  # only pictures to look at
+            print("warning: %s; the sample grids do without" % error)
+    return first_pairs(pairs)
+
+
+def first_pairs(pairs):
+    """Reads the pairs of a sample grid, as numpy (input, target), each [1, H, W, C] in [-1, 1]."""
     first = pairs._replace(files=pairs.files[:SAMPLE_ROWS])
     return list(reader.read_in_order(first, size=image_size(), **image_options()))
 
@@ -750,15 +805,17 @@ class Checkpoints(StepHook):
             raise RunError("step %d: a weight is no longer finite and is not saved. The last good checkpoint is "
                            "kept in %s; a lower --learning_rate may hold" % (self.seen, path_of("checkpoints")))
         try:
-            self.saver.save(session, path_of("checkpoints", "model.ckpt"), self.seen, write_meta_graph=False)
+            path = self.saver.save(session, path_of("checkpoints", "model.ckpt"), self.seen, write_meta_graph=False)
+            sync(path + ".data-00000-of-00001", path + ".index", path_of("checkpoints"))
         except tf.errors.OpError as error:
             raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB; make room or mend it, and the "
                            "same command continues from the one before" % (
                                self.seen, path_of("checkpoints"), reader.reason_of(error), self.megabytes))
+        tidy_checkpoints(path)
         self.saved = self.seen
 
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]  # not on Windows
 
 
 class StopOnSignal(tf.train.SessionRunHook):
@@ -796,19 +853,20 @@ def train():
                        "continues whatever run is in --output_dir")
     if FLAGS.layout == "inputs":
         raise RunError("--layout=inputs is for test mode; training needs targets")
-    pairs = pairs_of(folder_of(FLAGS.split or "train"))
-    fixed = sample_pairs(pairs)
-    make_folders(FLAGS.output_dir, path_of("checkpoints"), path_of("samples"))
     with sole_run():
+        pairs = pairs_of(folder_of(FLAGS.split or "train"))
+        fixed = sample_pairs(pairs)
+        make_folders(path_of("checkpoints"), path_of("samples"))
         record = describe_run(pairs)
         checkpoint = newest_checkpoint(path_of("checkpoints"))
-        if FLAGS.init_checkpoint:
-            FLAGS.init_checkpoint = full_name(FLAGS.init_checkpoint)
-            if checkpoint:
+        if checkpoint:
+            FLAGS.init_checkpoint = begun_from(FLAGS.init_checkpoint)
+            if FLAGS.init_checkpoint:
                 take_flags(run_flags(FLAGS.output_dir), OF_A_CHECKPOINT)
-            else:
-                pix2pix.check_readable(FLAGS.init_checkpoint)
-                take_model_of(FLAGS.init_checkpoint)
+        elif FLAGS.init_checkpoint:
+            FLAGS.init_checkpoint = full_name(FLAGS.init_checkpoint)
+            pix2pix.check_readable(FLAGS.init_checkpoint)
+            take_model_of(FLAGS.init_checkpoint)
         if checkpoint:
             check_same_run(record)
         tidy_checkpoints(checkpoint)
@@ -825,29 +883,49 @@ def train():
 
 @contextlib.contextmanager
 def sole_run():
-    """Holds the run folder's lock, which the system takes back when the process ends, however it ends.
+    """Makes the run folder and holds its lock, which the system takes back when the process ends, however it ends.
 
     Raises:
-      RunError: another process holds it.
+      RunError: another process holds it, or the folder can't be written.
     """
-    with open(path_of("lock"), "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RunError("%s: process %s is training there; wait for it, or name another --output_dir"
-                           % (FLAGS.output_dir, file.read().strip() or "?"))
-        file.truncate(0)
-        file.write("%d\n" % os.getpid())
-        file.flush()
+    make_folders(FLAGS.output_dir)
+    lock = filelock.FileLock(path_of("lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunError("%s: %s is training there; wait for it, or name another --output_dir"
+                       % (FLAGS.output_dir, process_of_the_run()))
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def process_of_the_run():
+    """Says which process wrote the run's record, as far as it tells."""
+    try:
+        with open(path_of("run.json")) as file:
+            return "process %(pid)s on %(host)s" % json.load(file)["process"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def begun_from(given):
+    """Returns the checkpoint that the run in output_dir began from, or None, where `given` is it or its folder.
+
+    What else was given is returned as it is, for `check_same_run` to refuse.
+    """
+    before = run_flags(FLAGS.output_dir).get("init_checkpoint")
+    if not given or (before and (before + os.sep).startswith(named(given) + os.sep)):
+        return before
+    return given
 
 
 def tidy_checkpoints(newest):
-    """Removes what a kill left of a checkpoint and those beyond --keep, and gives the Saver the list of the others."""
+    """Removes what a kill left of a checkpoint and those beyond --keep, and lists the others for TensorFlow's tools."""
     folder = path_of("checkpoints")
     for name in os.listdir(folder):
-        if ".tempstate" in name or name.split(".")[0] == "checkpoint":  # checkpoint.tmp... too
+        if ".tempstate" in name or name.startswith("checkpoint.tmp") or (not newest and name == "checkpoint"):
             os.remove(os.path.join(folder, name))
     if newest:
         paths = [path for path in checkpoints_in(folder)[0] if step_of(path) <= step_of(newest)]
@@ -864,6 +942,7 @@ def describe_run(pairs):
     steps = math.ceil(FLAGS.epochs * len(pairs.files) / FLAGS.batch_size)
     return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
                          "numpy": np.__version__, "scipy": scipy.__version__},
+            "process": {"pid": os.getpid(), "host": platform.node()},
             "device": cpu_fact("model name") or platform.processor(), "precision": resolve_precision(),
             "pairs": dict(pairs_by_split(), train=len(pairs.files)),
             "skipped": list(pairs.skipped), "data": digest.hexdigest(),
@@ -911,7 +990,7 @@ def train_from(checkpoint, pairs, fixed, record):
         announce(start, record, reader.decoded_bytes(pairs) if FLAGS.cache else 0)
         writer = tf.summary.FileWriter(FLAGS.output_dir, graph=tf.get_default_graph())
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
-        saver = tf.train.Saver(max_to_keep=FLAGS.keep, save_relative_paths=True)
+        saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `tidy_checkpoints` removes old ones
         metrics = Metrics(model, writer, start, record)
         samples = Samples(model, batch, fixed, writer, start, record["steps"])
         scaffold = tf.train.Scaffold(saver=saver, init_fn=init_fn)
@@ -926,8 +1005,9 @@ def train_from(checkpoint, pairs, fixed, record):
                 try:
                     while step < record["steps"] and not session.should_stop():
                         step = session.run(model.train_op)
-                except tf.errors.OpError:  # an image that can't be decoded must not cost what was learned so far
-                    checkpoints.end(checkpoints.session)
+                except tf.errors.OpError as error:
+                    if reader.is_from_queues(error):  # no step was begun, and what was learned so far is whole
+                        checkpoints.end(checkpoints.session)
                     raise
         finally:
             for closing in (metrics, writer, stop):
@@ -1031,6 +1111,7 @@ def session_config(precision):
     # One pass of Grappler is enough; the older optimizer behind it would draw most of the initial values twice.
     config.graph_options.rewrite_options.meta_optimizer_iterations = 1
     config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
+    config.gpu_options.allow_growth = True
     if precision == "bfloat16":
         config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
     return config
@@ -1110,18 +1191,24 @@ def take_model_of(checkpoint):
 
 def full_name(checkpoint):
     """Makes PATH/NAME-STEP of what people give: a file of it, its folder, or the run's folder."""
-    path = os.path.abspath(checkpoint)
-    if os.path.basename(path) == "checkpoint" and os.path.isfile(path):  # TensorFlow's list
-        path = os.path.dirname(path)
+    path = named(checkpoint)
     if os.path.isdir(path):
         return newest_checkpoint(path) or newest_checkpoint(os.path.join(path, "checkpoints")) or path
+    return path
+
+
+def named(checkpoint):
+    """The absolute path of a checkpoint, or of the folder where one is to be found."""
+    path = os.path.abspath(checkpoint)
+    if os.path.basename(path) == "checkpoint" and os.path.isfile(path):  # TensorFlow's list
+        return os.path.dirname(path)
     return re.sub(r"\.(index|meta|data-[0-9]+-of-[0-9]+)$", "", path)
 
 
 def restored_session(checkpoint):
     """Returns a session with the default graph's variables from a checkpoint, in float32."""
     saver = tf.train.Saver(pix2pix.check_checkpoint(checkpoint, tf.global_variables()))
-    session = tf.Session()
+    session = tf.Session(config=tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True)))
     saver.restore(session, checkpoint)
     return session
 
@@ -1139,12 +1226,15 @@ def test():
         if min(image.height, width) < 11:
             raise RunError("%s: an image of %dx%d pixels; SSIM needs 11x11, --test_resize makes them larger"
                            % (image.path, width, image.height))
-    make_folders(path_of("test"))
-    for name in ("index.html", "metrics.csv", "metrics.json"):  # of an earlier test
-        if os.path.exists(path_of("test", name)):
-            os.remove(path_of("test", name))
-    shutil.rmtree(path_of("test", "images"), ignore_errors=True)
-    make_folders(path_of("test", "images"))
+    with replacing(path_of("test")) as folder:
+        os.mkdir(os.path.join(folder, "images"))
+        write_test(checkpoint, pairs, folder)
+    print("fingerprint: %s" % pix2pix.fingerprint(checkpoint))
+    return 0
+
+
+def write_test(checkpoint, pairs, folder):
+    """Writes images/, the gallery and metrics of a split's pairs into a folder."""
     rows = []
     with tf.Graph().as_default():
         image, target, draw, pictures, measures = test_graph()
@@ -1158,10 +1248,9 @@ def test():
                 mask = zlib.crc32(os.fsencode(file_name))  # the image's own dropout, whatever lies beside it
                 shown, values = session.run([pictures, measures], {image: pair[0], target: pair[1], draw: mask})
                 for kind, picture in shown.items():
-                    write_png(path_of("test", "images", "%s-%s.png" % (name, kind)), picture[0])
+                    write_png(os.path.join(folder, "images", "%s-%s.png" % (name, kind)), picture[0])
                 rows.append((name,) + tuple(float(values[measure]) for measure in measures))
-    report(rows, list(measures), list(pictures), pairs, checkpoint)
-    return 0
+    report(rows, list(measures), list(pictures), pairs, checkpoint, folder)
 
 
 def test_graph():
@@ -1206,23 +1295,22 @@ def file_names(pairs):
     return [os.path.basename(files[0].path) for files in pairs.files]
 
 
-def report(rows, measures, kinds, pairs, checkpoint):
-    """Writes the gallery, and with measures test/metrics.csv and metrics.json too, and prints the means."""
+def report(rows, measures, kinds, pairs, checkpoint, folder):
+    """Writes the gallery into a folder, and with measures metrics.csv and metrics.json too, and prints the means."""
     metrics = collections.OrderedDict(
         (measure, interval([row[1 + i] for row in rows])) for i, measure in enumerate(measures))
     if measures:
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows(
             [["name", *measures]] + [row[:1] + tuple("%.9g" % value for value in row[1:]) for row in rows])
-        write_file(path_of("test", "metrics.csv"), table.getvalue())
-        write_file(path_of("test", "metrics.json"), json.dumps(
+        write_file(os.path.join(folder, "metrics.csv"), table.getvalue())
+        write_file(os.path.join(folder, "metrics.json"), json.dumps(
             dict(metrics, images=len(rows), folder=os.path.dirname(pairs.files[0][0].path),
                  test_dropout=FLAGS.test_dropout, checkpoint=os.path.basename(checkpoint)), indent=2) + "\n")
-    write_gallery(rows, metrics, kinds, checkpoint)
+    write_gallery(rows, metrics, kinds, checkpoint, folder)
     print("%d images from %s in %s" % (len(rows), checkpoint, path_of("test", "index.html")))
     for measure, value in metrics.items():
         print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
-    print("fingerprint: %s" % pix2pix.fingerprint(checkpoint))
 
 
 def interval(values):
@@ -1236,7 +1324,7 @@ def interval(values):
     return {"mean": mean, "low": float(low), "high": float(high)}
 
 
-def write_gallery(rows, metrics, kinds, checkpoint):
+def write_gallery(rows, metrics, kinds, checkpoint, folder):
     """Fills gallery.html, whose parts between the `cut` comments are repeated: a measure, an image, a picture of it."""
     with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "gallery.html"), encoding="utf-8") as file:
         head, measure, middle, article, picture, tail = map(string.Template, file.read().split("<!-- cut -->\n"))
@@ -1254,15 +1342,12 @@ def write_gallery(rows, metrics, kinds, checkpoint):
         pictures = "".join(picture.substitute(words, kind=kind) for kind in kinds)
         page.append(article.substitute(words, data=data, numbers=numbers, pictures=pictures))
     page.append(tail.substitute())
-    write_file(path_of("test", "index.html"), "".join(page))
+    write_file(os.path.join(folder, "index.html"), "".join(page))
 
 
 def export():
     """Writes the generator as a SavedModel with two signatures; returns the exit status."""
     checkpoint = trained_checkpoint()
-    make_folders(FLAGS.output_dir)
-    if os.path.islink(path_of("export")) or os.path.isfile(path_of("export")):
-        raise RunError("%s: not a folder; move it away, the export goes there" % path_of("export"))
     channels = int(FLAGS.input_channels)
     with_dropout = FLAGS.test_dropout and not FLAGS["test_dropout"].using_default_value
 
@@ -1281,16 +1366,13 @@ def export():
         outputs = translate(images)
         png_bytes = tf.map_fn(translate_bytes, image_bytes, dtype=tf.string)
         signature = tf.saved_model.predict_signature_def
-        with restored_session(checkpoint) as session, tempfile.TemporaryDirectory(dir=FLAGS.output_dir) as folder:
-            unfinished = os.path.join(folder, "export")
-            builder = tf.saved_model.Builder(unfinished)
+        with restored_session(checkpoint) as session, replacing(path_of("export")) as folder:
+            os.rmdir(folder)  # the builder makes it
+            builder = tf.saved_model.Builder(folder)
             builder.add_meta_graph_and_variables(session, [tf.saved_model.tag_constants.SERVING], {
                 "serving_default": signature({"images": images}, {"outputs": outputs}),
                 "serving_bytes": signature({"image_bytes": image_bytes}, {"png_bytes": png_bytes})})
             builder.save()
-            if os.path.exists(path_of("export")):
-                os.rename(path_of("export"), os.path.join(folder, "before"))
-            os.rename(unfinished, path_of("export"))
     print("exported %s to %s, dropout %s" % (checkpoint, path_of("export"), "on" if with_dropout else "off"))
     return 0
 
@@ -1307,6 +1389,9 @@ def main(argv):
             raise
         sys.exit("error: %s: %s; make room or mend it, and the same command goes on"
                  % (error.filename or FLAGS.output_dir, error.strerror))
+    except tf.errors.ResourceExhaustedError as error:
+        sys.exit("error: TensorFlow ran out of memory (%s); a smaller --batch_size, --image_size, --ngf or --ndf takes "
+                 "less. What was saved before stays" % reader.reason_of(error))
     except RuntimeError as error:
         if "events.out.tfevents" not in str(error):  # how TensorBoard's writer says that a disk is full
             raise

@@ -1,7 +1,7 @@
 """Checkpoints: what fits, what is damaged, old programs', and runs killed at any moment."""
 
 import collections
-import fcntl
+import json
 import os
 import random
 import shutil
@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 
+import filelock
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 import pix2pix
+import reader
 import train
 from conftest import ROOT, SMALL, fingerprint, rows, without_timing
 
@@ -190,13 +192,97 @@ def test_fewer_kept_checkpoints_make_room_at_the_next_start(run, copied):
 
 
 def test_a_second_run_in_the_folder_is_refused_and_a_dead_ones_lock_is_not(run, copied):
-    with open(os.path.join(copied, "lock"), "w") as file:
-        file.write("4242\n")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.flush()
+    with open(os.path.join(copied, "run.json")) as file:
+        process = json.load(file)["process"]
+    assert process["pid"] == os.getpid()
+    with filelock.FileLock(os.path.join(copied, "lock")):
         status, _ = run("--output_dir=" + copied, "--max_steps=6", *SMALL)
-        assert status.startswith("error: %s: process 4242 is training there" % copied)
+    assert status.startswith("error: %s: process %d on %s is training there" % (copied, os.getpid(), process["host"]))
     assert run("--output_dir=" + copied, "--max_steps=6", *SMALL)[0] == 0
+
+
+def test_the_lock_comes_before_all_else(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with filelock.FileLock(os.path.join(str(tmp_path), "lock")):
+        status, _ = run("--output_dir=%s" % tmp_path, "--data_dir=data/sample", *SMALL)
+    assert "another process is training there" in status
+    assert os.listdir(tmp_path) == ["lock"]  # neither folders nor the sample set
+
+
+def test_two_first_starts_at_once_give_one_run_and_one_refusal(data, tmp_path):
+    argv = [sys.executable, os.path.join(ROOT, "train.py"), "--output_dir=%s" % (tmp_path / "run"), *SMALL]
+    both = [subprocess.Popen([*argv, "--max_steps=2", "--data_dir=" + data], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    results = [process.communicate(timeout=120) + (process.returncode,) for process in both]
+    assert all("Traceback" not in errors for _, errors, _ in results)
+    for output, errors, status in results:
+        assert (status == 0 and "fingerprint" in output) or "is training there" in errors
+    assert 0 in [status for _, _, status in results]
+
+
+def test_files_are_on_the_disk_before_they_get_their_names(tmp_path, monkeypatch):
+    synced, fsync, replace = [], os.fsync, os.replace
+
+    def checked_replace(source, target):
+        assert os.stat(source).st_ino in synced
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino) or fsync(file))
+    monkeypatch.setattr(os, "replace", checked_replace)
+    train.write_file(str(tmp_path / "file"), "content")
+    assert (tmp_path / "file").read_text() == "content"
+
+
+def test_an_old_checkpoint_is_removed_when_the_new_one_is_on_the_disk(run, tmp_path, monkeypatch):
+    synced, fsync, remove = [], os.fsync, tf.train.remove_checkpoint
+
+    def checked_remove(path):
+        step = train.step_of(path) + 1
+        for ending in ("data-00000-of-00001", "index"):
+            assert os.stat(tmp_path / "checkpoints" / ("model.ckpt-%d.%s" % (step, ending))).st_ino in synced
+        remove(path)
+
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino) or fsync(file))
+    monkeypatch.setattr(tf.train, "remove_checkpoint", checked_remove)
+    assert run("--output_dir=%s" % tmp_path, "--max_steps=3", "--keep=1", *SMALL, "--save_every=1")[0] == 0
+    assert [train.step_of(path) for path in train.checkpoints_in(str(tmp_path / "checkpoints"))[0]] == [3]
+
+
+def test_a_run_goes_on_from_its_own_start_when_the_run_it_began_from_went_on(run, trained, tmp_path):
+    source = shutil.copytree(trained, str(tmp_path / "source"))
+    argv = ["--output_dir=%s" % (tmp_path / "run"), *SMALL]
+    assert run(*argv, "--max_steps=2", "--init_checkpoint=" + source)[0] == 0
+    assert run("--output_dir=" + source, "--max_steps=8", *SMALL, "--keep=1")[0] == 0
+    status, output = run(*argv, "--max_steps=3", "--init_checkpoint=" + source)
+    assert status == 0 and "from step 2" in output
+    assert run(*argv, "--max_steps=4")[0] == 0  # flags.txt knows
+    shutil.rmtree(source)
+    assert run(*argv, "--max_steps=5", "--init_checkpoint=" + source)[0] == 0
+    status, _ = run(*argv, "--max_steps=6", "--init_checkpoint=" + trained)
+    assert "--init_checkpoint is %s here and %s" % (trained, source) in status
+
+
+def test_an_error_in_a_half_made_step_costs_the_steps_since_the_checkpoint(run, trained, tmp_path, monkeypatch):
+    argv = ["--output_dir=%s" % tmp_path, *SMALL, "--max_steps=6", "--update=alternating"]
+    _, expected = run(*argv, "--output_dir=%s" % (tmp_path / "whole"))
+    gan_loss = pix2pix.generator_gan_loss
+
+    def failing(*options):  # after D's update, in step 6
+        full = tf.cond(tf.train.get_global_step() < 5, lambda: 0, lambda: tf.py_func(run_out, [], tf.int32))
+        with tf.control_dependencies([full]):
+            return tf.identity(gan_loss(*options))
+
+    def run_out():
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr(pix2pix, "generator_gan_loss", failing)
+    monkeypatch.setattr(reader, "undecodable", lambda images: pytest.fail("looked for a bad file"))
+    status, _ = run(*argv)
+    assert status.startswith("error: TensorFlow ran out of memory") and "\n" not in status
+    assert train.newest_checkpoint(str(tmp_path / "checkpoints")).endswith("-4")
+    monkeypatch.undo()
+    status, output = run(*argv)
+    assert status == 0 and fingerprint(output) == fingerprint(expected)
 
 
 @pytest.mark.parametrize("mode", ["test", "export"])

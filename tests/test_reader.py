@@ -375,3 +375,11 @@ def test_the_sample_set_is_always_the_same_and_reads_like_any_other(tmp_path, mo
         assert labels == set(reader.LABELS.values())
         assert first[:, 256:].std() > 20
     assert len(reader.find_pairs(str(tmp_path / "a" / "train")).files) == 2
+
+
+def test_a_drawing_that_was_killed_does_not_block_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "SAMPLE_COUNTS", {"train": 1})
+    os.makedirs(str(tmp_path / ("sample.%d.tmp" % os.getpid()) / "train"))
+    reader.make_sample_set(str(tmp_path / "sample"))
+    reader.make_sample_set(str(tmp_path / "sample"))  # somebody else was first: theirs stays
+    assert os.listdir(tmp_path / "sample" / "train") == ["1.png"]

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 
@@ -353,7 +354,7 @@ def test_unusable_data_is_one_line_before_anything_is_written(run, tmp_path, arr
     arrange(str(tmp_path / "pairs"))
     status, _ = run("--data_dir=%s" % (tmp_path / "pairs"), "--output_dir=%s" % (tmp_path / "out"), *SMALL)
     assert status.startswith("error: %s" % tmp_path) and says in status and "\n" not in status
-    assert not os.path.exists(tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["lock"]
 
 
 def cut_jpeg(folder):
@@ -528,6 +529,103 @@ def test_an_output_is_the_same_beside_a_file_of_its_stem(run, trained, tmp_path)
     assert run(*argv)[0] == 0
     beside = imageio.imread(os.path.join(trained, "test", "images", "2.png-output.png"))
     np.testing.assert_array_equal(beside, alone)
+
+
+@pytest.mark.parametrize("mode", ["test", "export"])
+def test_the_last_result_stays_until_a_new_one_is_whole(run, trained, tmp_path, monkeypatch, mode):
+    folder = shutil.copytree(trained, str(tmp_path / "run"))
+    argv = ["--mode=" + mode, "--output_dir=" + folder]
+    assert run(*argv)[0] == 0
+    (tmp_path / "run" / mode / "of_the_first").write_text("")
+    before = sorted(os.listdir(os.path.join(folder, mode)))
+    write, seen = train.pix2pix.generator, []
+
+    def failing(*images, **options):
+        seen.append(sorted(os.listdir(os.path.join(folder, mode))))
+        raise train.RunError("stopped")
+
+    monkeypatch.setattr(train.pix2pix, "generator", failing)
+    assert run(*argv)[0] == "error: stopped"
+    assert sorted(os.listdir(os.path.join(folder, mode))) == before == seen[0]
+    monkeypatch.setattr(train.pix2pix, "generator", write)
+    assert run(*argv)[0] == 0
+    assert "of_the_first" not in os.listdir(os.path.join(folder, mode))
+    assert [name for name in os.listdir(folder) if name.startswith(mode)] == [mode]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux swaps two folders in one step")
+def test_a_folder_is_replaced_without_a_moment_in_which_there_is_none(tmp_path):
+    folder, missing, done = str(tmp_path / "result"), [], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            missing.append(not os.path.exists(os.path.join(folder, "file")))
+
+    def replace():
+        with train.replacing(folder) as new, open(os.path.join(new, "file"), "w"):
+            pass
+
+    replace()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(200):
+        replace()
+    done.set()
+    watcher.join()
+    assert len(missing) > 200 and not any(missing)
+    assert os.listdir(tmp_path) == ["result"]
+
+
+def test_a_bad_picture_in_val_costs_a_warning_and_its_row_of_the_grid(run, tmp_path):
+    write_pairs(str(tmp_path / "train"), 3)
+    write_pairs(str(tmp_path / "val"), 3)
+    (tmp_path / "val" / "2.png").write_bytes(b"no image")
+    argv = ["--data_dir=%s" % tmp_path, "--output_dir=%s" % (tmp_path / "run"), *SMALL]
+    status, output = run(*argv, "--max_steps=1")
+    assert status == 0 and "warning: %s" % (tmp_path / "val" / "2.png") in output
+    assert imageio.imread(tmp_path / "run" / "samples" / "step-00000001.png").shape == (2 * 32, 3 * 32, 3)
+    for name in ("1.png", "3.png"):
+        (tmp_path / "val" / name).write_bytes(b"no image")
+    assert run(*argv, "--max_steps=2")[0] == 0  # then the training pairs are shown
+    assert imageio.imread(tmp_path / "run" / "samples" / "step-00000002.png").shape == (3 * 32, 3 * 32, 3)
+
+
+def test_the_modules_load_where_the_system_lacks_what_only_unix_has():
+    script = """
+import os, signal, sys
+sys.modules["fcntl"] = sys.modules["resource"] = None
+for module, name in ((signal, "SIGHUP"), (os, "wait4"), (os, "fork")):
+    delattr(module, name)
+sys.path[:0] = [%r, %r]
+import reader, pix2pix, train, report
+print("loaded")
+""" % (ROOT, os.path.join(ROOT, "studies"))
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "loaded" in result.stdout, result.stderr
+
+
+def test_help_into_a_closed_pipe_shows_no_traceback():
+    process = subprocess.run("%s --help | head -1" % " ".join(command()), shell=True, capture_output=True, text=True,
+                             check=False)
+    assert process.stderr == "" and process.stdout
+
+
+def test_the_modules_can_be_loaded_again_as_notebooks_do():
+    script = "import importlib, pix2pix, reader; importlib.reload(pix2pix); importlib.reload(reader); print('loaded')"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "loaded" in result.stdout, result.stderr
+
+
+def test_the_reader_stays_on_the_cpu_and_the_forms_for_cpus_off_gpus(data, monkeypatch):
+    monkeypatch.setattr(train.pix2pix, "has_gpu", lambda: True)
+    with flagsaver.flagsaver(), tf.Graph().as_default() as graph:
+        train.FLAGS(["train.py", *SMALL])
+        train.training_graph(train.pairs_of(os.path.join(data, "train")), "float32")
+        queues = [op for op in graph.get_operations() if op.name.startswith("reader/")]
+        others = [op for op in graph.get_operations() if op.name.startswith(("generator/", "discriminator/"))]
+    assert len(queues) > 20 and all("CPU:0" in op.device for op in queues if not op.name.startswith("reader/position"))
+    assert not any(op.device or op.type in ("GatherV2", "MatMul") for op in others)
+    assert train.session_config("float32").gpu_options.allow_growth
 
 
 def test_test_mode_prints_the_runs_fingerprint(run, trained, tmp_path):
