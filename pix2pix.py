@@ -9,16 +9,12 @@ Everything random is a pure function of (seed, what it is for, when), never of t
 """
 
 import collections
-import contextlib
-import functools
-import hashlib
 import math
-import os
-import re
 import zlib
 
-import numpy as np
 import tensorflow.compat.v1 as tf
+
+from support import convolutions
 
 GAN_LOSSES = ("log", "log_literal", "logits", "lsgan")
 NORMS = ("batch", "instance", "none")
@@ -86,82 +82,16 @@ def zeros(shape, dtype, seed):
 # Layers. Variables are made in the variable scope of the caller.
 
 
-BORDER = [[0, 0], [1, 1], [1, 1], [0, 0]]  # one pixel around each image of [N, H, W, C]
-
-
-@functools.lru_cache()
-def has_gpu():
-    """Whether TensorFlow sees a GPU; the forms of convolutions below are for CPUs alone."""
-    return bool(tf.config.experimental.list_physical_devices("GPU"))
-
-
-def is_small(images, side):
-    """Whether both sides of images [N, H, W, C] are known and at most so many pixels, and are convolved on a CPU.
-
-    Convolutions of stride 2 between 16x16 pixels or less and half of that are done as the product of unfolded image and
-    kernel: on CPUs, TensorFlow's own were measured to take up to six times as long, their kernel gradients up to twelve
-    times. Beyond they are the faster ones.
-    """
-    sides = images.shape.as_list()[1:3]
-    return None not in sides and max(sides) <= side and not has_gpu()
-
-
-def unfold_rows(count, height, width, stride):
-    """Where `unfold` finds its pixels in images [count, height, width, C] taken as rows of C: int32 [P * 16]."""
-    down = np.arange(0, height - 3, stride)[:, None] + np.arange(4)
-    right = np.arange(0, width - 3, stride)[:, None] + np.arange(4)
-    rows = down[:, None, :, None] * width + right[None, :, None, :]
-    first = tf.range(0, count * height * width, height * width)
-    return tf.reshape(tf.expand_dims(first, 1) + rows.reshape([1, -1]), [-1])
-
-
-def unfold(images, stride):
-    """Every 4x4 pixels, a stride apart, as a row (im2col): [N, H, W, C] -> [P, 16 * C]."""
-    _, height, width, channels = images.shape.as_list()
-    rows = unfold_rows(tf.shape(images)[0], height, width, stride)
-    return tf.reshape(tf.gather(tf.reshape(images, [-1, channels]), rows), [-1, 16 * channels])
-
-
-def fold(rows, count, height, width):
-    """The transpose of unfold(tf.pad(images, BORDER), 2): [P, 16 * C] -> [N, H, W, C], added up where they overlap."""
-    channels, padded = int(rows.shape[1]) // 16, (height + 2, width + 2)
-    pixels = tf.math.unsorted_segment_sum(tf.reshape(rows, [-1, channels]), unfold_rows(count, *padded, stride=2),
-                                          count * padded[0] * padded[1])
-    return tf.slice(tf.reshape(pixels, [-1, *padded, channels]), [0, 1, 1, 0], [-1, height, width, channels])
-
-
 def conv(x, filters, stride=2, size=4, padding=(1, 1)):
-    """4x4 or 1x1 convolution without bias, [N, H, W, C] -> [N, H', W', filters].
-
-    Stride 2 halves an even height and width. A 4x4 one of stride 1 comes after zero padding by so many pixels (before,
-    after), and takes one off where that is (1, 1).
-    """
-    _, height, width, channels = x.shape.as_list()
-    kernel = tf.get_variable("kernel", [size, size, channels, filters], initializer=normal(0.0))
-    if stride == 2 and is_small(x, 16):
-        product = tf.matmul(unfold(tf.pad(x, BORDER), stride), tf.reshape(kernel, [-1, filters]))
-        return tf.reshape(product, [-1, height // 2, width // 2, filters])
-    if stride == 2 or size == 1:  # "SAME" pads an even side by one pixel at each end, and for 1x1 none
-        return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
-    # CPUs compute 16 filters at once: here one for each of the kernel's pixels; a constant kernel shifts and adds them.
-    if filters == 1 and not has_gpu():
-        taps = tf.transpose(tf.reshape(kernel, [16, channels]))
-        x = tf.nn.conv2d(x, tf.reshape(taps, [1, 1, channels, 16]), strides=[1, 1, 1, 1], padding="SAME")
-        kernel = tf.reshape(tf.eye(16), [4, 4, 16, 1])
-    x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
-    return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="VALID")
+    """Convolution without bias, [N, H, W, C] -> [N, H', W', filters]; see `convolutions.convolution`."""
+    kernel = tf.get_variable("kernel", [size, size, int(x.shape[3]), filters], initializer=normal(0.0))
+    return convolutions.convolution(x, kernel, stride, padding)
 
 
 def conv_transpose(x, filters):
     """4x4 transposed convolution, stride 2, without bias, [N, H, W, C] -> [N, 2H, 2W, filters]."""
-    _, height, width, channels = x.shape.as_list()
-    kernel = tf.get_variable("kernel", [4, 4, filters, channels], initializer=normal(0.0))
-    size = tf.shape(x)  # an export leaves height and width open
-    if is_small(x, 8):
-        product = tf.matmul(tf.reshape(kernel, [-1, channels]), tf.reshape(x, [-1, channels]), transpose_b=True)
-        return fold(tf.transpose(product), size[0], 2 * height, 2 * width)
-    shape = tf.stack([size[0], 2 * (height or size[1]), 2 * (width or size[2]), filters])
-    return tf.nn.conv2d_transpose(x, kernel, shape, strides=[1, 2, 2, 1], padding="SAME")
+    kernel = tf.get_variable("kernel", [4, 4, filters, int(x.shape[3])], initializer=normal(0.0))
+    return convolutions.transposed_convolution(x, kernel)
 
 
 def norm_or_bias(x, norm, epsilon):
@@ -416,46 +346,6 @@ def l2_loss(outputs, targets):
 
 
 # ---------------------------------------------------------------------------------------------
-# Gradients of convolutions that run in bfloat16
-
-
-def conv_gradient(op, gradient):
-    """Gradients of a convolution for its image and kernel."""
-    image, kernel = op.inputs
-    how = {"strides": op.get_attr("strides"), "padding": op.get_attr("padding").decode()}
-    return (tf.nn.conv2d_backprop_input(tf.shape(image), kernel, gradient, **how),
-            kernel_gradient(image, gradient, kernel.shape, **how))
-
-
-def conv_transpose_gradient(op, gradient):
-    """Gradients of a transposed convolution for its shape (none), kernel and image."""
-    _, kernel, image = op.inputs
-    how = {"strides": op.get_attr("strides"), "padding": op.get_attr("padding").decode()}
-    return None, kernel_gradient(gradient, image, kernel.shape, **how), tf.nn.conv2d(gradient, kernel, **how)
-
-
-for _name, _gradient in (("ProductConv2D", conv_gradient), ("ProductConv2DBackpropInput", conv_transpose_gradient)):
-    with contextlib.suppress(KeyError):  # registered before this module was loaded again, as notebooks do
-        tf.RegisterGradient(_name)(_gradient)
-
-BFLOAT16_GRADIENTS = {"Conv2D": "ProductConv2D", "Conv2DBackpropInput": "ProductConv2DBackpropInput"}
-
-
-def kernel_gradient(large, small, shape, strides, padding):
-    """Gradient of a kernel of shape [4, 4, C, D] or [1, 1, C, D] between large [N, H', W', C] and small [N, H, W, D].
-
-    With many filters D it is written as the product of unfolded large and small, up to 32x32 pixels because of the
-    memory it needs. On CPUs it takes 0.6 to 0.8 of the time of TensorFlow's own in bfloat16, and all of it in float32;
-    with few filters unfolding takes longer than it saves.
-    """
-    size, _, _, filters = shape.as_list()
-    if size == 1 or filters < 512 or not is_small(small, 32):
-        return tf.nn.conv2d_backprop_filter(large, shape, small, strides, padding)
-    large = tf.pad(large, BORDER) if padding == "SAME" else large
-    return tf.reshape(tf.matmul(unfold(large, strides[1]), tf.reshape(small, [-1, filters]), transpose_a=True), shape)
-
-
-# ---------------------------------------------------------------------------------------------
 # The training step
 
 Training = collections.namedtuple(
@@ -504,7 +394,7 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
       name and in the order of computation whether a tensor holds neither NaN nor infinity (of all of a network's
       gradients: whether their norm is finite in float32).
     """
-    with tf.get_default_graph().gradient_override_map(BFLOAT16_GRADIENTS if precision == "bfloat16" else {}):
+    with convolutions.gradients_for(precision):
         outputs = generate(inputs)
         real_logits = discriminate(inputs, targets)
         fake_logits = discriminate(inputs, outputs)
@@ -561,126 +451,3 @@ def adam_step(adam, gradients, variables):
 def all_finite(tensors):
     """Whether none of the tensors holds NaN or infinity; bool scalar."""
     return tf.reduce_all([tf.reduce_all(tf.is_finite(tensor)) for tensor in tensors])
-
-
-# ---------------------------------------------------------------------------------------------
-# Checkpoints
-
-
-class CheckpointError(Exception):
-    """A checkpoint can't be used; the message names it, its variables and the way out."""
-
-
-# The networks' weights; the middle part is how the widely used one-file TF1 program names its layers' parts
-# (affinelayer/pix2pix-tensorflow, 2017).
-WEIGHT = re.compile(r"((?:generator|discriminator)/\w+)/((?:conv2d|conv2d_transpose|batch_normalization)/)?"
-                    r"(kernel|bias|gamma|beta)")
-
-
-@contextlib.contextmanager
-def naming_bad_checkpoints(checkpoint):
-    """Turns an error of reading a checkpoint into a CheckpointError that names it."""
-    try:
-        yield
-    except (tf.errors.OpError, ValueError, IndexError) as error:
-        if not os.path.exists(checkpoint + ".index"):
-            raise CheckpointError("%s: no checkpoint of this name; its files would be called %s.index and .data-..."
-                                  % (checkpoint, os.path.basename(checkpoint)))
-        raise CheckpointError("%s: not a checkpoint that can be read (%s)"
-                              % (checkpoint, (str(error).strip().splitlines() or [type(error).__name__])[0]))
-
-
-def check_readable(checkpoint):
-    """Reads all of a checkpoint; raises CheckpointError where a checksum or a file is not as it was written."""
-    with naming_bad_checkpoints(checkpoint):
-        values = tf.train.load_checkpoint(checkpoint)
-        for name in values.get_variable_to_shape_map():
-            values.get_tensor(name)
-
-
-def variables_in(checkpoint):
-    """Returns {name of a variable here: (its name in the checkpoint, its shape, its type)}.
-
-    A convolution's bias under a normalisation, which old programs keep, has no effect and is left out.
-    """
-    with naming_bad_checkpoints(checkpoint):
-        values = tf.train.load_checkpoint(checkpoint)
-    types = values.get_variable_to_dtype_map()
-    found = {}
-    for name, shape in values.get_variable_to_shape_map().items():
-        weight = WEIGHT.fullmatch(name)
-        found[weight.expand(r"\1/\3") if weight else name] = (name, shape, types[name])
-    idle = [name for name in found if name.endswith("/bias") and name[:-len("bias")] + "gamma" in found]
-    return {name: value for name, value in found.items() if name not in idle}
-
-
-def shapes_of(found):
-    """Returns {name of a variable here: its shape} of what `variables_in` found."""
-    return {here: shape for here, (_, shape, _) in found.items()}
-
-
-def is_foreign(found):
-    """Whether what `variables_in` found is the one-file TF1 program's, going by the names."""
-    return any(name != here for here, (name, _, _) in found.items())
-
-
-def options_of(shapes):
-    """Returns {flag: value} as far as the shapes of the networks' weights, {name: shape}, tell.
-
-    The value of image_size is the smallest that makes a generator so deep.
-    """
-    shapes = {name: shape for name, shape in shapes.items() if len(shape) == 4 or not name.endswith("/kernel")}
-    options = {}
-    levels = [re.fullmatch(r"generator/encoder_([0-9]+)/kernel", name) for name in shapes]
-    depth = max([int(level.group(1)) for level in levels if level], default=0)
-    if depth and "generator/decoder_1/kernel" in shapes and "generator/encoder_1/kernel" in shapes:
-        _, _, options["input_channels"], options["ngf"] = shapes["generator/encoder_1/kernel"]
-        options["output_channels"] = shapes["generator/decoder_1/kernel"][2]
-        options["image_size"] = 2 ** depth
-        options["bottleneck_norm"] = "generator/encoder_%d/gamma" % depth in shapes
-        options["norm"] = "batch" if "generator/encoder_2/gamma" in shapes else "none"
-    if "discriminator/layer_1/kernel" in shapes:
-        options["ndf"] = shapes["discriminator/layer_1/kernel"][3]
-    return options
-
-
-def check_checkpoint(checkpoint, variables):
-    """Raises CheckpointError unless a checkpoint holds these variables, in their shapes, and no other weights.
-
-    Weights of a network of which there is no variable are not looked at: an export has no discriminator.
-
-    Returns:
-      {name in the checkpoint: variable}, as a Saver takes it.
-    """
-    found = variables_in(checkpoint)
-    shapes = shapes_of(found)
-    wanted = {variable.op.name: variable.shape.as_list() for variable in variables}
-    types = {variable.op.name: variable.dtype.base_dtype for variable in variables}
-    networks = {name.split("/")[0] for name in wanted if WEIGHT.fullmatch(name)}
-    wrong = ["%s is %s, the flags make it %s" % (found[name][0], shapes[name], shape)
-             for name, shape in wanted.items() if name in shapes and shapes[name] != shape]
-    wrong += ["%s is %s, not %s" % (found[name][0], found[name][2].name, types[name].name)
-              for name in wanted if name in found and found[name][2] != types[name]]
-    wrong += ["%s is missing" % name for name in wanted if name not in shapes]
-    wrong += ["%s is not in the model" % found[name][0] for name in sorted(shapes)
-              if WEIGHT.fullmatch(name) and name.split("/")[0] in networks and name not in wanted]
-    if wrong:
-        made = options_of(wanted)
-        fitting = ["--%s=%s" % (name, value) for name, value in sorted(options_of(shapes).items())
-                   if value != made.get(name, value)]
-        raise CheckpointError("%s does not fit the model: %s%s. %s" % (
-            checkpoint, "; ".join(wrong[:3]), "; and %d more" % (len(wrong) - 3) if wrong[3:] else "",
-            "Its shapes are those of %s" % " ".join(fitting) if fitting else
-            "If it is not damaged, --generator, --patch or --conditional may be other ones"))
-    return {found[variable.op.name][0]: variable for variable in variables}
-
-
-def fingerprint(checkpoint):
-    """Returns the sha256 over a checkpoint's trainable variables, their bytes in name order."""
-    digest = hashlib.sha256()
-    weights = {here: name for here, (name, _, _) in variables_in(checkpoint).items() if WEIGHT.fullmatch(here)}
-    with naming_bad_checkpoints(checkpoint):
-        values = tf.train.load_checkpoint(checkpoint)
-        for _, name in sorted(weights.items()):
-            digest.update(values.get_tensor(name))
-    return digest.hexdigest()

@@ -246,6 +246,7 @@ import tqdm  # noqa: E402
 
 import pix2pix  # noqa: E402
 import reader  # noqa: E402
+from support import checkpoints, sample_set  # noqa: E402
 
 gc.freeze()  # what the imports made stays; looking through it again and again takes a sixth of building the graph
 tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
@@ -362,46 +363,6 @@ def run_flags(folder):
         raise RunError("%s: damaged (%s); put it back, or name a new --output_dir" % (path, error))
 
 
-def checkpoints_in(folder):
-    """Returns (paths of a folder's whole checkpoints, names of those that lack a file), each by step.
-
-    The files count, not TensorFlow's list of them, which may be lost or name one that is.
-    """
-    names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-    found = {match.group(1) for match in (re.fullmatch(r"(.+-[0-9]+)\.(index|data-00000-of-00001)", name)
-                                          for name in names) if match}
-    whole = {name for name in found if {name + ".index", name + ".data-00000-of-00001"} <= names}
-    ordered = (sorted(part, key=step_of) for part in (whole, found - whole))
-    return [[os.path.join(folder, name) for name in part] for part in ordered]
-
-
-def step_of(checkpoint):
-    """The step in a checkpoint's name, which ends in -STEP."""
-    return int(checkpoint.rsplit("-", 1)[1])
-
-
-def newest_checkpoint(folder):
-    """Returns the newest checkpoint of a folder that can be read, or None; says which ones can't.
-
-    One file without its other is what a kill leaves of the first save: that does not count.
-
-    Raises:
-      RunError: there are checkpoints and none can be read.
-    """
-    whole, incomplete = checkpoints_in(folder)
-    for path in incomplete:
-        print("warning: %s: incomplete, not used (its .index or .data file is missing)" % path)
-    for path in reversed(whole):
-        try:
-            pix2pix.check_readable(path)
-            return path
-        except pix2pix.CheckpointError as error:
-            print("warning: %s; looking for the one before" % error)
-    if whole or len(incomplete) > 1:
-        raise RunError("%s: no checkpoint in it can be read; move the folder away, or name a new --output_dir" % folder)
-    return None
-
-
 def check_same_run(record):
     """Raises RunError when the run in output_dir was started with other flags or pairs."""
     before = run_flags(FLAGS.output_dir)
@@ -495,7 +456,7 @@ def folder_of(split):
     if FLAGS.data_dir == FLAGS["data_dir"].default and not os.path.exists(FLAGS.data_dir):
         print("drawing the sample set in %s" % FLAGS.data_dir)
         try:
-            reader.make_sample_set(FLAGS.data_dir)
+            sample_set.draw(FLAGS.data_dir)
         except OSError as error:
             raise RunError("%s: can't draw the sample set there (%s)" % (FLAGS.data_dir, error.strerror))
     if split is None:
@@ -811,7 +772,7 @@ class Checkpoints(StepHook):
             raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB; make room or mend it, and the "
                            "same command continues from the one before" % (
                                self.seen, path_of("checkpoints"), reader.reason_of(error), self.megabytes))
-        tidy_checkpoints(path)
+        checkpoints.tidy(path_of("checkpoints"), path, FLAGS.keep)
         self.saved = self.seen
 
 
@@ -858,26 +819,26 @@ def train():
         fixed = sample_pairs(pairs)
         make_folders(path_of("checkpoints"), path_of("samples"))
         record = describe_run(pairs)
-        checkpoint = newest_checkpoint(path_of("checkpoints"))
+        checkpoint = checkpoints.newest(path_of("checkpoints"))
         if checkpoint:
             FLAGS.init_checkpoint = begun_from(FLAGS.init_checkpoint)
             if FLAGS.init_checkpoint:
                 take_flags(run_flags(FLAGS.output_dir), OF_A_CHECKPOINT)
         elif FLAGS.init_checkpoint:
-            FLAGS.init_checkpoint = full_name(FLAGS.init_checkpoint)
-            pix2pix.check_readable(FLAGS.init_checkpoint)
+            FLAGS.init_checkpoint = checkpoints.full_name(FLAGS.init_checkpoint)
+            checkpoints.check_readable(FLAGS.init_checkpoint)
             take_model_of(FLAGS.init_checkpoint)
         if checkpoint:
             check_same_run(record)
-        tidy_checkpoints(checkpoint)
-        if not checkpoint or step_of(checkpoint) < record["steps"]:
+        checkpoints.tidy(path_of("checkpoints"), checkpoint, FLAGS.keep)
+        if not checkpoint or checkpoints.step_of(checkpoint) < record["steps"]:
             number = train_from(checkpoint, pairs, fixed, record)
             write_progress()
             if number:
                 return 128 + number
-            checkpoint = newest_checkpoint(path_of("checkpoints"))
-        print("%s: finished, %d steps done" % (FLAGS.output_dir, step_of(checkpoint)))
-        print("fingerprint: %s" % pix2pix.fingerprint(checkpoint))
+            checkpoint = checkpoints.newest(path_of("checkpoints"))
+        print("%s: finished, %d steps done" % (FLAGS.output_dir, checkpoints.step_of(checkpoint)))
+        print("fingerprint: %s" % checkpoints.fingerprint(checkpoint))
     return 0
 
 
@@ -916,22 +877,9 @@ def begun_from(given):
     What else was given is returned as it is, for `check_same_run` to refuse.
     """
     before = run_flags(FLAGS.output_dir).get("init_checkpoint")
-    if not given or (before and (before + os.sep).startswith(named(given) + os.sep)):
+    if not given or (before and (before + os.sep).startswith(checkpoints.named(given) + os.sep)):
         return before
     return given
-
-
-def tidy_checkpoints(newest):
-    """Removes what a kill left of a checkpoint and those beyond --keep, and lists the others for TensorFlow's tools."""
-    folder = path_of("checkpoints")
-    for name in os.listdir(folder):
-        if ".tempstate" in name or name.startswith("checkpoint.tmp") or (not newest and name == "checkpoint"):
-            os.remove(os.path.join(folder, name))
-    if newest:
-        paths = [path for path in checkpoints_in(folder)[0] if step_of(path) <= step_of(newest)]
-        for path in paths[:-FLAGS.keep]:
-            tf.train.remove_checkpoint(path)
-        tf.train.update_checkpoint_state(folder, newest, paths[-FLAGS.keep:])
 
 
 def describe_run(pairs):
@@ -981,7 +929,7 @@ def train_from(checkpoint, pairs, fixed, record):
     Returns:
       The number of the signal that ended it, or 0.
     """
-    start = step_of(checkpoint) if checkpoint else 0
+    start = checkpoints.step_of(checkpoint) if checkpoint else 0
     with tf.Graph().as_default():
         batch, model = training_graph(pairs, record["precision"])
         if checkpoint:
@@ -990,14 +938,14 @@ def train_from(checkpoint, pairs, fixed, record):
         announce(start, record, reader.decoded_bytes(pairs) if FLAGS.cache else 0)
         writer = tf.summary.FileWriter(FLAGS.output_dir, graph=tf.get_default_graph())
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
-        saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `tidy_checkpoints` removes old ones
+        saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
         metrics = Metrics(model, writer, start, record)
         samples = Samples(model, batch, fixed, writer, start, record["steps"])
         scaffold = tf.train.Scaffold(saver=saver, init_fn=init_fn)
-        checkpoints, stop = Checkpoints(model, saver, start), StopOnSignal()
+        saving, stop = Checkpoints(model, saver, start), StopOnSignal()
         try:
             with reader.naming_bad_files(pairs), tf.train.MonitoredTrainingSession(
-                    hooks=[StopOnNan(model, pairs), metrics, samples, checkpoints, stop],
+                    hooks=[StopOnNan(model, pairs), metrics, samples, saving, stop],
                     checkpoint_dir=path_of("checkpoints"), scaffold=scaffold,
                     config=session_config(record["precision"]), save_checkpoint_secs=None, save_summaries_steps=None,
                     save_summaries_secs=None, log_step_count_steps=None) as session:
@@ -1007,7 +955,7 @@ def train_from(checkpoint, pairs, fixed, record):
                         step = session.run(model.train_op)
                 except tf.errors.OpError as error:
                     if reader.is_from_queues(error):  # no step was begun, and what was learned so far is whole
-                        checkpoints.end(checkpoints.session)
+                        saving.end(saving.session)
                     raise
         finally:
             for closing in (metrics, writer, stop):
@@ -1022,8 +970,8 @@ def check_own(checkpoint, start):
     """Raises RunError unless a checkpoint fits the run and holds the step of its name."""
     advice = "it is not as this run wrote it: move it out of %s, and the one before is taken" % path_of("checkpoints")
     try:
-        pix2pix.check_checkpoint(checkpoint, tf.global_variables())
-    except pix2pix.CheckpointError as error:
+        checkpoints.check_checkpoint(checkpoint, tf.global_variables())
+    except checkpoints.CheckpointError as error:
         raise RunError("%s; %s" % (error, advice))
     step = tf.train.load_checkpoint(checkpoint).get_tensor("global_step")
     if step != start:
@@ -1121,7 +1069,7 @@ def initial_weights():
     """Returns a Scaffold's init_fn that loads --init_checkpoint into both networks, or None."""
     if not FLAGS.init_checkpoint:
         return None
-    weights = tf.train.Saver(pix2pix.check_checkpoint(FLAGS.init_checkpoint, tf.trainable_variables()))
+    weights = tf.train.Saver(checkpoints.check_checkpoint(FLAGS.init_checkpoint, tf.trainable_variables()))
     return lambda scaffold, session: weights.restore(session, FLAGS.init_checkpoint)
 
 
@@ -1134,7 +1082,7 @@ def trained_checkpoint():
 
     The run is the one that holds the checkpoint, if it is named, else the one in output_dir.
     """
-    checkpoint = full_name(FLAGS.checkpoint) if FLAGS.checkpoint else None
+    checkpoint = checkpoints.full_name(FLAGS.checkpoint) if FLAGS.checkpoint else None
     folder = os.path.dirname(os.path.dirname(checkpoint)) if checkpoint else FLAGS.output_dir
     of_the_run = run_flags(folder)
     if FLAGS.init_checkpoint not in (None, of_the_run.get("init_checkpoint")):
@@ -1147,9 +1095,9 @@ def trained_checkpoint():
                            % (name, FLAGS[name].value, of_the_run[name], folder))
     take_flags(of_the_run, OF_THE_RUN)
     if checkpoint:
-        pix2pix.check_readable(checkpoint)
+        checkpoints.check_readable(checkpoint)
     else:
-        checkpoint = newest_checkpoint(path_of("checkpoints"))
+        checkpoint = checkpoints.newest(path_of("checkpoints"))
     if not checkpoint:
         raise RunError("%s: no checkpoint in %s; train first, or name a run with --output_dir or a checkpoint "
                        "with --checkpoint" % (FLAGS.output_dir, path_of("checkpoints")))
@@ -1173,10 +1121,10 @@ def take_model_of(checkpoint):
     Raises:
       RunError: a flag was given and contradicts it.
     """
-    found = pix2pix.variables_in(checkpoint)
-    if not pix2pix.is_foreign(found):
+    found = checkpoints.variables_in(checkpoint)
+    if not checkpoints.is_foreign(found):
         return
-    options = dict(pix2pix.options_of(pix2pix.shapes_of(found)), skip="pre")
+    options = dict(checkpoints.options_of(checkpoints.shapes_of(found)), skip="pre")
     values = {name: str(options[name]) for name in OF_A_CHECKPOINT if name in options}
     for name, text in values.items():
         if text not in getattr(FLAGS[name].parser, "enum_values", [text]):
@@ -1189,25 +1137,9 @@ def take_model_of(checkpoint):
         checkpoint, " ".join("--%s=%s" % item for item in sorted(values.items()))))
 
 
-def full_name(checkpoint):
-    """Makes PATH/NAME-STEP of what people give: a file of it, its folder, or the run's folder."""
-    path = named(checkpoint)
-    if os.path.isdir(path):
-        return newest_checkpoint(path) or newest_checkpoint(os.path.join(path, "checkpoints")) or path
-    return path
-
-
-def named(checkpoint):
-    """The absolute path of a checkpoint, or of the folder where one is to be found."""
-    path = os.path.abspath(checkpoint)
-    if os.path.basename(path) == "checkpoint" and os.path.isfile(path):  # TensorFlow's list
-        return os.path.dirname(path)
-    return re.sub(r"\.(index|meta|data-[0-9]+-of-[0-9]+)$", "", path)
-
-
 def restored_session(checkpoint):
     """Returns a session with the default graph's variables from a checkpoint, in float32."""
-    saver = tf.train.Saver(pix2pix.check_checkpoint(checkpoint, tf.global_variables()))
+    saver = tf.train.Saver(checkpoints.check_checkpoint(checkpoint, tf.global_variables()))
     session = tf.Session(config=tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True)))
     saver.restore(session, checkpoint)
     return session
@@ -1229,7 +1161,7 @@ def test():
     with replacing(path_of("test")) as folder:
         os.mkdir(os.path.join(folder, "images"))
         write_test(checkpoint, pairs, folder)
-    print("fingerprint: %s" % pix2pix.fingerprint(checkpoint))
+    print("fingerprint: %s" % checkpoints.fingerprint(checkpoint))
     return 0
 
 
@@ -1382,7 +1314,7 @@ def main(argv):
         sys.exit("error: %s is not a flag; flags are written --name=value" % argv[1])
     try:
         return {"train": train, "test": test, "export": export}[FLAGS.mode]()
-    except (reader.DataError, pix2pix.CheckpointError, RunError) as error:
+    except (reader.DataError, checkpoints.CheckpointError, RunError) as error:
         sys.exit("error: %s" % error)
     except OSError as error:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):

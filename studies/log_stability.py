@@ -26,6 +26,7 @@ import log_stability_measure as measuring
 import pix2pix
 import reader
 import report
+from support import sample_set
 
 matplotlib.use("Agg")
 tf.logging.set_verbosity(tf.logging.ERROR)
@@ -261,7 +262,7 @@ def main(argv):
     del argv
     os.makedirs(FLAGS.output_dir, exist_ok=True)
     if FLAGS.data_dir == FLAGS["data_dir"].default and not os.path.isdir(FLAGS.data_dir):
-        reader.make_sample_set(FLAGS.data_dir)
+        sample_set.draw(FLAGS.data_dir)
     try:
         pairs = {split: reader.find_pairs(os.path.join(FLAGS.data_dir, split)) for split in ("train", "val")}
     except reader.DataError as error:

@@ -18,6 +18,7 @@ import pix2pix
 import reader
 import train
 from conftest import ROOT, SMALL, fingerprint, rows, without_timing
+from support import checkpoints
 
 NEWEST = os.path.join("checkpoints", "model.ckpt-6")
 
@@ -51,7 +52,7 @@ def copied(trained, tmp_path):
 def test_init_checkpoint_starts_from_its_weights(run, trained, tmp_path):
     start = os.path.join(trained, NEWEST)
     run("--output_dir=%s" % tmp_path, "--max_steps=1", "--learning_rate=1e-30", "--init_checkpoint=" + start, *SMALL)
-    assert pix2pix.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1")) == pix2pix.fingerprint(start)
+    assert checkpoints.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1")) == checkpoints.fingerprint(start)
 
 
 @pytest.mark.parametrize("flag,variable,fits", [
@@ -133,7 +134,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, trained, copied,
     assert status == 0
     assert "warning: %s/%s: not a checkpoint that can be read" % (copied, NEWEST) in output
     assert "from step 4" in output
-    assert fingerprint(output) == pix2pix.fingerprint(os.path.join(trained, NEWEST))
+    assert fingerprint(output) == checkpoints.fingerprint(os.path.join(trained, NEWEST))
     assert without_timing(rows(copied)) == without_timing(rows(trained))
 
 
@@ -163,7 +164,7 @@ def test_what_a_kill_leaves_of_the_first_save_does_not_count(run, trained, tmp_p
         shutil.copy(os.path.join(trained, "checkpoints", name.replace("-4", "-6")), tmp_path / "checkpoints" / name)
     status, output = run("--output_dir=%s" % tmp_path, "--max_steps=6", *SMALL)
     assert status == 0 and "starting" in output
-    assert fingerprint(output) == pix2pix.fingerprint(os.path.join(trained, NEWEST))
+    assert fingerprint(output) == checkpoints.fingerprint(os.path.join(trained, NEWEST))
 
 
 def test_a_damaged_init_checkpoint_is_one_line(run, copied, tmp_path):
@@ -187,7 +188,7 @@ def test_a_damaged_run_folder_is_one_line(run, copied, name, content, says):
 
 def test_fewer_kept_checkpoints_make_room_at_the_next_start(run, copied):
     assert run("--output_dir=" + copied, "--max_steps=6", "--keep=1", *SMALL)[0] == 0
-    assert [os.path.basename(path) for path in train.checkpoints_in(os.path.join(copied, "checkpoints"))[0]] == [
+    assert [os.path.basename(path) for path in checkpoints.find(os.path.join(copied, "checkpoints"))[0]] == [
         "model.ckpt-6"]
 
 
@@ -237,7 +238,7 @@ def test_an_old_checkpoint_is_removed_when_the_new_one_is_on_the_disk(run, tmp_p
     synced, fsync, remove = [], os.fsync, tf.train.remove_checkpoint
 
     def checked_remove(path):
-        step = train.step_of(path) + 1
+        step = checkpoints.step_of(path) + 1
         for ending in ("data-00000-of-00001", "index"):
             assert os.stat(tmp_path / "checkpoints" / ("model.ckpt-%d.%s" % (step, ending))).st_ino in synced
         remove(path)
@@ -245,7 +246,7 @@ def test_an_old_checkpoint_is_removed_when_the_new_one_is_on_the_disk(run, tmp_p
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino) or fsync(file))
     monkeypatch.setattr(tf.train, "remove_checkpoint", checked_remove)
     assert run("--output_dir=%s" % tmp_path, "--max_steps=3", "--keep=1", *SMALL, "--save_every=1")[0] == 0
-    assert [train.step_of(path) for path in train.checkpoints_in(str(tmp_path / "checkpoints"))[0]] == [3]
+    assert [checkpoints.step_of(path) for path in checkpoints.find(str(tmp_path / "checkpoints"))[0]] == [3]
 
 
 def test_a_run_goes_on_from_its_own_start_when_the_run_it_began_from_went_on(run, trained, tmp_path):
@@ -279,7 +280,7 @@ def test_an_error_in_a_half_made_step_costs_the_steps_since_the_checkpoint(run, 
     monkeypatch.setattr(reader, "undecodable", lambda images: pytest.fail("looked for a bad file"))
     status, _ = run(*argv)
     assert status.startswith("error: TensorFlow ran out of memory") and "\n" not in status
-    assert train.newest_checkpoint(str(tmp_path / "checkpoints")).endswith("-4")
+    assert checkpoints.newest(str(tmp_path / "checkpoints")).endswith("-4")
     monkeypatch.undo()
     status, output = run(*argv)
     assert status == 0 and fingerprint(output) == fingerprint(expected)
@@ -354,7 +355,8 @@ def test_training_starts_from_an_old_checkpoint_and_continues_without_it(run, ol
     argv = ["--output_dir=%s" % (tmp_path / "run"), "--init_checkpoint=%s/model-80" % path, "--batch_size=1",
             "--precision=float32", "--learning_rate=1e-30"]
     assert run(*argv, "--max_steps=1")[0] == 0
-    assert pix2pix.fingerprint(str(tmp_path / "run" / "checkpoints" / "model.ckpt-1")) == pix2pix.fingerprint(old[0])
+    first = str(tmp_path / "run" / "checkpoints" / "model.ckpt-1")
+    assert checkpoints.fingerprint(first) == checkpoints.fingerprint(old[0])
     shutil.rmtree(path)
     status, output = run(*argv, "--max_steps=2")
     assert status == 0 and "from step 1" in output
@@ -387,12 +389,12 @@ def test_an_old_checkpoint_of_another_depth_is_refused(run, old, tmp_path):
 @pytest.mark.skipif(not os.path.isdir(REFERENCE), reason="the old program's checkpoint is not at hand")
 def test_the_old_programs_outputs_and_losses_come_back():
     expected = np.load(os.path.join(REFERENCE, "io.npz"))
-    checkpoint = train.full_name(REFERENCE)
+    checkpoint = checkpoints.full_name(REFERENCE)
     with tf.Graph().as_default(), tf.Session() as session:
         inputs, targets = tf.constant(expected["inputs"]), tf.constant(expected["targets"])
         outputs = pix2pix.generator(inputs, filters=8, skip="pre", bottleneck_norm=True)
         real, fake = (pix2pix.discriminator(inputs, images, filters=8) for images in (targets, outputs))
-        tf.train.Saver(pix2pix.check_checkpoint(checkpoint, tf.trainable_variables())).restore(session, checkpoint)
+        tf.train.Saver(checkpoints.check_checkpoint(checkpoint, tf.trainable_variables())).restore(session, checkpoint)
         result = session.run({"outputs": outputs, "predict_real": tf.sigmoid(real), "predict_fake": tf.sigmoid(fake),
                               "d_loss": pix2pix.discriminator_loss(real, fake),
                               "g_loss_gan": pix2pix.generator_gan_loss(fake),

@@ -24,6 +24,7 @@ import pix2pix
 import reader
 import train
 from conftest import ROOT, SMALL, fingerprint, rows, write_pairs
+from support import checkpoints
 
 # Bad files
 
@@ -247,7 +248,7 @@ def test_a_run_folder_that_vanishes_is_named(run, data, tmp_path, monkeypatch):
 def test_nan_stops_the_run_at_its_step_naming_tensor_and_files(run, data, tmp_path, monkeypatch, where, first, then):
     argv = ["--output_dir=%s" % tmp_path, *SMALL, "--save_every=1", "--keep=9"]
     assert run(*argv, "--max_steps=2")[0] == 0
-    good = pix2pix.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-2"))
+    good = checkpoints.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-2"))
     if where == "inputs":
         monkeypatch.setattr(reader, "normalise", lambda image: image * np.nan)
         monkeypatch.setattr(train, "sample_pairs", lambda pairs: [])
@@ -265,8 +266,8 @@ def test_nan_stops_the_run_at_its_step_naming_tensor_and_files(run, data, tmp_pa
     pairs = reader.find_pairs(os.path.join(data, "train"))
     for path in reader.files_of_step(pairs, 3, 2, 0):
         assert path in status
-    assert train.newest_checkpoint(str(tmp_path / "checkpoints")).endswith("-2")
-    assert pix2pix.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-2")) == good
+    assert checkpoints.newest(str(tmp_path / "checkpoints")).endswith("-2")
+    assert checkpoints.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-2")) == good
 
 
 def test_the_files_of_a_step_are_those_that_the_queue_gives(tmp_path):

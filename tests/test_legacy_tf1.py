@@ -12,8 +12,8 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-import pix2pix
 from conftest import ROOT, SMALL, fingerprint, rows
+from support import checkpoints
 
 pytestmark = pytest.mark.tf1
 
@@ -51,7 +51,7 @@ def trained_there(tf1, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("tf1"))
     result = tf1("train.py", "--output_dir=" + folder, "--max_steps=6", *SMALL)
     assert result.returncode == 0, result.stderr
-    assert fingerprint(result.stdout) == pix2pix.fingerprint(os.path.join(folder, "checkpoints", "model.ckpt-6"))
+    assert fingerprint(result.stdout) == checkpoints.fingerprint(os.path.join(folder, "checkpoints", "model.ckpt-6"))
     return folder
 
 

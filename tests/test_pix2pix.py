@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pix2pix
+from support import convolutions
 
 LOGITS = [sign * z for z in (5, 16.7, 20, 30, 100) for sign in (1, -1)] + [0, 16, 17, 18, 27.6, 27.7]
 
@@ -102,7 +103,7 @@ def test_kernel_gradients_agree_with_tensorflows_own(session, filters, stride, p
     shape = [4, 4, 3, filters]
     how = {"strides": [1, stride, stride, 1], "padding": padding}
     reference = tf.nn.conv2d_backprop_filter(large, shape, small, **how)
-    ours = pix2pix.kernel_gradient(large, small, tf.TensorShape(shape), **how)
+    ours = convolutions.kernel_gradient(large, small, tf.TensorShape(shape), **how)
     ours, reference = session.run([ours, reference])
     np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-4)
 
@@ -114,7 +115,7 @@ def test_small_images_and_many_filters_are_products():
             return [op.type for op in graph.get_operations() if "Conv2D" in op.type or op.type == "MatMul"]
 
     def gradient(side, filters):
-        return pix2pix.kernel_gradient(tf.zeros([1, 2 * side, 2 * side, 3]), tf.zeros([1, side, side, filters]),
+        return convolutions.kernel_gradient(tf.zeros([1, 2 * side, 2 * side, 3]), tf.zeros([1, side, side, filters]),
                                        tf.TensorShape([4, 4, 3, filters]), [1, 2, 2, 1], "SAME")
 
     assert products(lambda: pix2pix.conv(tf.zeros([1, 16, 16, 3]), 2)) == ["MatMul"]
@@ -129,7 +130,7 @@ def test_small_images_and_many_filters_are_products():
 
 def test_the_layers_gradients_agree_with_numeric_ones(session):
     x = tf.constant(image(1, 4, 4, 2))
-    with tf.get_default_graph().gradient_override_map(pix2pix.BFLOAT16_GRADIENTS):
+    with tf.get_default_graph().gradient_override_map(convolutions.BFLOAT16_GRADIENTS):
         with tf.variable_scope("down", custom_getter=pix2pix.seeded(0), use_resource=True):
             small = pix2pix.conv(x, 3)
         with tf.variable_scope("up", custom_getter=pix2pix.seeded(0), use_resource=True):

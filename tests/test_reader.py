@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import reader
 from conftest import write_pairs
+from support import sample_set
 
 
 def read_training(pairs, steps, start=0, **options):
@@ -363,23 +364,23 @@ def test_test_reading_goes_through_every_pair_once_in_order(numbered):
 
 
 def test_the_sample_set_is_always_the_same_and_reads_like_any_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "SAMPLE_COUNTS", {"train": 2, "val": 1})
+    monkeypatch.setattr(sample_set, "COUNTS", {"train": 2, "val": 1})
     for name in ("a", "b"):
-        reader.make_sample_set(str(tmp_path / name))
+        sample_set.draw(str(tmp_path / name))
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
     for path in ("train/1.png", "train/2.png", "val/1.png"):
         first = imageio.imread(tmp_path / "a" / path)
         np.testing.assert_array_equal(first, imageio.imread(tmp_path / "b" / path))
         assert first.shape == (256, 512, 3)
         labels = {tuple(color) for color in first[:, :256].reshape(-1, 3)}
-        assert labels == set(reader.LABELS.values())
+        assert labels == set(sample_set.LABELS.values())
         assert first[:, 256:].std() > 20
     assert len(reader.find_pairs(str(tmp_path / "a" / "train")).files) == 2
 
 
 def test_a_drawing_that_was_killed_does_not_block_the_next(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, "SAMPLE_COUNTS", {"train": 1})
+    monkeypatch.setattr(sample_set, "COUNTS", {"train": 1})
     os.makedirs(str(tmp_path / ("sample.%d.tmp" % os.getpid()) / "train"))
-    reader.make_sample_set(str(tmp_path / "sample"))
-    reader.make_sample_set(str(tmp_path / "sample"))  # somebody else was first: theirs stays
+    sample_set.draw(str(tmp_path / "sample"))
+    sample_set.draw(str(tmp_path / "sample"))  # somebody else was first: theirs stays
     assert os.listdir(tmp_path / "sample" / "train") == ["1.png"]

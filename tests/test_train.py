@@ -23,6 +23,7 @@ from absl.testing import flagsaver
 
 import train
 from conftest import ROOT, SMALL, fingerprint, rows, without_timing, write_pairs
+from support import checkpoints, convolutions
 
 
 def command(*argv):
@@ -69,20 +70,20 @@ def test_tensorboard_gets_scalars_pictures_and_histograms(trained):
 def test_the_same_command_repeats_a_run_bit_for_bit(run, trained, tmp_path):
     status, output = run("--output_dir=%s" % tmp_path, "--max_steps=6", "--reader_threads=3", *SMALL)
     assert status == 0
-    assert fingerprint(output) == train.pix2pix.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+    assert fingerprint(output) == checkpoints.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
     assert without_timing(rows(tmp_path)) == without_timing(rows(trained))
 
 
 def test_a_flagfile_of_a_run_repeats_it(run, trained, tmp_path):
     status, output = run("--flagfile=%s/flags.txt" % trained, "--output_dir=%s" % tmp_path)
     assert status == 0
-    assert fingerprint(output) == train.pix2pix.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+    assert fingerprint(output) == checkpoints.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
 
 
 def test_what_is_logged_and_shown_changes_no_bit(run, trained, tmp_path):
     status, output = run("--output_dir=%s" % tmp_path, "--max_steps=6", *SMALL, "--log_every=9", "--sample_every=2")
     assert status == 0
-    assert fingerprint(output) == train.pix2pix.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+    assert fingerprint(output) == checkpoints.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
 
 
 @pytest.mark.parametrize("stop", [3, 4])
@@ -93,7 +94,7 @@ def test_continuing_a_run_equals_never_having_stopped(run, trained, tmp_path, st
         file.write("%d,9,9,9,9,9\n7,1." % (stop + 1))  # rows of a later step, as after a kill
     status, output = run(folder, "--max_steps=6", *SMALL)
     assert status == 0 and "from step %d" % stop in output and "continuing" in output
-    assert fingerprint(output) == train.pix2pix.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+    assert fingerprint(output) == checkpoints.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
     assert without_timing(rows(tmp_path)) == without_timing(rows(trained))
 
 
@@ -120,7 +121,7 @@ def test_a_lost_list_of_checkpoints_loses_nothing(run, trained, tmp_path):
     os.remove(tmp_path / "checkpoints" / "model.ckpt-4.index")
     status, output = run(*folder, "--max_steps=6")
     assert status == 0 and "from step 3" in output
-    assert fingerprint(output) == train.pix2pix.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+    assert fingerprint(output) == checkpoints.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
 
 
 def test_the_reader_gets_the_papers_jitter(monkeypatch, data):
@@ -254,7 +255,7 @@ def test_dead_patches_are_warned_of_once(run, monkeypatch, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(run, tmp_path):
     argv = ["--output_dir=%s" % tmp_path, *SMALL, "--save_every=1", "--keep=9", "--gan_loss=lsgan"]
     run(*argv, "--max_steps=1")
-    good = train.pix2pix.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1"))
+    good = checkpoints.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1"))
     with tf.Graph().as_default(), tf.Session() as session:  # poison a weight of a copy's newest checkpoint
         values = tf.train.load_checkpoint(str(tmp_path / "checkpoints" / "model.ckpt-1"))
         for name in values.get_variable_to_shape_map():
@@ -265,12 +266,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(r
         session.run(tf.global_variables_initializer())
         saver = tf.train.Saver(save_relative_paths=True)
         saver.save(session, str(tmp_path / "checkpoints" / "model.ckpt"), 1, write_meta_graph=False)
-    poisoned = train.pix2pix.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1"))
+    poisoned = checkpoints.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1"))
     assert poisoned != good
     status, _ = run(*argv, "--max_steps=4")
     assert status.startswith("error: step 2: real_logits is not finite, then ") and "--learning_rate" in status
-    assert train.newest_checkpoint(str(tmp_path / "checkpoints")).endswith("-1")
-    assert train.pix2pix.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1")) == poisoned
+    assert checkpoints.newest(str(tmp_path / "checkpoints")).endswith("-1")
+    assert checkpoints.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1")) == poisoned
 
 
 FLAGFILES = sorted(os.listdir(os.path.join(ROOT, "flags")))
@@ -384,11 +385,11 @@ def test_an_output_folder_that_cannot_be_written_is_named(run, tmp_path):
 
 
 def test_other_flags_than_the_runs_are_refused_by_name_and_nothing_is_lost(run, trained):
-    before = train.pix2pix.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+    before = checkpoints.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
     status, _ = run("--output_dir=" + trained, "--max_steps=9", *SMALL, "--ngf=3", "--gan_loss=lsgan")
     assert "--ngf is 3 here and 2 in the run" in status and "--gan_loss is lsgan here and log in the run" in status
-    assert train.pix2pix.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6")) == before
-    assert train.newest_checkpoint(os.path.join(trained, "checkpoints")).endswith("-6")
+    assert checkpoints.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6")) == before
+    assert checkpoints.newest(os.path.join(trained, "checkpoints")).endswith("-6")
 
 
 def test_other_pairs_than_the_runs_are_refused(run, trained, tmp_path):
@@ -598,6 +599,7 @@ for module, name in ((signal, "SIGHUP"), (os, "wait4"), (os, "fork")):
     delattr(module, name)
 sys.path[:0] = [%r, %r]
 import reader, pix2pix, train, report
+from support import checkpoints
 print("loaded")
 """ % (ROOT, os.path.join(ROOT, "studies"))
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -617,7 +619,7 @@ def test_the_modules_can_be_loaded_again_as_notebooks_do():
 
 
 def test_the_reader_stays_on_the_cpu_and_the_forms_for_cpus_off_gpus(data, monkeypatch):
-    monkeypatch.setattr(train.pix2pix, "has_gpu", lambda: True)
+    monkeypatch.setattr(convolutions, "has_gpu", lambda: True)
     with flagsaver.flagsaver(), tf.Graph().as_default() as graph:
         train.FLAGS(["train.py", *SMALL])
         train.training_graph(train.pairs_of(os.path.join(data, "train")), "float32")
@@ -631,7 +633,7 @@ def test_the_reader_stays_on_the_cpu_and_the_forms_for_cpus_off_gpus(data, monke
 def test_test_mode_prints_the_runs_fingerprint(run, trained, tmp_path):
     status, output = run("--mode=test", "--output_dir=" + trained)
     assert status == 0
-    assert fingerprint(output) == train.pix2pix.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+    assert fingerprint(output) == checkpoints.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
 
 
 @pytest.mark.parametrize("count", [1, 2])
