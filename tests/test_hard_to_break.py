@@ -327,31 +327,3 @@ def test_many_pairs_start_soon(tmp_path):
         batch = reader.training_batches(pairs, tf.train.create_global_step(), image_size=(16, 16), load_size=(16, 16))
         with tf.train.MonitoredSession() as session:
             assert session.run(batch)[0].shape == (4, 16, 16, 3)
-
-
-# Memory
-
-
-def test_a_batch_that_cannot_fit_is_refused_before_the_first_step_naming_one_that_would(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "memory_free", lambda: 3.5e9)
-    status, _ = run("--output_dir=%s" % tmp_path, "--batch_size=64")
-    assert status.startswith("error: --batch_size=64 at --image_size=256 takes about")
-    fitting = int(status.split("--batch_size=")[2].split()[0])
-    assert train.memory_needed(57.2e6, fitting) <= 3.5e9 < train.memory_needed(57.2e6, fitting + 1)
-    assert os.listdir(tmp_path / "checkpoints") == []
-    monkeypatch.setattr(train, "memory_free", lambda: 1e9)
-    assert "a smaller --image_size" in run("--output_dir=%s" % tmp_path, "--batch_size=1")[0]
-
-
-def test_a_cache_is_announced_and_counted(run, data, tmp_path, monkeypatch):
-    argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--max_steps=1", "--cache"]
-    monkeypatch.setattr(reader, "decoded_bytes", lambda pairs: 2.5e9)
-    status, text = run(*argv)
-    assert status == 0 and "the decoded images will take 2.5 GB" in text
-    monkeypatch.setattr(train, "memory_free", lambda: 3e9)
-    status, _ = run(*argv, "--output_dir=%s" % (tmp_path / "new"))
-    assert "--cache 2.5 GB, and 3 GB are free; --nocache, or" in status
-
-
-def test_free_memory_is_read_where_linux_says_it():
-    assert (0 < train.memory_free() < 1e15) == os.path.exists("/proc/meminfo")
