@@ -25,6 +25,8 @@ import reader
 import train
 from conftest import ROOT, SMALL, fingerprint, rows, write_pairs
 
+SLOW = pytest.mark.slow
+
 # Bad files
 
 FORMATS = (".jpg", ".png", ".gif", ".bmp", ".tiff", ".webp")
@@ -212,9 +214,10 @@ def on_own_disk(tmp_path, size, script, argv):
 @needs_mounts
 @pytest.mark.parametrize("size,script,options,says", [
     ("7m", FULL, ["--ngf=8", "--ndf=8", "--save_every=2", "--sample_every=100"], "A checkpoint takes 3.68 MB"),
-    ("1700k", FULL, ["--save_every=1000", "--sample_every=1"], "No space left on device"),
-    ("700k", FULL, ["--save_every=1000", "--sample_every=1000"], "No space left on device"),
-    ("200m", READ_ONLY, ["--save_every=10", "--max_steps=400", "--log_every=100", "--sample_every=1000"], "Read-only")])
+    pytest.param("1700k", FULL, ["--save_every=1000", "--sample_every=1"], "No space left on device", marks=SLOW),
+    pytest.param("700k", FULL, ["--save_every=1000", "--sample_every=1000"], "No space left on device", marks=SLOW),
+    pytest.param("200m", READ_ONLY, ["--save_every=10", "--max_steps=400", "--log_every=100", "--sample_every=1000"],
+                 "Read-only", marks=SLOW)])
 def test_a_failing_disk_is_named_and_once_mended_the_run_is_the_same(run, data, tmp_path, size, script, options, says):
     argv = ["--data_dir=" + data, *SMALL, "--max_steps=40", *options]
     _, expected = run("--output_dir=%s" % (tmp_path / "whole"), *argv)
