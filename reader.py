@@ -250,26 +250,17 @@ def pixel_type(pairs):
     return tf.float32 if any(image.kind == DEEP for files in pairs.files for image in files) else tf.uint8
 
 
-def decoded_bytes(pairs):
-    """How much memory the decoded files of all pairs take."""
-    return pixel_type(pairs).size * sum(3 * image.height * image.width for files in pairs.files for image in files)
-
-
-def pair_loader(pairs, cache=False):
-    """Returns a function: index of a pair -> [2, H, W, 3] in 0..255, A and then B, of `pixel_type`.
-
-    `cache` keeps every file's decoded pixels in memory (see `decoded_bytes`) from its first use on.
-    """
+def pair_loader(pairs):
+    """Returns a function: index of a pair -> [2, H, W, 3] in 0..255, A and then B, of `pixel_type`."""
     paths = tf.constant([[os.fsencode(image.path) for image in files] for files in pairs.files])
     kinds = tf.constant([[image.kind for image in files] for files in pairs.files])
     found = {image.kind for files in pairs.files for image in files}
     dtype, per_pair = pixel_type(pairs), len(pairs.files[0])
-    read = remembering(dtype) if cache else lambda key, produce: produce()
 
     def load(index):
         def image(i):
             kind = min(found) if len(found) == 1 else kinds[index, i]
-            return read(per_pair * index + i, lambda: decode(tf.read_file(paths[index, i]), kind, dtype))
+            return decode(tf.read_file(paths[index, i]), kind, dtype)
 
         images = [image(i) for i in range(per_pair)]
         if pairs.layout == "side_by_side":
@@ -283,26 +274,6 @@ def pair_loader(pairs, cache=False):
         return tf.stack(images)
 
     return load
-
-
-def remembering(dtype):
-    """Returns a function (int64 key, function that makes an image) -> the image, made once for each key.
-
-    The images are kept in a hash table of TensorFlow's, as strings.
-    """
-    table = tf.raw_ops.MutableHashTableV2(key_dtype=tf.int64, value_dtype=tf.string)
-
-    def image(key, produce):
-        def make():
-            made = tf.io.serialize_tensor(produce())
-            with tf.control_dependencies([tf.raw_ops.LookupTableInsertV2(table_handle=table, keys=key, values=made)]):
-                return tf.identity(made)
-
-        kept = tf.raw_ops.LookupTableFindV2(table_handle=table, keys=key, default_value="")
-        kept = tf.cond(tf.equal(kept, ""), make, lambda: kept)
-        return tf.ensure_shape(tf.io.parse_tensor(kept, dtype), [None, None, 3])
-
-    return image
 
 
 def resize(images, size, method="bilinear"):
@@ -407,7 +378,7 @@ def index_queue(count, seed, start):
 @queue_scope()
 def training_batches(pairs, step, *, batch_size=4, image_size=(256, 256), load_size=(286, 286), flip=True,
                      resize_method="bilinear", direction="AtoB", input_channels=3, output_channels=3, seed=0,
-                     threads=2, cache=False):
+                     threads=2):
     """Builds the training queue. One runner keeps the order; `threads` pairs at a time are made ready inside it.
 
     Args:
@@ -418,12 +389,11 @@ def training_batches(pairs, step, *, batch_size=4, image_size=(256, 256), load_s
       input_channels, output_channels: 1 or 3.
       seed: decides the order and the jitter.
       threads: pairs made ready at once; changes no bit of a batch.
-      cache: whether decoded files are kept in memory (see `pair_loader`); changes no bit of a batch.
 
     Returns:
       (inputs, targets): float32 [batch_size, *image_size, channels] in [-1, 1].
     """
-    load = pair_loader(pairs, cache)
+    load = pair_loader(pairs)
 
     def prepare(position, index):
         pair_seed = tf.stack([tf.constant(seed, tf.int64), 2 * position + 1])

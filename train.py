@@ -77,8 +77,6 @@ flags.DEFINE_bool("skip_bad_images", False, "Whether images that can't be used a
                   "ending the program (a missing partner still does). All are decoded once at the start.")
 flags.DEFINE_integer("reader_threads", 2, "How many pairs are made ready at once; changes no result.", lower_bound=1,
                      upper_bound=64)
-flags.DEFINE_bool("cache", False, "Whether training keeps the decoded images in memory; changes no result. The start "
-                  "says how much they take.")
 
 flags.DEFINE_integer("ngf", 64, "Filters in the generator's first layer (paper: 64).", lower_bound=1)
 flags.DEFINE_integer("ndf", 64, "Filters in the discriminator's first layer (paper: 64).", lower_bound=1)
@@ -145,7 +143,7 @@ flags.DEFINE_integer("keep", 3, "How many checkpoints are kept, the newest.", lo
 GROUPS = collections.OrderedDict([
     ("The run", "mode output_dir checkpoint init_checkpoint seed"),
     ("Data", "data_dir split layout direction image_size load_size resize_method flip test_resize input_channels "
-             "output_channels skip_bad_images reader_threads cache"),
+             "output_channels skip_bad_images reader_threads"),
     ("Networks", "generator ngf skip norm norm_epsilon bottleneck_norm leaky_slope dropout dropout_blocks test_dropout "
                  "ndf patch conditional"),
     ("Losses", "gan_loss eps pixel_loss l1_weight gan_weight d_weight"),
@@ -157,7 +155,7 @@ NAMES = " ".join(GROUPS.values()).split()
 # Pixels that a discriminator needs for one logit, where it is more than the generator needs.
 SMALLEST = {"142": 64, "286": 96}
 # Flags that a continued run may change: none of them changes the bits of a step.
-FREE = set("mode output_dir checkpoint data_dir skip_bad_images reader_threads cache test_resize test_dropout "
+FREE = set("mode output_dir checkpoint data_dir skip_bad_images reader_threads test_resize test_dropout "
            "epochs max_steps precision log_every sample_every save_every keep".split())
 # Flags that make the network what it is.
 SHAPING = set(GROUPS["Networks"].split()) - {"dropout", "dropout_blocks", "test_dropout"} | {
@@ -935,7 +933,7 @@ def train_from(checkpoint, pairs, fixed, record):
         if checkpoint:
             check_own(checkpoint, start)
         init_fn = None if checkpoint else initial_weights()
-        announce(start, record, reader.decoded_bytes(pairs) if FLAGS.cache else 0)
+        announce(start, record)
         writer = tf.summary.FileWriter(FLAGS.output_dir, graph=tf.get_default_graph())
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
         saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
@@ -983,7 +981,7 @@ def training_graph(pairs, precision):
     step = tf.train.get_or_create_global_step()
     batch = reader.training_batches(
         pairs, step, batch_size=FLAGS.batch_size, image_size=image_size(), load_size=load_size(), flip=FLAGS.flip,
-        seed=FLAGS.seed, threads=FLAGS.reader_threads, cache=FLAGS.cache, **image_options())
+        seed=FLAGS.seed, threads=FLAGS.reader_threads, **image_options())
     return batch, pix2pix.training(
         *batch, step, lambda images: generate(images, step), discriminate, gan_loss=FLAGS.gan_loss, eps=FLAGS.eps,
         pixel_loss=FLAGS.pixel_loss, l1_weight=FLAGS.l1_weight, gan_weight=FLAGS.gan_weight, d_weight=FLAGS.d_weight,
@@ -1000,58 +998,20 @@ def learning_rate(step, pairs):
     return FLAGS.learning_rate * tf.clip_by_value(left / decay_steps, 0, 1)
 
 
-def announce(start, record, cache):
-    """Prints the layers, the bytes of the cache and what starts now, and writes flags.txt and run.json."""
+def announce(start, record):
+    """Prints the layers and what starts now, and writes flags.txt and run.json."""
     table = pix2pix.layer_table(tf.get_default_graph())
     record["parameters"] = {network: sum(row[2] for row in table if row[0].startswith(network))
                             for network in ("generator", "discriminator")}
-    check_memory(sum(record["parameters"].values()), cache)
     for name, shape, count in table:
         print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
     for network, count in record["parameters"].items():
         print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
     write_file(path_of("flags.txt"), "".join("--%s=%s\n" % item for item in flags_of_this_run().items()))
     write_file(path_of("run.json"), json.dumps(record, indent=2) + "\n")
-    if cache:
-        print("the decoded images will take %.3g GB of memory (--cache)" % (cache / 1e9))
     begin = "continuing %s from step %d" % (FLAGS.output_dir, start) if start else "starting %s" % FLAGS.output_dir
     print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]),
           flush=True)
-
-
-def check_memory(parameters, cache):
-    """Raises RunError where training and the cache's bytes can't fit into the memory that is free."""
-    free = memory_free() - cache
-    if 0.9 * memory_needed(parameters, FLAGS.batch_size) <= free:  # the estimate may be some too high
-        return
-    smaller = range(FLAGS.batch_size - 1, 0, -1)
-    fitting = next((batch for batch in smaller if memory_needed(parameters, batch) <= free), None)
-    advice = ["--nocache"] * (memory_needed(parameters, FLAGS.batch_size) <= free + cache)
-    advice.append("--batch_size=%d would fit" % fitting if fitting else
-                  "a smaller --image_size or --ngf and --ndf may fit")
-    raise RunError("--batch_size=%d at --image_size=%s takes about %.2g GB of memory%s and %.2g GB are free; %s" % (
-        FLAGS.batch_size, FLAGS.image_size, memory_needed(parameters, FLAGS.batch_size) / 1e9,
-        ", --cache %.2g GB," % (cache / 1e9) if cache else "", (free + cache) / 1e9, ", or ".join(advice)))
-
-
-def memory_needed(parameters, batch_size):
-    """Peak bytes of training: the fit of studies/memory.py, within 9 % of what its ten settings took."""
-    height, width = image_size()
-    return 0.820e9 + 17.5 * parameters + 25.4 * batch_size * height * width * max(FLAGS.ngf, FLAGS.ndf)
-
-
-def memory_free():
-    """Bytes that Linux says are free, within the container's limit (cgroup v2); infinite elsewhere."""
-    free = math.inf
-    try:
-        with open("/proc/meminfo") as file:
-            free = next(1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
-        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.stat") as stat:
-            held = next(int(line.split()[1]) for line in stat if line.startswith("anon "))  # the file cache gives way
-            free = min(free, int(limit.read()) - held)
-    except (OSError, ValueError, StopIteration):  # no such file, or "max"
-        pass
-    return free
 
 
 def session_config(precision):

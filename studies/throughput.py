@@ -126,13 +126,11 @@ def is_there(python, module):
 
 def reading():
     for cores in (1, 2):
-        for name, python, peer, options in ((OURS, sys.executable, OURS, {}),
-                                            (OURS + ", --cache", sys.executable, OURS, {"cache": True}),
-                                            ("tf.data as in the tutorial", sys.executable, "peer_keras", {}),
-                                            ("DataLoader with Pillow", FLAGS.torch_python, "peer_torch", {})):
+        for name, python, peer in ((OURS, sys.executable, OURS),
+                                   ("tf.data as in the tutorial", sys.executable, "peer_keras"),
+                                   ("DataLoader with Pillow", FLAGS.torch_python, "peer_torch")):
             if is_there(python, "torch" if peer == "peer_torch" else "tensorflow"):
-                found, _ = measure(python, "reading", peer, folder=training_folder(), batch=4, cores=cores, seconds=4,
-                                   **options)
+                found, _ = measure(python, "reading", peer, folder=training_folder(), batch=4, cores=cores, seconds=4)
                 yield name, "%d core%s" % (cores, "s" * (cores > 1)), "pairs_per_second", found["rate"]
 
 

@@ -38,7 +38,7 @@ def training(peer, folder, batch, steps, **options):
     return {"seconds": timed(lambda: step(*next(data)), steps), "parameters": parameters}
 
 
-def reading(peer, folder, batch, cores, seconds, cache=False):
+def reading(peer, folder, batch, cores, seconds):
     """Pairs per second that a reader makes on so many cores, over some seconds after a first epoch."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     count = len(os.listdir(folder))
@@ -51,8 +51,7 @@ def reading(peer, folder, batch, cores, seconds, cache=False):
     tf.enable_resource_variables()
     with tf.Graph().as_default():
         step = tf.train.get_or_create_global_step()
-        made = tf.group(*reader.training_batches(reader.find_pairs(folder), step, batch_size=batch, threads=cores,
-                                                 cache=cache))
+        made = tf.group(*reader.training_batches(reader.find_pairs(folder), step, batch_size=batch, threads=cores))
         with tf.train.MonitoredSession() as session:
             return {"rate": rate(lambda: session.run(made), batch, count, seconds)}
 

@@ -186,6 +186,16 @@ def test_a_damaged_run_folder_is_one_line(run, copied, name, content, says):
     assert status.startswith("error: ") and says in status and "\n" not in status
 
 
+@pytest.mark.parametrize("flag", ["--cache=False", "--cache=True"])
+def test_a_run_with_a_flag_that_is_gone_continues_tests_and_exports(run, copied, flag):
+    with open(os.path.join(copied, "flags.txt"), "a") as file:
+        file.write(flag + "\n")
+    for mode in ("test", "export"):
+        assert run("--output_dir=" + copied, "--mode=" + mode)[0] == 0
+    status, output = run("--output_dir=" + copied, "--max_steps=7", *SMALL)
+    assert status == 0 and "continuing %s from step 6" % copied in output
+
+
 def test_fewer_kept_checkpoints_make_room_at_the_next_start(run, copied):
     assert run("--output_dir=" + copied, "--max_steps=6", "--keep=1", *SMALL)[0] == 0
     assert [os.path.basename(path) for path in checkpoints.find(os.path.join(copied, "checkpoints"))[0]] == [

@@ -26,6 +26,8 @@ import train
 from conftest import ROOT, SMALL, fingerprint, rows, write_pairs
 from support import checkpoints
 
+SLOW = pytest.mark.slow
+
 # Bad files
 
 FORMATS = (".jpg", ".png", ".gif", ".bmp", ".tiff", ".webp")
@@ -213,9 +215,10 @@ def on_own_disk(tmp_path, size, script, argv):
 @needs_mounts
 @pytest.mark.parametrize("size,script,options,says", [
     ("7m", FULL, ["--ngf=8", "--ndf=8", "--save_every=2", "--sample_every=100"], "A checkpoint takes 3.68 MB"),
-    ("1700k", FULL, ["--save_every=1000", "--sample_every=1"], "No space left on device"),
-    ("700k", FULL, ["--save_every=1000", "--sample_every=1000"], "No space left on device"),
-    ("200m", READ_ONLY, ["--save_every=10", "--max_steps=400", "--log_every=100", "--sample_every=1000"], "Read-only")])
+    pytest.param("1700k", FULL, ["--save_every=1000", "--sample_every=1"], "No space left on device", marks=SLOW),
+    pytest.param("700k", FULL, ["--save_every=1000", "--sample_every=1000"], "No space left on device", marks=SLOW),
+    pytest.param("200m", READ_ONLY, ["--save_every=10", "--max_steps=400", "--log_every=100", "--sample_every=1000"],
+                 "Read-only", marks=SLOW)])
 def test_a_failing_disk_is_named_and_once_mended_the_run_is_the_same(run, data, tmp_path, size, script, options, says):
     argv = ["--data_dir=" + data, *SMALL, "--max_steps=40", *options]
     _, expected = run("--output_dir=%s" % (tmp_path / "whole"), *argv)
@@ -328,31 +331,3 @@ def test_many_pairs_start_soon(tmp_path):
         batch = reader.training_batches(pairs, tf.train.create_global_step(), image_size=(16, 16), load_size=(16, 16))
         with tf.train.MonitoredSession() as session:
             assert session.run(batch)[0].shape == (4, 16, 16, 3)
-
-
-# Memory
-
-
-def test_a_batch_that_cannot_fit_is_refused_before_the_first_step_naming_one_that_would(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "memory_free", lambda: 3.5e9)
-    status, _ = run("--output_dir=%s" % tmp_path, "--batch_size=64")
-    assert status.startswith("error: --batch_size=64 at --image_size=256 takes about")
-    fitting = int(status.split("--batch_size=")[2].split()[0])
-    assert train.memory_needed(57.2e6, fitting) <= 3.5e9 < train.memory_needed(57.2e6, fitting + 1)
-    assert os.listdir(tmp_path / "checkpoints") == []
-    monkeypatch.setattr(train, "memory_free", lambda: 1e9)
-    assert "a smaller --image_size" in run("--output_dir=%s" % tmp_path, "--batch_size=1")[0]
-
-
-def test_a_cache_is_announced_and_counted(run, data, tmp_path, monkeypatch):
-    argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--max_steps=1", "--cache"]
-    monkeypatch.setattr(reader, "decoded_bytes", lambda pairs: 2.5e9)
-    status, text = run(*argv)
-    assert status == 0 and "the decoded images will take 2.5 GB" in text
-    monkeypatch.setattr(train, "memory_free", lambda: 3e9)
-    status, _ = run(*argv, "--output_dir=%s" % (tmp_path / "new"))
-    assert "--cache 2.5 GB, and 3 GB are free; --nocache, or" in status
-
-
-def test_free_memory_is_read_where_linux_says_it():
-    assert (0 < train.memory_free() < 1e15) == os.path.exists("/proc/meminfo")

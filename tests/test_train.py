@@ -750,6 +750,7 @@ print("the same")
 FACADES = os.path.join(ROOT, "..", "shared", "data", "facades")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir(FACADES), reason="the facades are not at hand")
 def test_real_facades_train_and_test(run, tmp_path):
     argv = ["--data_dir=" + FACADES, "--direction=BtoA", "--output_dir=%s" % tmp_path, *SMALL]
