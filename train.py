@@ -11,24 +11,18 @@ run folder, the graph from the flags, the hooks of the loop, the three modes.
 import collections
 import contextlib
 import csv
-import ctypes
 import errno
 import gc
 import hashlib
-import html
-import io
 import json
 import math
 import os
 import platform
 import re
 import signal
-import string
 import sys
-import tempfile
 import textwrap
 import time
-import urllib.parse
 import zlib
 
 from absl import app, flags
@@ -235,7 +229,6 @@ if __name__ == "__main__":  # --help and a wrong flag answer before TensorFlow's
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
 
-import filelock  # noqa: E402
 import imageio.v3 as imageio  # noqa: E402
 import numpy as np  # noqa: E402
 import scipy  # noqa: E402
@@ -244,7 +237,8 @@ import tqdm  # noqa: E402
 
 import pix2pix  # noqa: E402
 import reader  # noqa: E402
-from support import checkpoints, sample_set  # noqa: E402
+from support import checkpoints, gallery, run_folder, sample_set  # noqa: E402
+from support.run_folder import RunError  # noqa: E402
 
 gc.freeze()  # what the imports made stays; looking through it again and again takes a sixth of building the graph
 tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
@@ -254,89 +248,12 @@ SAMPLE_ROWS = 4  # pairs in a sample grid
 IS_TF1 = tf.version.VERSION.startswith("1.")
 
 
-class RunError(Exception):
-    """The run can't start or go on; the message names the flag or the path and the way out."""
-
-
 # ---------------------------------------------------------------------------------------------
 # The run folder
 
 
 def path_of(*parts):
     return os.path.join(FLAGS.output_dir, *parts)
-
-
-def write_file(path, content):
-    """Writes text or bytes as a file, whole or not at all."""
-    if isinstance(content, str):
-        content = content.encode("utf-8", "backslashreplace")
-    with open(path + ".tmp", "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(path + ".tmp", path)
-
-
-def sync(*paths):
-    """Returns when files and folders are on the disk, where no power cut can take them."""
-    for path in paths:
-        if os.name != "nt" or os.path.isfile(path):  # Windows can't open a folder
-            descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-@contextlib.contextmanager
-def replacing(folder):
-    """Yields an empty folder beside `folder`, which takes its place in one step when all went well.
-
-    Raises:
-      RunError: there is a file or a link of this name.
-    """
-    if os.path.islink(folder) or os.path.isfile(folder):
-        raise RunError("%s: not a folder; move it away, the result goes there" % folder)
-    make_folders(os.path.dirname(folder))
-    with tempfile.TemporaryDirectory(prefix=os.path.basename(folder) + ".", dir=os.path.dirname(folder)) as beside:
-        new = os.path.join(beside, "new")
-        os.mkdir(new)
-        yield new
-        sync(*(os.path.join(parent, name) for parent, _, names in os.walk(new) for name in names + ["."]))
-        try:
-            os.rename(new, folder)
-        except OSError:  # it is there and not empty
-            exchange(new, folder)
-        sync(os.path.dirname(folder))
-
-
-def exchange(first, second):
-    """Swaps two folders, on Linux without a moment in which one of them is missing."""
-    if sys.platform.startswith("linux"):
-        here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of renameat2(2)
-        renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
-        if renameat2 and renameat2(here, os.fsencode(first), here, os.fsencode(second), swap) == 0:
-            return
-    os.rename(second, first + ".old")
-    os.rename(first, second)
-
-
-def write_png(path, image):
-    """Writes [H, W, C] in [-1, 1] as a PNG."""
-    image = np.uint8(np.round((np.clip(image, -1, 1) + 1) * 127.5))
-    write_file(path, imageio.imwrite("<bytes>", image[..., 0] if image.shape[-1] == 1 else image, extension=".png"))
-
-
-def make_folders(*folders):
-    """Makes folders, and a test file in each; raises RunError where that can't be."""
-    for folder in folders:
-        try:
-            os.makedirs(folder, exist_ok=True)
-            write_file(os.path.join(folder, "write_test"), "")
-            os.remove(os.path.join(folder, "write_test"))
-        except OSError as error:
-            raise RunError("%s: can't write there (%s); name another folder with --output_dir"
-                           % (folder, error.strerror))
 
 
 def flags_of_this_run():
@@ -349,21 +266,9 @@ def flags_of_this_run():
                                    if name not in left_out and FLAGS[name].value is not None)
 
 
-def run_flags(folder):
-    """Returns the flags of the run in a folder as {name: text}; empty where there is none."""
-    path = os.path.join(folder, "flags.txt")
-    try:
-        with open(path) as file:
-            return dict(line[2:].rstrip("\n").split("=", 1) for line in file if line.startswith("--"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except ValueError as error:
-        raise RunError("%s: damaged (%s); put it back, or name a new --output_dir" % (path, error))
-
-
 def check_same_run(record):
     """Raises RunError when the run in output_dir was started with other flags or pairs."""
-    before = run_flags(FLAGS.output_dir)
+    before = run_folder.read_flags(FLAGS.output_dir)
     try:
         with open(path_of("run.json")) as file:
             old = json.load(file)
@@ -586,7 +491,7 @@ class Metrics(StepHook):
 
     def begin(self):
         rows = [self.columns] + self.written_rows()
-        write_file(path_of("metrics.csv"), "".join(",".join(row) + "\n" for row in rows))
+        run_folder.write_file(path_of("metrics.csv"), "".join(",".join(row) + "\n" for row in rows))
         self.file = open(path_of("metrics.csv"), "a")
         self.bar = tqdm.tqdm(total=self.steps, initial=self.start, unit="step", disable=None)
         self.logged = self.printed = self.start, time.time()
@@ -684,7 +589,7 @@ class Samples(tf.train.SessionRunHook):
             output = session.run(self.output, {self.image: image, self.draw: number})
             rows.append(np.concatenate([to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
         path = path_of("samples", "step-%08d.png" % step)
-        write_png(path, np.concatenate(rows))
+        run_folder.write_png(path, np.concatenate(rows))
         with open(path, "rb") as file:
             picture = tf.Summary.Image(encoded_image_string=file.read())
         self.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="samples", image=picture)]), step)
@@ -765,7 +670,7 @@ class Checkpoints(StepHook):
                            "kept in %s; a lower --learning_rate may hold" % (self.seen, path_of("checkpoints")))
         try:
             path = self.saver.save(session, path_of("checkpoints", "model.ckpt"), self.seen, write_meta_graph=False)
-            sync(path + ".data-00000-of-00001", path + ".index", path_of("checkpoints"))
+            run_folder.sync(path + ".data-00000-of-00001", path + ".index", path_of("checkpoints"))
         except tf.errors.OpError as error:
             raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB; make room or mend it, and the "
                            "same command continues from the one before" % (
@@ -812,16 +717,16 @@ def train():
                        "continues whatever run is in --output_dir")
     if FLAGS.layout == "inputs":
         raise RunError("--layout=inputs is for test mode; training needs targets")
-    with sole_run():
+    with run_folder.sole_run(FLAGS.output_dir):
         pairs = pairs_of(folder_of(FLAGS.split or "train"))
         fixed = sample_pairs(pairs)
-        make_folders(path_of("checkpoints"), path_of("samples"))
+        run_folder.make_folders(path_of("checkpoints"), path_of("samples"))
         record = describe_run(pairs)
         checkpoint = checkpoints.newest(path_of("checkpoints"))
         if checkpoint:
             FLAGS.init_checkpoint = begun_from(FLAGS.init_checkpoint)
             if FLAGS.init_checkpoint:
-                take_flags(run_flags(FLAGS.output_dir), OF_A_CHECKPOINT)
+                take_flags(run_folder.read_flags(FLAGS.output_dir), OF_A_CHECKPOINT)
         elif FLAGS.init_checkpoint:
             FLAGS.init_checkpoint = checkpoints.full_name(FLAGS.init_checkpoint)
             checkpoints.check_readable(FLAGS.init_checkpoint)
@@ -840,41 +745,12 @@ def train():
     return 0
 
 
-@contextlib.contextmanager
-def sole_run():
-    """Makes the run folder and holds its lock, which the system takes back when the process ends, however it ends.
-
-    Raises:
-      RunError: another process holds it, or the folder can't be written.
-    """
-    make_folders(FLAGS.output_dir)
-    lock = filelock.FileLock(path_of("lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise RunError("%s: %s is training there; wait for it, or name another --output_dir"
-                       % (FLAGS.output_dir, process_of_the_run()))
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def process_of_the_run():
-    """Says which process wrote the run's record, as far as it tells."""
-    try:
-        with open(path_of("run.json")) as file:
-            return "process %(pid)s on %(host)s" % json.load(file)["process"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
-
-
 def begun_from(given):
     """Returns the checkpoint that the run in output_dir began from, or None, where `given` is it or its folder.
 
     What else was given is returned as it is, for `check_same_run` to refuse.
     """
-    before = run_flags(FLAGS.output_dir).get("init_checkpoint")
+    before = run_folder.read_flags(FLAGS.output_dir).get("init_checkpoint")
     if not given or (before and (before + os.sep).startswith(checkpoints.named(given) + os.sep)):
         return before
     return given
@@ -917,7 +793,7 @@ def write_progress():
         return
     if frames:
         frames = [frame for frame in frames if frame.shape == frames[-1].shape]  # data_dir may have lost pairs
-        write_file(path_of("samples", "progress.gif"),
+        run_folder.write_file(path_of("samples", "progress.gif"),
                    imageio.imwrite("<bytes>", frames, extension=".gif", duration=400, loop=0))
 
 
@@ -1007,8 +883,8 @@ def announce(start, record):
         print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
     for network, count in record["parameters"].items():
         print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
-    write_file(path_of("flags.txt"), "".join("--%s=%s\n" % item for item in flags_of_this_run().items()))
-    write_file(path_of("run.json"), json.dumps(record, indent=2) + "\n")
+    run_folder.write_file(path_of("flags.txt"), "".join("--%s=%s\n" % item for item in flags_of_this_run().items()))
+    run_folder.write_file(path_of("run.json"), json.dumps(record, indent=2) + "\n")
     begin = "continuing %s from step %d" % (FLAGS.output_dir, start) if start else "starting %s" % FLAGS.output_dir
     print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]),
           flush=True)
@@ -1044,7 +920,7 @@ def trained_checkpoint():
     """
     checkpoint = checkpoints.full_name(FLAGS.checkpoint) if FLAGS.checkpoint else None
     folder = os.path.dirname(os.path.dirname(checkpoint)) if checkpoint else FLAGS.output_dir
-    of_the_run = run_flags(folder)
+    of_the_run = run_folder.read_flags(folder)
     if FLAGS.init_checkpoint not in (None, of_the_run.get("init_checkpoint")):
         raise RunError("--init_checkpoint is for training; test and export take --checkpoint")
     if of_the_run and FLAGS["output_dir"].using_default_value:
@@ -1105,10 +981,6 @@ def restored_session(checkpoint):
     return session
 
 
-MEASURES = collections.OrderedDict([("l1", "L1 (lower is better)"), ("psnr", "PSNR in dB (higher is better)"),
-                                    ("ssim", "SSIM (higher is better)")])
-
-
 def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
     checkpoint = trained_checkpoint()
@@ -1118,15 +990,18 @@ def test():
         if min(image.height, width) < 11:
             raise RunError("%s: an image of %dx%d pixels; SSIM needs 11x11, --test_resize makes them larger"
                            % (image.path, width, image.height))
-    with replacing(path_of("test")) as folder:
+    with run_folder.replacing(path_of("test")) as folder:
         os.mkdir(os.path.join(folder, "images"))
-        write_test(checkpoint, pairs, folder)
+        metrics = write_test(checkpoint, pairs, folder)
+    print("%d images from %s in %s" % (len(pairs.files), checkpoint, path_of("test", "index.html")))
+    for measure, value in metrics.items():
+        print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
     print("fingerprint: %s" % checkpoints.fingerprint(checkpoint))
     return 0
 
 
 def write_test(checkpoint, pairs, folder):
-    """Writes images/, the gallery and metrics of a split's pairs into a folder."""
+    """Writes images/, the gallery and metrics of a split's pairs into a folder; returns what `gallery.write` does."""
     rows = []
     with tf.Graph().as_default():
         image, target, draw, pictures, measures = test_graph()
@@ -1140,9 +1015,11 @@ def write_test(checkpoint, pairs, folder):
                 mask = zlib.crc32(os.fsencode(file_name))  # the image's own dropout, whatever lies beside it
                 shown, values = session.run([pictures, measures], {image: pair[0], target: pair[1], draw: mask})
                 for kind, picture in shown.items():
-                    write_png(os.path.join(folder, "images", "%s-%s.png" % (name, kind)), picture[0])
+                    run_folder.write_png(os.path.join(folder, "images", "%s-%s.png" % (name, kind)), picture[0])
                 rows.append((name,) + tuple(float(values[measure]) for measure in measures))
-    report(rows, list(measures), list(pictures), pairs, checkpoint, folder)
+    title, facts = os.path.basename(os.path.abspath(FLAGS.output_dir)), {
+        "folder": os.path.dirname(pairs.files[0][0].path), "test_dropout": FLAGS.test_dropout}
+    return gallery.write(folder, title, os.path.basename(checkpoint), rows, list(measures), list(pictures), facts)
 
 
 def test_graph():
@@ -1151,7 +1028,7 @@ def test_graph():
     Returns:
       (image, target, draw, pictures, measures): placeholders of [1, H, W, C] each and of an int64 scalar that picks
       the dropout mask; {kind: [1, H, W, 1 or 3]} of what is to be seen, D's logits as a heat map among them; and
-      {name of MEASURES: scalar}.
+      what `gallery.measures` returns.
     """
     image = tf.placeholder(tf.float32, [1, None, None, int(FLAGS.input_channels)], "image")
     target = tf.placeholder(tf.float32, [1, None, None, int(FLAGS.output_channels)], "target")
@@ -1163,16 +1040,7 @@ def test_graph():
     output = outputs[:, :height, :width]
     pictures = collections.OrderedDict([("input", image), ("output", output), ("target", target),
                                         ("patches", patches[:, :height, :width])])
-    return image, target, draw, pictures, measures_of(output, target)
-
-
-def measures_of(output, target):
-    """Returns {name of MEASURES: float32 scalar} of two images [1, H, W, C] in [-1, 1]; H and W are at least 11."""
-    unit = [(picture + 1) / 2 for picture in (output, target)]  # SSIM depends on where black is: it takes [0, 1]
-    return collections.OrderedDict([
-        ("l1", pix2pix.l1_loss(output, target)),
-        ("psnr", tf.minimum(tf.image.psnr(*unit, max_val=1.0)[0], 100.0)),  # equal images would have infinity
-        ("ssim", tf.image.ssim(*unit, max_val=1.0)[0])])
+    return image, target, draw, pictures, gallery.measures(output, target)
 
 
 def output_names(pairs):
@@ -1185,56 +1053,6 @@ def output_names(pairs):
 def file_names(pairs):
     """The name of each pair's (first) file, without its folder."""
     return [os.path.basename(files[0].path) for files in pairs.files]
-
-
-def report(rows, measures, kinds, pairs, checkpoint, folder):
-    """Writes the gallery into a folder, and with measures metrics.csv and metrics.json too, and prints the means."""
-    metrics = collections.OrderedDict(
-        (measure, interval([row[1 + i] for row in rows])) for i, measure in enumerate(measures))
-    if measures:
-        table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows(
-            [["name", *measures]] + [row[:1] + tuple("%.9g" % value for value in row[1:]) for row in rows])
-        write_file(os.path.join(folder, "metrics.csv"), table.getvalue())
-        write_file(os.path.join(folder, "metrics.json"), json.dumps(
-            dict(metrics, images=len(rows), folder=os.path.dirname(pairs.files[0][0].path),
-                 test_dropout=FLAGS.test_dropout, checkpoint=os.path.basename(checkpoint)), indent=2) + "\n")
-    write_gallery(rows, metrics, kinds, checkpoint, folder)
-    print("%d images from %s in %s" % (len(rows), checkpoint, path_of("test", "index.html")))
-    for measure, value in metrics.items():
-        print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
-
-
-def interval(values):
-    """Returns the mean with its 95 % bootstrap interval, which for one value is the value itself."""
-    import scipy.stats  # takes most of a second, which training need not wait for
-    mean = float(np.mean(values))
-    low = high = mean
-    if len(values) > 1:
-        low, high = scipy.stats.bootstrap((values,), np.mean, method="percentile", batch=100,
-                                          random_state=np.random.RandomState(0)).confidence_interval
-    return {"mean": mean, "low": float(low), "high": float(high)}
-
-
-def write_gallery(rows, metrics, kinds, checkpoint, folder):
-    """Fills gallery.html, whose parts between the `cut` comments are repeated: a measure, an image, a picture of it."""
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "gallery.html"), encoding="utf-8") as file:
-        head, measure, middle, article, picture, tail = map(string.Template, file.read().split("<!-- cut -->\n"))
-    header = {"count": len(rows), "title": html.escape(os.path.basename(os.path.abspath(FLAGS.output_dir))),
-              "checkpoint": html.escape(os.path.basename(checkpoint))}
-    page = [head.substitute(header)]
-    for name, value in metrics.items():
-        page.append(measure.substitute({key: "%.4f" % number for key, number in value.items()}, title=MEASURES[name]))
-    page.append(middle.substitute(
-        orders="".join('<option value="%s">%s</option>' % item for item in MEASURES.items() if item[0] in metrics)))
-    for name, *values in rows:
-        words = {"name": html.escape(name), "file": urllib.parse.quote(os.fsencode(name))}
-        data = "".join(' data-%s="%.9g"' % item for item in zip(metrics, values))
-        numbers = " &nbsp; ".join("%s %.4g" % (measure.upper(), value) for measure, value in zip(metrics, values))
-        pictures = "".join(picture.substitute(words, kind=kind) for kind in kinds)
-        page.append(article.substitute(words, data=data, numbers=numbers, pictures=pictures))
-    page.append(tail.substitute())
-    write_file(os.path.join(folder, "index.html"), "".join(page))
 
 
 def export():
@@ -1258,7 +1076,7 @@ def export():
         outputs = translate(images)
         png_bytes = tf.map_fn(translate_bytes, image_bytes, dtype=tf.string)
         signature = tf.saved_model.predict_signature_def
-        with restored_session(checkpoint) as session, replacing(path_of("export")) as folder:
+        with restored_session(checkpoint) as session, run_folder.replacing(path_of("export")) as folder:
             os.rmdir(folder)  # the builder makes it
             builder = tf.saved_model.Builder(folder)
             builder.add_meta_graph_and_variables(session, [tf.saved_model.tag_constants.SERVING], {

@@ -17,6 +17,7 @@ import tensorflow.compat.v1 as tf
 import log_stability_measure as patches
 import reader
 import train
+from support import run_folder
 
 AFTER_CONVOLUTION = ("FusedBatchNormV3", "BiasAdd")
 
@@ -61,7 +62,7 @@ def main():
     train.FLAGS(["train.py", *sys.argv[2:]])
     try:
         values = first_step()
-    except (reader.DataError, train.RunError) as error:
+    except (reader.DataError, run_folder.RunError) as error:
         sys.exit("error: %s" % error)
     np.savez(sys.argv[1], version=tf.version.VERSION, **dict(values, **texts()))
 

@@ -23,7 +23,7 @@ from absl.testing import flagsaver
 
 import train
 from conftest import ROOT, SMALL, fingerprint, rows, without_timing, write_pairs
-from support import checkpoints, convolutions
+from support import checkpoints, convolutions, gallery, run_folder
 
 
 def command(*argv):
@@ -493,7 +493,7 @@ def test_ssim_of_changed_images_is_an_independent_ssim(session, change):
     smooth = scipy.ndimage.gaussian_filter(chance.uniform(-1000, 1000, (64, 48, 3)), (3, 3, 0))
     image = np.clip(128 + smooth + chance.uniform(-10, 10, smooth.shape), 0, 255)
     images = [np.uint8(np.clip(picture, 0, 255)) for picture in (image, change(image))]
-    ours = session.run(train.measures_of(*(tf.constant(picture[np.newaxis] / np.float32(127.5) - 1)
+    ours = session.run(gallery.measures(*(tf.constant(picture[np.newaxis] / np.float32(127.5) - 1)
                                            for picture in images)))
     assert ours["ssim"] == pytest.approx(scipy_ssim(*images), abs=2e-3)
 
@@ -543,7 +543,7 @@ def test_the_last_result_stays_until_a_new_one_is_whole(run, trained, tmp_path, 
 
     def failing(*images, **options):
         seen.append(sorted(os.listdir(os.path.join(folder, mode))))
-        raise train.RunError("stopped")
+        raise run_folder.RunError("stopped")
 
     monkeypatch.setattr(train.pix2pix, "generator", failing)
     assert run(*argv)[0] == "error: stopped"
@@ -563,7 +563,7 @@ def test_a_folder_is_replaced_without_a_moment_in_which_there_is_none(tmp_path):
             missing.append(not os.path.exists(os.path.join(folder, "file")))
 
     def replace():
-        with train.replacing(folder) as new, open(os.path.join(new, "file"), "w"):
+        with run_folder.replacing(folder) as new, open(os.path.join(new, "file"), "w"):
             pass
 
     replace()
@@ -638,7 +638,7 @@ def test_test_mode_prints_the_runs_fingerprint(run, trained, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_interval_holds_its_mean(count):
-    result = train.interval([0.25, 0.5][:count])
+    result = gallery.interval([0.25, 0.5][:count])
     assert result["low"] <= result["mean"] <= result["high"]
     assert count > 1 or result["low"] == result["high"] == 0.25
 

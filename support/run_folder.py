@@ -1,0 +1,130 @@
+"""The run folder: its lock and its flags, and files and folders that are written whole or not at all."""
+
+import contextlib
+import ctypes
+import json
+import os
+import sys
+import tempfile
+
+import filelock
+import imageio.v3 as imageio
+import numpy as np
+
+
+class RunError(Exception):
+    """The run can't start or go on; the message names the flag or the path and the way out."""
+
+
+def read_flags(folder):
+    """Returns the flags of the run in a folder as {name: text}; empty where there is none."""
+    path = os.path.join(folder, "flags.txt")
+    try:
+        with open(path) as file:
+            return dict(line[2:].rstrip("\n").split("=", 1) for line in file if line.startswith("--"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except ValueError as error:
+        raise RunError("%s: damaged (%s); put it back, or name a new --output_dir" % (path, error))
+
+
+@contextlib.contextmanager
+def sole_run(folder):
+    """Makes the run folder and holds its lock, which the system takes back when the process ends, however it ends.
+
+    Raises:
+      RunError: another process holds it, or the folder can't be written.
+    """
+    make_folders(folder)
+    lock = filelock.FileLock(os.path.join(folder, "lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunError("%s: %s is training there; wait for it, or name another --output_dir"
+                       % (folder, process_of_the_run(folder)))
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def process_of_the_run(folder):
+    """Says which process wrote the run's record, as far as it tells."""
+    try:
+        with open(os.path.join(folder, "run.json")) as file:
+            return "process %(pid)s on %(host)s" % json.load(file)["process"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def write_file(path, content):
+    """Writes text or bytes as a file, whole or not at all."""
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
+    with open(path + ".tmp", "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path + ".tmp", path)
+
+
+def sync(*paths):
+    """Returns when files and folders are on the disk, where no power cut can take them."""
+    for path in paths:
+        if os.name != "nt" or os.path.isfile(path):  # Windows can't open a folder
+            descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(folder):
+    """Yields an empty folder beside `folder`, which takes its place in one step when all went well.
+
+    Raises:
+      RunError: there is a file or a link of this name.
+    """
+    if os.path.islink(folder) or os.path.isfile(folder):
+        raise RunError("%s: not a folder; move it away, the result goes there" % folder)
+    make_folders(os.path.dirname(folder))
+    with tempfile.TemporaryDirectory(prefix=os.path.basename(folder) + ".", dir=os.path.dirname(folder)) as beside:
+        new = os.path.join(beside, "new")
+        os.mkdir(new)
+        yield new
+        sync(*(os.path.join(parent, name) for parent, _, names in os.walk(new) for name in names + ["."]))
+        try:
+            os.rename(new, folder)
+        except OSError:  # it is there and not empty
+            exchange(new, folder)
+        sync(os.path.dirname(folder))
+
+
+def exchange(first, second):
+    """Swaps two folders, on Linux without a moment in which one of them is missing."""
+    if sys.platform.startswith("linux"):
+        here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of renameat2(2)
+        renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+        if renameat2 and renameat2(here, os.fsencode(first), here, os.fsencode(second), swap) == 0:
+            return
+    os.rename(second, first + ".old")
+    os.rename(first, second)
+
+
+def write_png(path, image):
+    """Writes [H, W, C] in [-1, 1] as a PNG."""
+    image = np.uint8(np.round((np.clip(image, -1, 1) + 1) * 127.5))
+    write_file(path, imageio.imwrite("<bytes>", image[..., 0] if image.shape[-1] == 1 else image, extension=".png"))
+
+
+def make_folders(*folders):
+    """Makes folders, and a test file in each; raises RunError where that can't be."""
+    for folder in folders:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            write_file(os.path.join(folder, "write_test"), "")
+            os.remove(os.path.join(folder, "write_test"))
+        except OSError as error:
+            raise RunError("%s: can't write there (%s); name another folder with --output_dir"
+                           % (folder, error.strerror))
