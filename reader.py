@@ -437,13 +437,19 @@ def remembering(dtype):
 
 
 def resize(images, size, method="bilinear"):
-    """[N, H, W, C] -> float32 [N, *size, C]; method is one of RESIZE_METHODS, all but area by the pixels' centres."""
+    """[N, H, W, C] in 0..255 -> the same in float32 [N, *size, C].
+
+    method is one of RESIZE_METHODS, all but area by the pixels' centres.
+    """
     images = tf.cast(images, tf.float32)  # TensorFlow resizes floats faster than bytes
     if method == "area":
         return tf.image.resize_area(images, size)
     resizers = {"bilinear": tf.image.resize_bilinear, "nearest": tf.image.resize_nearest_neighbor,
                 "bicubic": tf.image.resize_bicubic}
-    return resizers[method](images, size, half_pixel_centers=True)
+    resized = resizers[method](images, size, half_pixel_centers=True)
+    if method == "bicubic":  # overshoots beside edges, where no output of tanh could follow
+        resized = tf.clip_by_value(resized, 0.0, 255.0)
+    return resized
 
 
 def jitter(pair, load_size, image_size, flip, method, seed):
