@@ -10,9 +10,11 @@ that neither the number of threads nor a restart changes a batch.
 
 import collections
 import contextlib
+import hashlib
 import os
 import re
 import stat
+import zlib
 
 import imageio.v3 as imageio
 import numpy as np
@@ -176,13 +178,19 @@ def draw_photo(classes, floors, rng):
 # ---------------------------------------------------------------------------------------------
 # Files
 
-Image = collections.namedtuple("Image", "path kind height width")
-Image.__doc__ = "A checked image file: its path, what decodes it (PLAIN, DEEP or OTHER) and its size in pixels."
+Image = collections.namedtuple("Image", "path kind height width orientation checksum")
+Image.__doc__ = """A checked image file.
+
+* path; kind: what decodes it, PLAIN, DEEP or OTHER.
+* height, width: in pixels, as people see it, after it was turned.
+* orientation: how its decoded pixels must be turned for that (see `upright`); 1 for OTHER, which decoding turns.
+* checksum: the CRC-32 of its first and last KB.
+"""
 PLAIN, DEEP, OTHER = 0, 1, 2  # TensorFlow in 8 bits, TensorFlow in 16 bits (PNG), imageio
 
-Pairs = collections.namedtuple("Pairs", "layout files skipped")
-Pairs.__new__.__defaults__ = ((),)
-Pairs.__doc__ = """Pairs in order: one of LAYOUTS, for each pair a tuple of its Images, and what was left out and why.
+Pairs = collections.namedtuple("Pairs", "layout files skipped folder")
+Pairs.__new__.__defaults__ = ((), "")
+Pairs.__doc__ = """Pairs in order: one of LAYOUTS, each a tuple of Images, what was left out and why, and the folder.
 
 * side_by_side: one file, A in its left half and B in its right.
 * folders: a file in A/ and one of the same stem in B/.
@@ -232,7 +240,16 @@ def find_pairs(folder, layout="auto", skip_bad=False):
         files = [pair for pair in files if not bad.keys() & {image.path for image in pair}]
     if not files:
         raise DataError("%s: no image in it can be used; the first: %s" % (folder, skipped[0]))
-    return Pairs(layout, files, tuple(skipped))
+    return Pairs(layout, files, tuple(skipped), folder)
+
+
+def identity(pairs):
+    """Returns the sha256, in hex, of the files' paths below the pairs' folder, their sizes in bytes and checksums."""
+    digest = hashlib.sha256()
+    for image in (image for files in pairs.files for image in files):
+        below = os.fsencode(os.path.relpath(image.path, pairs.folder))
+        digest.update(b"%s %d %08x\n" % (below, os.path.getsize(image.path), image.checksum))
+    return digest.hexdigest()
 
 
 def check_pair(paths, layout):
@@ -241,7 +258,7 @@ def check_pair(paths, layout):
     if layout == "side_by_side" and images[0].width % 2:
         raise DataError("%s: %d pixels wide; a pair is two halves side by side, an even width"
                         % (images[0].path, images[0].width))
-    if images[0][2:] != images[-1][2:]:
+    if images[0][2:4] != images[-1][2:4]:
         raise DataError("%s is %dx%d pixels and %s is %dx%d; partners have one size" % (
             images[0].path, images[0].width, images[0].height, images[1].path, images[1].width, images[1].height))
     return images
@@ -289,12 +306,11 @@ def check_image(path):
         if not stat.S_ISREG(os.stat(path).st_mode):  # a named pipe would be waited for
             raise DataError("%s: not a file; take it out" % path)
         with open(path, "rb") as file:
-            head = file.read(32)
+            head = file.read(1024)
             file.seek(-min(1024, os.path.getsize(path)), os.SEEK_END)
             tail = file.read()
-            file.seek(0)
-            is_jpeg = head.startswith(b"\xff\xd8\xff")  # cameras write more behind the end of the image
-            is_cut = is_jpeg and b"\xff\xd9" not in tail and b"\xff\xd9" not in file.read()
+            is_jpeg = head.startswith(b"\xff\xd8\xff")
+            is_cut = is_jpeg and not has_end(file, tail)
     except OSError as error:
         raise DataError("%s: can't be read (%s)" % (path, error.strerror))
     is_png = head.startswith(b"\x89PNG\r\n\x1a\n")
@@ -307,12 +323,60 @@ def check_image(path):
     try:
         with PIL.Image.open(path) as image:  # reads the header alone, and refuses one of more than 179 million pixels
             (width, height), mode = image.size, image.mode
+            orientation = orientation_of(image)
+            if image.format == "TIFF":  # whether Pillow gives the turned size before it decodes depends on its version
+                width, height = int(image.tag_v2[256]), int(image.tag_v2[257])
     except Exception as error:  # whatever the image library makes of a broken header
         raise DataError("%s: the image can't be opened (%s)" % (path, (str(error).splitlines() or ["?"])[0]))
     if is_other and mode.startswith(("I", "F")):
         raise DataError("%s: more than 8 bits a channel are read from PNG alone; convert it" % path)
     kind = OTHER if is_other else DEEP if is_png and head[24] == 16 else PLAIN
-    return Image(path, kind, height, width)
+    if orientation >= 5:
+        height, width = width, height
+    return Image(path, kind, height, width, 1 if kind == OTHER else orientation, zlib.crc32(head + tail))
+
+
+def orientation_of(image):
+    """Returns EXIF's orientation of an opened PIL image, 1 to 8 (see `upright`); 1 where it is none of these."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # PIL would decode all of it to look behind its pixels
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:  # whatever the image library makes of a broken EXIF block; the image can still be decoded
+        return 1
+    return orientation if orientation in (1, 2, 3, 4, 5, 6, 7, 8) else 1
+
+
+def has_end(jpeg, tail):
+    """Whether an open JPEG file has an end marker; tail: the bytes it ends with.
+
+    A thumbnail in the EXIF block has one too, so only what is behind the image's own start of scan counts; and
+    cameras write more behind the end, so it need not be in the tail.
+    """
+    start = start_of_scan(jpeg)
+    outside = max(start - (jpeg.seek(0, os.SEEK_END) - len(tail)), 0)  # bytes of the tail that are before the scan
+    if b"\xff\xd9" in tail[outside:]:
+        return True
+    jpeg.seek(start)
+    return b"\xff\xd9" in jpeg.read()
+
+
+def start_of_scan(jpeg):
+    """Returns where an open JPEG file's first scan begins, in bytes, or 0 where its segments do not lead to one."""
+    jpeg.seek(2)
+    marker = jpeg.read(2)
+    while len(marker) == 2 and marker[0] == 0xff:
+        if marker[1] == 0xff:  # any number of these may stand before a marker
+            marker = marker[1:] + jpeg.read(1)
+            continue
+        if marker[1] == 0xda:
+            return jpeg.tell()
+        length = int.from_bytes(jpeg.read(2), "big")
+        if length < 2:
+            return 0
+        jpeg.seek(length - 2, os.SEEK_CUR)
+        marker = jpeg.read(2)
+    return 0
 
 
 @contextlib.contextmanager
@@ -366,7 +430,8 @@ def decode(contents, kind=PLAIN, dtype=tf.uint8):
         return tf.image.decode_image(contents, channels=3, dtype=depth, expand_animations=False)
 
     def decode_other(contents):
-        return np.asarray(imageio.imread(contents, plugin="pillow", mode="RGB", index=0))
+        turns = not contents.startswith((b"II*\0", b"MM\0*"))  # Pillow turns TIFF by itself
+        return np.asarray(imageio.imread(contents, plugin="pillow", mode="RGB", index=0, rotate=turns))
 
     branches = [lambda: tf.cast(decode_image(tf.uint8), dtype),
                 lambda: tf.cast(tf.cast(decode_image(tf.uint16), tf.float32) / 257.0, dtype),
@@ -374,6 +439,25 @@ def decode(contents, kind=PLAIN, dtype=tf.uint8):
     image = branches[kind]() if isinstance(kind, int) else tf.switch_case(kind, branches)
     image.set_shape([None, None, 3])
     return image
+
+
+def upright(image, orientation):
+    """Turns decoded pixels as people see them.
+
+    Args:
+      image: [H, W, C].
+      orientation: int32 scalar, EXIF's: 1 leaves the image, 2 to 4 mirror it or turn it by 180 degrees, and 5 to 8
+        exchange its sides.
+
+    Returns:
+      [H, W, C], or [W, H, C] from 5 to 8.
+    """
+    turned = tf.transpose(image, [1, 0, 2])
+    branches = [lambda: image, lambda: image[:, ::-1], lambda: image[::-1, ::-1], lambda: image[::-1],
+                lambda: turned, lambda: turned[:, ::-1], lambda: turned[::-1, ::-1], lambda: turned[::-1]]
+    result = tf.switch_case(orientation - 1, branches)
+    result.set_shape([None, None, image.shape[2]])
+    return result
 
 
 def pixel_type(pairs):
@@ -393,14 +477,21 @@ def pair_loader(pairs, cache=False):
     """
     paths = tf.constant([[os.fsencode(image.path) for image in files] for files in pairs.files])
     kinds = tf.constant([[image.kind for image in files] for files in pairs.files])
+    orientations = tf.constant([[image.orientation for image in files] for files in pairs.files])
     found = {image.kind for files in pairs.files for image in files}
+    any_turned = any(image.orientation != 1 for files in pairs.files for image in files)
     dtype, per_pair = pixel_type(pairs), len(pairs.files[0])
     read = remembering(dtype) if cache else lambda key, produce: produce()
 
     def load(index):
         def image(i):
             kind = min(found) if len(found) == 1 else kinds[index, i]
-            return read(per_pair * index + i, lambda: decode(tf.read_file(paths[index, i]), kind, dtype))
+
+            def decoded():
+                pixels = decode(tf.read_file(paths[index, i]), kind, dtype)
+                return upright(pixels, orientations[index, i]) if any_turned else pixels
+
+            return read(per_pair * index + i, decoded)
 
         images = [image(i) for i in range(per_pair)]
         if pairs.layout == "side_by_side":

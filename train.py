@@ -14,7 +14,6 @@ import csv
 import errno
 import fcntl
 import gc
-import hashlib
 import html
 import io
 import json
@@ -361,7 +360,7 @@ def check_same_run(record):
     try:
         with open(path_of("run.json")) as file:
             old = json.load(file)
-        old["data"], old["precision"]  # both are needed below
+        old["pairs"]["train"], old["precision"]  # both are needed below
     except (OSError, ValueError, KeyError, TypeError):
         old = None
     if not before or not old:
@@ -375,7 +374,8 @@ def check_same_run(record):
     differing = ["--%s is %s here and %s in the run" % (name, after.get(name, "not set"),
                                                         before.get(name, "not set"))
                  for name in NAMES if name not in free and before.get(name) != after.get(name)]
-    if old["data"] != record["data"]:
+    if old.get("pairs_sha256", record["pairs_sha256"]) != record["pairs_sha256"] or (  # earlier versions had no hash
+            old["pairs"]["train"] != record["pairs"]["train"]):
         differing.append("--data_dir holds other pairs than the run's")
     if FLAGS.precision == "auto":
         record["precision"] = old["precision"]
@@ -830,15 +830,12 @@ def tidy_checkpoints(newest):
 
 def describe_run(pairs):
     """Returns what run.json holds: where the run is made, of what, and how long it is."""
-    digest = hashlib.sha256()
-    for path in (image.path for files in pairs.files for image in files):
-        digest.update(b"%s %d\n" % (os.fsencode(os.path.basename(path)), os.path.getsize(path)))
     steps = math.ceil(FLAGS.epochs * len(pairs.files) / FLAGS.batch_size)
     return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
                          "numpy": np.__version__, "scipy": scipy.__version__},
             "device": cpu_fact("model name") or platform.processor(), "precision": resolve_precision(),
             "pairs": dict(pairs_by_split(), train=len(pairs.files)),
-            "skipped": list(pairs.skipped), "data": digest.hexdigest(),
+            "skipped": list(pairs.skipped), "pairs_sha256": reader.identity(pairs),
             "steps": min(steps, FLAGS.max_steps or steps)}
 
 

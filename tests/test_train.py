@@ -351,6 +351,26 @@ def test_other_flags_than_the_runs_are_refused_by_name_and_nothing_is_lost(run, 
     assert train.newest_checkpoint(os.path.join(trained, "checkpoints")).endswith("-6")
 
 
+def test_a_file_replaced_by_another_of_its_size_makes_other_pairs(run, tmp_path):
+    write_pairs(str(tmp_path / "data" / "train"), 2, extension=".bmp")
+    argv = ["--data_dir=%s" % (tmp_path / "data"), "--output_dir=%s" % (tmp_path / "run"), *SMALL]
+    assert run(*argv, "--max_steps=1")[0] == 0
+    shutil.copy(str(tmp_path / "data" / "train" / "1.bmp"), str(tmp_path / "data" / "train" / "2.bmp"))
+    assert "--data_dir holds other pairs" in run(*argv, "--max_steps=1")[0]
+    record_of(tmp_path / "run", lambda record: record.pop("pairs_sha256"))  # as earlier versions wrote it
+    assert run(*argv, "--max_steps=1")[0] == 0
+    os.remove(str(tmp_path / "data" / "train" / "2.bmp"))
+    assert "--data_dir holds other pairs" in run(*argv, "--max_steps=1")[0]
+
+
+def record_of(folder, change):
+    with open(os.path.join(str(folder), "run.json")) as file:
+        record = json.load(file)
+    change(record)
+    with open(os.path.join(str(folder), "run.json"), "w") as file:
+        json.dump(record, file)
+
+
 def test_other_pairs_than_the_runs_are_refused(run, trained, tmp_path):
     write_pairs(str(tmp_path / "train"), 6)
     status, _ = run("--output_dir=" + trained, "--data_dir=%s" % tmp_path, "--max_steps=9", *SMALL)
