@@ -26,6 +26,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 LAYOUTS = ("side_by_side", "folders", "colorize", "inputs")
 RESIZE_METHODS = ("bilinear", "nearest", "bicubic", "area")
 SPLITS = ("train", "val", "test")
+MAX_UPLOAD_PIXELS = 4096 * 4096  # decoded, these take 200 MB
 
 
 class DataError(Exception):
@@ -458,6 +459,60 @@ def upright(image, orientation):
     result = tf.switch_case(orientation - 1, branches)
     result.set_shape([None, None, image.shape[2]])
     return result
+
+
+def decode_upload(contents):
+    """Decodes the bytes of a PNG or JPEG that a stranger sent, as test mode reads the same file.
+
+    Its size is taken from the header before anything is decoded: half a megabyte can hold gigabytes of pixels.
+
+    Args:
+      contents: string scalar.
+
+    Returns:
+      float32 [H, W, 3] in 0..255, with a PNG's 16 bits, and turned by EXIF's orientation (see `upright`). Running
+      it raises tf.errors.InvalidArgumentError where the bytes are no PNG or JPEG, are more than MAX_UPLOAD_PIXELS
+      or can't be decoded.
+    """
+    first = tf.strings.join([tf.strings.substr(contents, 0, 32), tf.constant(b"\0" * 32)])  # 32 bytes of any contents
+    header = tf.io.decode_raw(first, tf.uint8)[:32]
+
+    def begins_with(signature):
+        return tf.reduce_all(tf.equal(header[:len(signature)], np.frombuffer(signature, np.uint8)))
+
+    def png_pixels():  # as floats, since the sides may be anything below 2 ** 32
+        sides = tf.reshape(tf.cast(header[16:24], tf.float64), [2, 4])
+        return tf.reduce_prod(tf.reduce_sum(sides * np.float64([2 ** 24, 2 ** 16, 2 ** 8, 1]), axis=1))
+
+    def jpeg_pixels():
+        return tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(contents)[:2], tf.float64))
+
+    is_png, is_jpeg = begins_with(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"), begins_with(b"\xff\xd8\xff")
+    pixels = tf.cond(is_png, png_pixels, lambda: tf.cond(is_jpeg, jpeg_pixels, lambda: tf.constant(0, tf.float64)))
+    checks = [tf.debugging.Assert(is_png | is_jpeg, ["not a PNG or JPEG image"]),
+              tf.debugging.Assert(pixels <= MAX_UPLOAD_PIXELS, [
+                  "the image has too many pixels; the limit is %d, such as 4096x4096; it has" % MAX_UPLOAD_PIXELS,
+                  pixels])]
+    with tf.control_dependencies(checks):
+        contents = tf.identity(contents)
+    image = tf.cond(is_png & tf.equal(header[24], 16), lambda: decode(contents, DEEP, tf.float32),
+                    lambda: decode(contents, PLAIN, tf.float32))
+    return upright(image, orientation_in(contents))
+
+
+def orientation_in(contents):
+    """Finds EXIF's orientation, 1 where there is none, in the first 64 KB of a PNG's or JPEG's bytes; int32 scalar.
+
+    A regular expression can do it in the graph, without Python: the rest is cut away around that one byte.
+    """
+    found = tf.strings.substr(contents, 0, 65536)
+    for order, entry in ((r"MM\x00\*", r"\x01\x12\x00\x03\x00\x00\x00\x01\x00([\x01-\x08])"),
+                         (r"II\*\x00", r"\x12\x01\x03\x00\x01\x00\x00\x00([\x01-\x08])\x00")):
+        block = r"\A\C*?(?:Exif\x00\x00|eXIf)" + order  # as a JPEG's segment and as a PNG's chunk
+        found = tf.strings.regex_replace(found, block + r"\C*?" + entry + r"\C*\z", r"\1")
+    number = tf.strings.join([found, tf.constant(b"\1")])
+    return tf.cond(tf.equal(tf.strings.length(found), 1),
+                   lambda: tf.cast(tf.io.decode_raw(number, tf.uint8)[0], tf.int32), lambda: tf.constant(1))
 
 
 def pixel_type(pairs):

@@ -1216,7 +1216,10 @@ def write_gallery(rows, metrics, kinds, checkpoint):
 
 
 def export():
-    """Writes the generator as a SavedModel with two signatures; returns the exit status."""
+    """Writes the generator as a SavedModel with two signatures; returns the exit status.
+
+    serving_bytes refuses what is no PNG or JPEG, or more than reader.MAX_UPLOAD_PIXELS; see reader.decode_upload.
+    """
     checkpoint = trained_checkpoint()
     make_folders(FLAGS.output_dir)
     if os.path.islink(path_of("export")) or os.path.isfile(path_of("export")):
@@ -1231,7 +1234,7 @@ def export():
             return generate(padded(images), draw)[:, :tf.shape(images)[1], :tf.shape(images)[2]]
 
         def translate_bytes(contents):
-            image = reader.to_channels(reader.normalise(reader.decode(contents)), channels)
+            image = reader.to_channels(reader.normalise(reader.decode_upload(contents)), channels)
             return tf.image.encode_png(to_uint8(translate(image[tf.newaxis])[0]))
 
         images = tf.placeholder(tf.float32, [None, None, None, channels], "images")
