@@ -10,9 +10,11 @@ that neither the number of threads nor a restart changes a batch.
 
 import collections
 import contextlib
+import hashlib
 import os
 import re
 import stat
+import zlib
 
 import imageio.v3 as imageio
 import numpy as np
@@ -23,6 +25,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 LAYOUTS = ("side_by_side", "folders", "colorize", "inputs")
 RESIZE_METHODS = ("bilinear", "nearest", "bicubic", "area")
 SPLITS = ("train", "val", "test")
+MAX_UPLOAD_PIXELS = 4096 * 4096  # decoded, these take 200 MB
 
 
 class DataError(Exception):
@@ -32,13 +35,19 @@ class DataError(Exception):
 # ---------------------------------------------------------------------------------------------
 # Files
 
-Image = collections.namedtuple("Image", "path kind height width")
-Image.__doc__ = "A checked image file: its path, what decodes it (PLAIN, DEEP or OTHER) and its size in pixels."
+Image = collections.namedtuple("Image", "path kind height width orientation checksum")
+Image.__doc__ = """A checked image file.
+
+* path; kind: what decodes it, PLAIN, DEEP or OTHER.
+* height, width: in pixels, as people see it, after it was turned.
+* orientation: how its decoded pixels must be turned for that (see `upright`); 1 for OTHER, which decoding turns.
+* checksum: the CRC-32 of its first and last KB.
+"""
 PLAIN, DEEP, OTHER = 0, 1, 2  # TensorFlow in 8 bits, TensorFlow in 16 bits (PNG), imageio
 
-Pairs = collections.namedtuple("Pairs", "layout files skipped")
-Pairs.__new__.__defaults__ = ((),)
-Pairs.__doc__ = """Pairs in order: one of LAYOUTS, for each pair a tuple of its Images, and what was left out and why.
+Pairs = collections.namedtuple("Pairs", "layout files skipped folder")
+Pairs.__new__.__defaults__ = ((), "")
+Pairs.__doc__ = """Pairs in order: one of LAYOUTS, each a tuple of Images, what was left out and why, and the folder.
 
 * side_by_side: one file, A in its left half and B in its right.
 * folders: a file in A/ and one of the same stem in B/.
@@ -88,7 +97,16 @@ def find_pairs(folder, layout="auto", skip_bad=False):
         files = [pair for pair in files if not bad.keys() & {image.path for image in pair}]
     if not files:
         raise DataError("%s: no image in it can be used; the first: %s" % (folder, skipped[0]))
-    return Pairs(layout, files, tuple(skipped))
+    return Pairs(layout, files, tuple(skipped), folder)
+
+
+def identity(pairs):
+    """Returns the sha256, in hex, of the files' paths below the pairs' folder, their sizes in bytes and checksums."""
+    digest = hashlib.sha256()
+    for image in (image for files in pairs.files for image in files):
+        below = os.fsencode(os.path.relpath(image.path, pairs.folder))
+        digest.update(b"%s %d %08x\n" % (below, os.path.getsize(image.path), image.checksum))
+    return digest.hexdigest()
 
 
 def check_pair(paths, layout):
@@ -97,7 +115,7 @@ def check_pair(paths, layout):
     if layout == "side_by_side" and images[0].width % 2:
         raise DataError("%s: %d pixels wide; a pair is two halves side by side, an even width"
                         % (images[0].path, images[0].width))
-    if images[0][2:] != images[-1][2:]:
+    if images[0][2:4] != images[-1][2:4]:
         raise DataError("%s is %dx%d pixels and %s is %dx%d; partners have one size" % (
             images[0].path, images[0].width, images[0].height, images[1].path, images[1].width, images[1].height))
     return images
@@ -145,12 +163,11 @@ def check_image(path):
         if not stat.S_ISREG(os.stat(path).st_mode):  # a named pipe would be waited for
             raise DataError("%s: not a file; take it out" % path)
         with open(path, "rb") as file:
-            head = file.read(32)
+            head = file.read(1024)
             file.seek(-min(1024, os.path.getsize(path)), os.SEEK_END)
             tail = file.read()
-            file.seek(0)
-            is_jpeg = head.startswith(b"\xff\xd8\xff")  # cameras write more behind the end of the image
-            is_cut = is_jpeg and b"\xff\xd9" not in tail and b"\xff\xd9" not in file.read()
+            is_jpeg = head.startswith(b"\xff\xd8\xff")
+            is_cut = is_jpeg and not has_end(file, tail)
     except OSError as error:
         raise DataError("%s: can't be read (%s)" % (path, error.strerror))
     is_png = head.startswith(b"\x89PNG\r\n\x1a\n")
@@ -163,12 +180,60 @@ def check_image(path):
     try:
         with PIL.Image.open(path) as image:  # reads the header alone, and refuses one of more than 179 million pixels
             (width, height), mode = image.size, image.mode
+            orientation = orientation_of(image)
+            if image.format == "TIFF":  # whether Pillow gives the turned size before it decodes depends on its version
+                width, height = int(image.tag_v2[256]), int(image.tag_v2[257])
     except Exception as error:  # whatever the image library makes of a broken header
         raise DataError("%s: the image can't be opened (%s)" % (path, (str(error).splitlines() or ["?"])[0]))
     if is_other and mode.startswith(("I", "F")):
         raise DataError("%s: more than 8 bits a channel are read from PNG alone; convert it" % path)
     kind = OTHER if is_other else DEEP if is_png and head[24] == 16 else PLAIN
-    return Image(path, kind, height, width)
+    if orientation >= 5:
+        height, width = width, height
+    return Image(path, kind, height, width, 1 if kind == OTHER else orientation, zlib.crc32(head + tail))
+
+
+def orientation_of(image):
+    """Returns EXIF's orientation of an opened PIL image, 1 to 8 (see `upright`); 1 where it is none of these."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # PIL would decode all of it to look behind its pixels
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:  # whatever the image library makes of a broken EXIF block; the image can still be decoded
+        return 1
+    return orientation if orientation in (1, 2, 3, 4, 5, 6, 7, 8) else 1
+
+
+def has_end(jpeg, tail):
+    """Whether an open JPEG file has an end marker; tail: the bytes it ends with.
+
+    A thumbnail in the EXIF block has one too, so only what is behind the image's own start of scan counts; and
+    cameras write more behind the end, so it need not be in the tail.
+    """
+    start = start_of_scan(jpeg)
+    outside = max(start - (jpeg.seek(0, os.SEEK_END) - len(tail)), 0)  # bytes of the tail that are before the scan
+    if b"\xff\xd9" in tail[outside:]:
+        return True
+    jpeg.seek(start)
+    return b"\xff\xd9" in jpeg.read()
+
+
+def start_of_scan(jpeg):
+    """Returns where an open JPEG file's first scan begins, in bytes, or 0 where its segments do not lead to one."""
+    jpeg.seek(2)
+    marker = jpeg.read(2)
+    while len(marker) == 2 and marker[0] == 0xff:
+        if marker[1] == 0xff:  # any number of these may stand before a marker
+            marker = marker[1:] + jpeg.read(1)
+            continue
+        if marker[1] == 0xda:
+            return jpeg.tell()
+        length = int.from_bytes(jpeg.read(2), "big")
+        if length < 2:
+            return 0
+        jpeg.seek(length - 2, os.SEEK_CUR)
+        marker = jpeg.read(2)
+    return 0
 
 
 @contextlib.contextmanager
@@ -235,7 +300,8 @@ def decode(contents, kind=PLAIN, dtype=tf.uint8):
         return tf.image.decode_image(contents, channels=3, dtype=depth, expand_animations=False)
 
     def decode_other(contents):
-        return np.asarray(imageio.imread(contents, plugin="pillow", mode="RGB", index=0))
+        turns = not contents.startswith((b"II*\0", b"MM\0*"))  # Pillow turns TIFF by itself
+        return np.asarray(imageio.imread(contents, plugin="pillow", mode="RGB", index=0, rotate=turns))
 
     branches = [lambda: tf.cast(decode_image(tf.uint8), dtype),
                 lambda: tf.cast(tf.cast(decode_image(tf.uint16), tf.float32) / 257.0, dtype),
@@ -243,6 +309,79 @@ def decode(contents, kind=PLAIN, dtype=tf.uint8):
     image = branches[kind]() if isinstance(kind, int) else tf.switch_case(kind, branches)
     image.set_shape([None, None, 3])
     return image
+
+
+def upright(image, orientation):
+    """Turns decoded pixels as people see them.
+
+    Args:
+      image: [H, W, C].
+      orientation: int32 scalar, EXIF's: 1 leaves the image, 2 to 4 mirror it or turn it by 180 degrees, and 5 to 8
+        exchange its sides.
+
+    Returns:
+      [H, W, C], or [W, H, C] from 5 to 8.
+    """
+    turned = tf.transpose(image, [1, 0, 2])
+    branches = [lambda: image, lambda: image[:, ::-1], lambda: image[::-1, ::-1], lambda: image[::-1],
+                lambda: turned, lambda: turned[:, ::-1], lambda: turned[::-1, ::-1], lambda: turned[::-1]]
+    result = tf.switch_case(orientation - 1, branches)
+    result.set_shape([None, None, image.shape[2]])
+    return result
+
+
+def decode_upload(contents):
+    """Decodes the bytes of a PNG or JPEG that a stranger sent, as test mode reads the same file.
+
+    Its size is taken from the header before anything is decoded: half a megabyte can hold gigabytes of pixels.
+
+    Args:
+      contents: string scalar.
+
+    Returns:
+      float32 [H, W, 3] in 0..255, with a PNG's 16 bits, and turned by EXIF's orientation (see `upright`). Running
+      it raises tf.errors.InvalidArgumentError where the bytes are no PNG or JPEG, are more than MAX_UPLOAD_PIXELS
+      or can't be decoded.
+    """
+    first = tf.strings.join([tf.strings.substr(contents, 0, 32), tf.constant(b"\0" * 32)])  # 32 bytes of any contents
+    header = tf.io.decode_raw(first, tf.uint8)[:32]
+
+    def begins_with(signature):
+        return tf.reduce_all(tf.equal(header[:len(signature)], np.frombuffer(signature, np.uint8)))
+
+    def png_pixels():  # as floats, since the sides may be anything below 2 ** 32
+        sides = tf.reshape(tf.cast(header[16:24], tf.float64), [2, 4])
+        return tf.reduce_prod(tf.reduce_sum(sides * np.float64([2 ** 24, 2 ** 16, 2 ** 8, 1]), axis=1))
+
+    def jpeg_pixels():
+        return tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(contents)[:2], tf.float64))
+
+    is_png, is_jpeg = begins_with(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"), begins_with(b"\xff\xd8\xff")
+    pixels = tf.cond(is_png, png_pixels, lambda: tf.cond(is_jpeg, jpeg_pixels, lambda: tf.constant(0, tf.float64)))
+    checks = [tf.debugging.Assert(is_png | is_jpeg, ["not a PNG or JPEG image"]),
+              tf.debugging.Assert(pixels <= MAX_UPLOAD_PIXELS, [
+                  "the image has too many pixels; the limit is %d, such as 4096x4096; it has" % MAX_UPLOAD_PIXELS,
+                  pixels])]
+    with tf.control_dependencies(checks):
+        contents = tf.identity(contents)
+    image = tf.cond(is_png & tf.equal(header[24], 16), lambda: decode(contents, DEEP, tf.float32),
+                    lambda: decode(contents, PLAIN, tf.float32))
+    return upright(image, orientation_in(contents))
+
+
+def orientation_in(contents):
+    """Finds EXIF's orientation, 1 where there is none, in the first 64 KB of a PNG's or JPEG's bytes; int32 scalar.
+
+    A regular expression can do it in the graph, without Python: the rest is cut away around that one byte.
+    """
+    found = tf.strings.substr(contents, 0, 65536)
+    for order, entry in ((r"MM\x00\*", r"\x01\x12\x00\x03\x00\x00\x00\x01\x00([\x01-\x08])"),
+                         (r"II\*\x00", r"\x12\x01\x03\x00\x01\x00\x00\x00([\x01-\x08])\x00")):
+        block = r"\A\C*?(?:Exif\x00\x00|eXIf)" + order  # as a JPEG's segment and as a PNG's chunk
+        found = tf.strings.regex_replace(found, block + r"\C*?" + entry + r"\C*\z", r"\1")
+    number = tf.strings.join([found, tf.constant(b"\1")])
+    return tf.cond(tf.equal(tf.strings.length(found), 1),
+                   lambda: tf.cast(tf.io.decode_raw(number, tf.uint8)[0], tf.int32), lambda: tf.constant(1))
 
 
 def pixel_type(pairs):
@@ -254,13 +393,16 @@ def pair_loader(pairs):
     """Returns a function: index of a pair -> [2, H, W, 3] in 0..255, A and then B, of `pixel_type`."""
     paths = tf.constant([[os.fsencode(image.path) for image in files] for files in pairs.files])
     kinds = tf.constant([[image.kind for image in files] for files in pairs.files])
+    orientations = tf.constant([[image.orientation for image in files] for files in pairs.files])
     found = {image.kind for files in pairs.files for image in files}
+    any_turned = any(image.orientation != 1 for files in pairs.files for image in files)
     dtype, per_pair = pixel_type(pairs), len(pairs.files[0])
 
     def load(index):
         def image(i):
             kind = min(found) if len(found) == 1 else kinds[index, i]
-            return decode(tf.read_file(paths[index, i]), kind, dtype)
+            pixels = decode(tf.read_file(paths[index, i]), kind, dtype)
+            return upright(pixels, orientations[index, i]) if any_turned else pixels
 
         images = [image(i) for i in range(per_pair)]
         if pairs.layout == "side_by_side":
@@ -277,13 +419,19 @@ def pair_loader(pairs):
 
 
 def resize(images, size, method="bilinear"):
-    """[N, H, W, C] -> float32 [N, *size, C]; method is one of RESIZE_METHODS, all but area by the pixels' centres."""
+    """[N, H, W, C] in 0..255 -> the same in float32 [N, *size, C].
+
+    method is one of RESIZE_METHODS, all but area by the pixels' centres.
+    """
     images = tf.cast(images, tf.float32)  # TensorFlow resizes floats faster than bytes
     if method == "area":
         return tf.image.resize_area(images, size)
     resizers = {"bilinear": tf.image.resize_bilinear, "nearest": tf.image.resize_nearest_neighbor,
                 "bicubic": tf.image.resize_bicubic}
-    return resizers[method](images, size, half_pixel_centers=True)
+    resized = resizers[method](images, size, half_pixel_centers=True)
+    if method == "bicubic":  # overshoots beside edges, where no output of tanh could follow
+        resized = tf.clip_by_value(resized, 0.0, 255.0)
+    return resized
 
 
 def jitter(pair, load_size, image_size, flip, method, seed):

@@ -13,7 +13,6 @@ import contextlib
 import csv
 import errno
 import gc
-import hashlib
 import json
 import math
 import os
@@ -272,7 +271,7 @@ def check_same_run(record):
     try:
         with open(path_of("run.json")) as file:
             old = json.load(file)
-        old["data"], old["precision"]  # both are needed below
+        old["pairs"]["train"], old["precision"]  # both are needed below
     except (OSError, ValueError, KeyError, TypeError):
         old = None
     if not before or not old:
@@ -286,7 +285,8 @@ def check_same_run(record):
     differing = ["--%s is %s here and %s in the run" % (name, after.get(name, "not set"),
                                                         before.get(name, "not set"))
                  for name in NAMES if name not in free and before.get(name) != after.get(name)]
-    if old["data"] != record["data"]:
+    if old.get("pairs_sha256", record["pairs_sha256"]) != record["pairs_sha256"] or (  # earlier versions had no hash
+            old["pairs"]["train"] != record["pairs"]["train"]):
         differing.append("--data_dir holds other pairs than the run's")
     if FLAGS.precision == "auto":
         record["precision"] = old["precision"]
@@ -758,16 +758,13 @@ def begun_from(given):
 
 def describe_run(pairs):
     """Returns what run.json holds: where the run is made, of what, and how long it is."""
-    digest = hashlib.sha256()
-    for path in (image.path for files in pairs.files for image in files):
-        digest.update(b"%s %d\n" % (os.fsencode(os.path.basename(path)), os.path.getsize(path)))
     steps = math.ceil(FLAGS.epochs * len(pairs.files) / FLAGS.batch_size)
     return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
                          "numpy": np.__version__, "scipy": scipy.__version__},
             "process": {"pid": os.getpid(), "host": platform.node()},
             "device": cpu_fact("model name") or platform.processor(), "precision": resolve_precision(),
             "pairs": dict(pairs_by_split(), train=len(pairs.files)),
-            "skipped": list(pairs.skipped), "data": digest.hexdigest(),
+            "skipped": list(pairs.skipped), "pairs_sha256": reader.identity(pairs),
             "steps": min(steps, FLAGS.max_steps or steps)}
 
 
@@ -1056,7 +1053,10 @@ def file_names(pairs):
 
 
 def export():
-    """Writes the generator as a SavedModel with two signatures; returns the exit status."""
+    """Writes the generator as a SavedModel with two signatures; returns the exit status.
+
+    serving_bytes refuses what is no PNG or JPEG, or more than reader.MAX_UPLOAD_PIXELS; see reader.decode_upload.
+    """
     checkpoint = trained_checkpoint()
     channels = int(FLAGS.input_channels)
     with_dropout = FLAGS.test_dropout and not FLAGS["test_dropout"].using_default_value
@@ -1068,7 +1068,7 @@ def export():
             return generate(padded(images), draw)[:, :tf.shape(images)[1], :tf.shape(images)[2]]
 
         def translate_bytes(contents):
-            image = reader.to_channels(reader.normalise(reader.decode(contents)), channels)
+            image = reader.to_channels(reader.normalise(reader.decode_upload(contents)), channels)
             return tf.image.encode_png(to_uint8(translate(image[tf.newaxis])[0]))
 
         images = tf.placeholder(tf.float32, [None, None, None, channels], "images")

@@ -1,10 +1,13 @@
 """Files, decoding, jitter and the queues, on files the tests make."""
 
 import os
+import shutil
+import struct
 
 import imageio.v3 as imageio
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 import tensorflow.compat.v1 as tf
 from hypothesis import given
@@ -99,6 +102,49 @@ def test_a_jpeg_with_more_behind_its_end_is_read(tmp_path):
     assert len(list(reader.read_in_order(reader.find_pairs(str(tmp_path)), size=(16, 16)))) == 1
 
 
+def with_thumbnail(content):
+    """The bytes of a JPEG with an EXIF block that holds a small JPEG, as cameras write it."""
+    thumbnail = imageio.imwrite("<bytes>", np.zeros((8, 8, 3), np.uint8), extension=".jpg")
+    block = b"Exif\0\0II*\0" + thumbnail
+    return content[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(block)) + block + content[2:]
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.9, 0.5, 0.02])
+def test_the_end_of_a_thumbnail_is_not_the_end_of_its_jpeg(tmp_path, kept):
+    noise = np.random.RandomState(0).randint(0, 256, (64, 128, 3), np.uint8)
+    content = with_thumbnail(imageio.imwrite("<bytes>", noise, extension=".jpg"))
+    (tmp_path / "1.jpg").write_bytes(content[:int(kept * len(content))])
+    if kept == 1:
+        assert len(reader.find_pairs(str(tmp_path)).files) == 1
+    else:
+        with pytest.raises(reader.DataError, match=r"1\.jpg.*(cut short|can't be opened)"):
+            reader.find_pairs(str(tmp_path))
+
+
+def test_fill_bytes_before_the_markers_of_a_jpeg_are_allowed(tmp_path):
+    write_pairs(str(tmp_path), 1, size=64, extension=".jpg")
+    content = (tmp_path / "1.jpg").read_bytes()
+    (tmp_path / "1.jpg").write_bytes(content.replace(b"\xff\xda", b"\xff\xff\xff\xda", 1))
+    assert len(list(reader.read_in_order(reader.find_pairs(str(tmp_path)), size=(16, 16)))) == 1
+    (tmp_path / "1.jpg").write_bytes(content.replace(b"\xff\xda", b"\xff\xff\xff\xda", 1)[:-20])
+    with pytest.raises(reader.DataError, match="cut short"):
+        reader.find_pairs(str(tmp_path))
+
+
+def test_pairs_are_known_by_name_place_size_and_their_first_and_last_bytes(tmp_path):
+    write_folders(tmp_path / "a", ["1.bmp", "2.bmp"], ["1.bmp", "2.bmp"])
+    shutil.copytree(str(tmp_path / "a"), str(tmp_path / "b"))
+    known = [reader.identity(reader.find_pairs(str(tmp_path / name))) for name in "ab"]
+    assert known[0] == known[1] and len(known[0]) == 64
+    shutil.copy(str(tmp_path / "b" / "A" / "1.bmp"), str(tmp_path / "b" / "B" / "1.bmp"))  # another of its size
+    known.append(reader.identity(reader.find_pairs(str(tmp_path / "b"))))
+    os.rename(str(tmp_path / "a" / "A"), str(tmp_path / "a" / "C"))
+    os.rename(str(tmp_path / "a" / "B"), str(tmp_path / "a" / "A"))
+    os.rename(str(tmp_path / "a" / "C"), str(tmp_path / "a" / "B"))
+    known.append(reader.identity(reader.find_pairs(str(tmp_path / "a"))))
+    assert len(set(known)) == 3
+
+
 def test_an_odd_width_is_refused(tmp_path):
     imageio.imwrite(tmp_path / "1.png", np.zeros((8, 17, 3), np.uint8))
     with pytest.raises(reader.DataError, match=r"1\.png: 17 pixels wide"):
@@ -149,7 +195,7 @@ def test_colour_spaces_and_other_formats_become_rgb(tmp_path, session, name, mod
     image = image.convert(mode)
     image.save(tmp_path / name, **options)
     found = reader.check_image(str(tmp_path / name))
-    assert found[1:] == (kind, 16, 32)
+    assert found[1:4] == (kind, 16, 32)
     decoded = session.run(reader.decode(tf.constant((tmp_path / name).read_bytes()), tf.constant(found.kind)))
     expected = np.asarray(image.convert("RGB"), np.float32)
     assert decoded.shape == (16, 32, 3)
@@ -172,6 +218,68 @@ def test_a_16_bit_png_keeps_its_depth_and_grey_becomes_colour(tmp_path, session)
     decoded = session.run(reader.decode(tf.constant((tmp_path / "1.png").read_bytes()), reader.DEEP,
                                         tf.float32))
     np.testing.assert_allclose(decoded, np.repeat(image[..., None] / 257.0, 3, axis=2), rtol=1e-6)
+
+
+def write_turned(path, orientation, size=(16, 32), **options):
+    """Writes an image of size (height, width) as stored; returns the pixels people see, [H, W, 3]."""
+    y, x = np.mgrid[:size[0], :size[1]] * (240 // max(size))
+    image = PIL.Image.fromarray(np.stack([y, x, 255 - y], axis=-1).astype(np.uint8))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    image.save(str(path), exif=exif.tobytes(), subsampling=0, **options)
+    with PIL.Image.open(str(path)) as image:
+        return np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["1.jpg", "1.png", "1.webp", "1.tif"])
+def test_images_are_read_as_people_see_them(tmp_path, name, orientation):
+    expected = write_turned(tmp_path / name, orientation, quality=95)
+    pairs = reader.find_pairs(str(tmp_path), "inputs")
+    image = pairs.files[0][0]
+    assert (image.height, image.width) == expected.shape[:2] == ((16, 32) if orientation < 5 else (32, 16))
+    (read, _), = reader.read_in_order(pairs)
+    assert read.shape == (1, *expected.shape)
+    assert np.abs((read[0] + 1) * 127.5 - expected).max() <= 6
+
+
+def test_files_of_any_orientation_lie_beside_others(tmp_path):
+    names = ["1.jpg", "2.png", "3.webp", "4.jpg"]
+    expected = [write_turned(tmp_path / name, orientation, quality=95)
+                for name, orientation in zip(names, (6, 1, 8, 3))]
+    read = reader.read_in_order(reader.find_pairs(str(tmp_path), "inputs"))
+    for (image, _), seen in zip(read, expected):
+        assert np.abs((image[0] + 1) * 127.5 - seen).max() <= 6
+
+
+def test_an_orientation_that_is_none_and_one_in_broken_exif_leave_the_image_as_it_is(tmp_path):
+    for number, exif in enumerate((b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\x09\0\0", b"Exif\0\0II", b"x")):
+        PIL.Image.new("RGB", (32, 16)).save(str(tmp_path / ("%d.jpg" % number)), exif=exif)
+    for image, in reader.find_pairs(str(tmp_path)).files:
+        assert (image.orientation, image.height, image.width) == (1, 16, 32)
+
+
+def test_the_pairs_of_training_have_the_size_people_see(tmp_path):
+    (tmp_path / "A").mkdir()
+    (tmp_path / "B").mkdir()
+    seen = write_turned(tmp_path / "A" / "1.jpg", 6, quality=95)
+    imageio.imwrite(tmp_path / "B" / "1.png", seen)
+    write_turned(tmp_path / "1.jpg", 6, size=(33, 32))  # 33 pixels wide as seen, as no two halves are
+    inputs, targets = read_training(reader.find_pairs(str(tmp_path)), 2, load_size=(16, 16), flip=False)
+    assert np.abs(inputs - targets).max() < 0.05 and np.ptp(inputs) > 1
+    with pytest.raises(reader.DataError, match="33 pixels wide"):
+        reader.find_pairs(str(tmp_path), "side_by_side")
+    grey, colour = next(reader.read_in_order(reader.find_pairs(str(tmp_path), "colorize")))
+    assert grey.shape == colour.shape == (1, 32, 33, 3)
+    write_turned(tmp_path / "B" / "1.png", 1)
+    with pytest.raises(reader.DataError, match="partners have one size"):
+        reader.find_pairs(str(tmp_path))
+
+
+def test_usual_files_are_not_turned_in_the_graph(numbered):
+    with tf.Graph().as_default() as graph:
+        reader.pair_loader(numbered)(tf.constant(0, tf.int64))
+    assert not {"Case", "If", "Switch", "ReverseV2", "Transpose"} & {op.type for op in graph.get_operations()}
 
 
 def test_images_are_normalised_to_minus_one_to_one(session):
@@ -257,6 +365,15 @@ def test_images_are_resized_and_cropped_to_height_and_width(session, method):
     assert result.shape == (2, 16, 32, 3)
     if method == "nearest":
         assert set(result.ravel()) <= set(session.run(pair).ravel())
+
+
+@pytest.mark.parametrize("method", reader.RESIZE_METHODS)
+def test_resizing_an_edge_stays_in_range(session, method):
+    edge = np.zeros((1, 16, 16, 3), np.uint8)
+    edge[:, :, 8:] = 255
+    for size in ((37, 37), (10, 10)):
+        result = session.run(reader.resize(tf.constant(edge), size, method))
+        assert -1e-3 < result.min() < 1 and 254 < result.max() < 255 + 1e-3
 
 
 def test_both_halves_get_the_same_jitter(tmp_path):

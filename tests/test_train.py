@@ -8,14 +8,17 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
 import urllib.parse
+import zlib
 
 import imageio.v3 as imageio
 import numpy as np
+import PIL.Image
 import pytest
 import scipy.ndimage
 import tensorflow.compat.v1 as tf
@@ -392,6 +395,26 @@ def test_other_flags_than_the_runs_are_refused_by_name_and_nothing_is_lost(run, 
     assert checkpoints.newest(os.path.join(trained, "checkpoints")).endswith("-6")
 
 
+def test_a_file_replaced_by_another_of_its_size_makes_other_pairs(run, tmp_path):
+    write_pairs(str(tmp_path / "data" / "train"), 2, extension=".bmp")
+    argv = ["--data_dir=%s" % (tmp_path / "data"), "--output_dir=%s" % (tmp_path / "run"), *SMALL]
+    assert run(*argv, "--max_steps=1")[0] == 0
+    shutil.copy(str(tmp_path / "data" / "train" / "1.bmp"), str(tmp_path / "data" / "train" / "2.bmp"))
+    assert "--data_dir holds other pairs" in run(*argv, "--max_steps=1")[0]
+    record_of(tmp_path / "run", lambda record: record.pop("pairs_sha256"))  # as earlier versions wrote it
+    assert run(*argv, "--max_steps=1")[0] == 0
+    os.remove(str(tmp_path / "data" / "train" / "2.bmp"))
+    assert "--data_dir holds other pairs" in run(*argv, "--max_steps=1")[0]
+
+
+def record_of(folder, change):
+    with open(os.path.join(str(folder), "run.json")) as file:
+        record = json.load(file)
+    change(record)
+    with open(os.path.join(str(folder), "run.json"), "w") as file:
+        json.dump(record, file)
+
+
 def test_other_pairs_than_the_runs_are_refused(run, trained, tmp_path):
     write_pairs(str(tmp_path / "train"), 6)
     status, _ = run("--output_dir=" + trained, "--data_dir=%s" % tmp_path, "--max_steps=9", *SMALL)
@@ -741,6 +764,72 @@ print("the same")
 """
     result = subprocess.run([sys.executable, "-c", script, os.path.join(trained, "export"), str(tmp_path / "io.npz"),
                              pairs.files[0][0].path], capture_output=True, text=True, check=False)
+    assert "the same" in result.stdout, result.stderr
+
+
+def test_the_export_reads_bytes_as_test_mode_does_and_refuses_what_is_too_large(run, trained, tmp_path):
+    folder = shutil.copytree(trained, str(tmp_path / "run"))
+    (tmp_path / "in").mkdir()
+    y, x = np.mgrid[:40, :72]
+    deep = np.stack([y * 1600, x * 900, 65535 - x * 900], axis=-1).astype(np.uint16)
+    imageio.imwrite(tmp_path / "in" / "grey.png", (x * 900 + 128).astype(np.uint16))  # 16 bits
+    eight = PIL.Image.fromarray((deep // 257).astype(np.uint8))
+    names = ["grey"]
+    for orientation, options in ((1, {}), (3, {}), (6, {}), (8, {}), (6, {"order": "<"}), (5, {"format": "PNG"})):
+        exif = PIL.Image.Exif()
+        exif[0x010f], exif[0x0112] = "maker", orientation
+        block = exif.tobytes()
+        if options.get("order"):  # the same block in the other byte order
+            block = (b"Exif\0\0II*\0\x08\0\0\0\1\0" + struct.pack("<HHIHH", 0x112, 3, 1, orientation, 0) + bytes(4))
+        names.append("%d%s" % (orientation, "".join(options.values()).replace("<", "le")))
+        eight.save(str(tmp_path / "in" / (names[-1] + ".jpg")), format=options.get("format", "JPEG"), exif=block)
+    assert run("--mode=test", "--layout=inputs", "--notest_dropout", "--output_dir=" + folder,
+               "--data_dir=%s" % (tmp_path / "in"))[0] == 0
+    shutil.copytree(os.path.join(folder, "test", "images"), str(tmp_path / "expected"))
+    assert run("--mode=export", "--output_dir=" + folder)[0] == 0
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", 13000, 13000, 8, 2, 0, 0, 0)
+    rows_of_zeros = zlib.compress(bytes(13000 * 39001), 1)
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part))
+        for part in (chunk, b"IDAT" + rows_of_zeros, b"IEND")))
+    jpeg = bytearray(next((tmp_path / "in").glob("1.jpg")).read_bytes())
+    frame = jpeg.index(b"\xff\xc0")
+    jpeg[frame + 5:frame + 9] = struct.pack(">HH", 60000, 60000)
+    (tmp_path / "huge.jpg").write_bytes(jpeg)
+    (tmp_path / "other").write_bytes(imageio.imwrite("<bytes>", np.zeros((8, 8, 3), np.uint8), extension=".bmp"))
+    script = """
+import glob, os, resource, sys, time, numpy as np, tensorflow as tf
+export, folder = sys.argv[1:]
+model = tf.saved_model.load(export)
+def picture(path):
+    sent = tf.stack([tf.io.read_file(path)])
+    return tf.io.decode_png(model.signatures["serving_bytes"](image_bytes=sent)["png_bytes"][0]).numpy()
+def compare():
+    for path in sorted(glob.glob(folder + "/in/*")):
+        name = os.path.splitext(os.path.basename(path))[0]
+        expected = tf.io.decode_png(tf.io.read_file(folder + "/expected/%s-output.png" % name)).numpy()
+        found = picture(path)
+        assert found.shape == expected.shape, (path, found.shape, expected.shape)
+        assert np.abs(found.astype(int) - expected).max() <= 1, (path, np.abs(found.astype(int) - expected).max())
+        turned = name[0] in "568"
+        assert found.shape == ((72, 40, 3) if turned else (40, 72, 3)), path
+compare()
+for name, says in (("huge.png", "too many pixels; the limit is 16777216"), ("huge.jpg", "too many pixels; the limit"),
+                   ("other", "not a PNG or JPEG"), ("empty", "not a PNG or JPEG")):
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.time()
+    try:
+        picture(folder + "/" + name)
+        raise SystemExit(name + " was not refused")
+    except tf.errors.InvalidArgumentError as error:
+        assert says in str(error), error
+    assert time.time() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100000, name  # in KB
+compare()
+print("the same")
+"""
+    (tmp_path / "empty").write_bytes(b"")
+    result = subprocess.run([sys.executable, "-c", script, os.path.join(folder, "export"), str(tmp_path)],
+                            capture_output=True, text=True, check=False)
     assert "the same" in result.stdout, result.stderr
 
 
