@@ -185,7 +185,7 @@ def test_a_damaged_run_folder_is_one_line(run, copied, name, content, says):
     assert status.startswith("error: ") and says in status and "\n" not in status
 
 
-@pytest.mark.parametrize("flag", ["--cache=False", "--cache=True"])
+@pytest.mark.parametrize("flag", ["--cache=False", pytest.param("--cache=True", marks=pytest.mark.slow)])
 def test_a_run_with_a_flag_that_is_gone_continues_tests_and_exports(run, copied, flag):
     with open(os.path.join(copied, "flags.txt"), "a") as file:
         file.write(flag + "\n")
