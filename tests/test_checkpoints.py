@@ -125,8 +125,10 @@ def flip_a_bit(path):
         file.write(content)
 
 
-@pytest.mark.parametrize("harm", [cut, flip_a_bit, lambda path: os.truncate(path, 0)])
-@pytest.mark.parametrize("part", ["data-00000-of-00001", "index"])
+@pytest.mark.parametrize("part,harm", [
+    ("data-00000-of-00001", flip_a_bit), ("index", cut), *(pytest.param(*form, marks=pytest.mark.slow) for form in [
+        ("data-00000-of-00001", cut), ("data-00000-of-00001", lambda path: os.truncate(path, 0)),
+        ("index", flip_a_bit), ("index", lambda path: os.truncate(path, 0))])])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(run, trained, copied, harm, part):
     harm("%s/%s.%s" % (copied, NEWEST, part))
     status, output = run("--output_dir=" + copied, "--max_steps=6", *SMALL)
@@ -185,7 +187,7 @@ def test_a_damaged_run_folder_is_one_line(run, copied, name, content, says):
     assert status.startswith("error: ") and says in status and "\n" not in status
 
 
-@pytest.mark.parametrize("flag", ["--cache=False", "--cache=True"])
+@pytest.mark.parametrize("flag", ["--cache=False", pytest.param("--cache=True", marks=pytest.mark.slow)])
 def test_a_run_with_a_flag_that_is_gone_continues_tests_and_exports(run, copied, flag):
     with open(os.path.join(copied, "flags.txt"), "a") as file:
         file.write(flag + "\n")

@@ -89,7 +89,7 @@ def test_what_is_logged_and_shown_changes_no_bit(run, trained, tmp_path):
     assert fingerprint(output) == checkpoints.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
 
 
-@pytest.mark.parametrize("stop", [3, 4])
+@pytest.mark.parametrize("stop", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_continuing_a_run_equals_never_having_stopped(run, trained, tmp_path, stop):
     folder = "--output_dir=%s" % tmp_path
     assert run(folder, "--max_steps=%d" % stop, *SMALL)[0] == 0
@@ -211,7 +211,9 @@ def test_the_session_keeps_no_second_copy_of_initial_values(data):
     assert max(shape.num_elements() for shape in constants) < max(sizes) / 100
 
 
-@pytest.mark.parametrize("number,status", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("number,status", [
+    (signal.SIGTERM, 143), *(pytest.param(*form, marks=pytest.mark.slow) for form in [
+        (signal.SIGINT, 130), (signal.SIGHUP, 129)])])
 def test_a_signal_saves_a_checkpoint_and_the_same_command_continues(data, run, tmp_path, number, status):
     argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--save_every=100000", "--epochs=100000"]
     process = subprocess.Popen(command(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -280,7 +282,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(r
 FLAGFILES = sorted(os.listdir(os.path.join(ROOT, "flags")))
 
 
-@pytest.mark.parametrize("name", FLAGFILES)
+@pytest.mark.parametrize("name", [
+    name if name in ("paper.flags", "tf2_tutorial.flags", "old_checkpoint.flags", "patch_286.flags")
+    else pytest.param(name, marks=pytest.mark.slow) for name in FLAGFILES])
 def test_every_flagfile_trains_and_tests(run, data, tmp_path, name):
     argv = ["--flagfile=" + os.path.join(ROOT, "flags", name), "--data_dir=" + data, "--output_dir=%s" % tmp_path]
     argv += SMALL
