@@ -21,6 +21,8 @@ import numpy as np
 import PIL.Image
 import tensorflow.compat.v1 as tf
 
+from support import run_folder
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 LAYOUTS = ("side_by_side", "folders", "colorize", "inputs")
 RESIZE_METHODS = ("bilinear", "nearest", "bicubic", "area")
@@ -272,12 +274,7 @@ def undecodable(images):
             try:
                 session.run(decoded, {path: os.fsencode(image.path), kind: image.kind})
             except tf.errors.OpError as error:
-                yield image.path, reason_of(error)
-
-
-def reason_of(error):
-    """The line of a TensorFlow error that says what happened; the trace of graph nodes is around it."""
-    return error.message.split("[[")[0].strip().splitlines()[-1]
+                yield image.path, run_folder.reason_of(error)
 
 
 def describe_undecodable(path, reason):

@@ -10,7 +10,6 @@ run folder, the graph from the flags, the hooks of the loop, the three modes.
 
 import collections
 import contextlib
-import csv
 import errno
 import gc
 import json
@@ -21,7 +20,6 @@ import re
 import signal
 import sys
 import textwrap
-import time
 import zlib
 
 from absl import app, flags
@@ -236,7 +234,7 @@ import tqdm  # noqa: E402
 
 import pix2pix  # noqa: E402
 import reader  # noqa: E402
-from support import checkpoints, gallery, run_folder, sample_set  # noqa: E402
+from support import checkpoints, gallery, hooks, run_folder, sample_set  # noqa: E402
 from support.run_folder import RunError  # noqa: E402
 
 gc.freeze()  # what the imports made stays; looking through it again and again takes a sixth of building the graph
@@ -432,169 +430,7 @@ def one_image(test_dropout):
 
 
 # ---------------------------------------------------------------------------------------------
-# Hooks. Their order in `train_from` is the order within a step: a step is checked, then logged, shown
-# and saved.
-
-LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
-
-
-class StepHook(tf.train.SessionRunHook):
-    """A hook that sees the number and the losses of every step, or whatever else it fetches."""
-
-    def __init__(self, model):
-        self.fetches = {"step": model.train_op, "losses": [getattr(model, name) for name in LOSSES]}
-
-    def before_run(self, run_context):
-        del run_context
-        return tf.train.SessionRunArgs(self.fetches)
-
-    def after_run(self, run_context, run_values):
-        self.after_step(run_context.session, int(run_values.results["step"]), run_values.results["losses"])
-
-    def after_step(self, session, step, losses):
-        """Called after every step with the three losses, numbers in the order of LOSSES."""
-        raise NotImplementedError
-
-
-class StopOnNan(StepHook):
-    """Raises RunError at the first step with a tensor that is not finite, before anything of that step is saved."""
-
-    def __init__(self, model, pairs):
-        super().__init__(model)
-        self.fetches["finite"], self.pairs = model.finite, pairs
-        self.weights = collections.OrderedDict((v.op.name, pix2pix.all_finite([v])) for v in tf.trainable_variables())
-
-    def after_run(self, run_context, run_values):
-        step, finite = int(run_values.results["step"]), run_values.results["finite"]
-        bad = [name for name in finite if not finite[name]]
-        if bad:
-            weights = [name for name, good in run_context.session.run(self.weights).items() if not good]
-            then = bad[1:] + weights[:1]
-            raise RunError(
-                "step %d: %s is not finite%s. The batch was %s. What was saved before stays in %s; --gan_loss=log "
-                "or logits, a lower --learning_rate or --precision=float32 in a new --output_dir may hold" % (
-                    step, bad[0], ", then %s" % ", ".join(then) if then else "",
-                    ", ".join(reader.files_of_step(self.pairs, step, FLAGS.batch_size, FLAGS.seed)),
-                    path_of("checkpoints")))
-
-
-class Metrics(StepHook):
-    """Keeps metrics.csv, TensorBoard's scalars and the progress bar (a line now and then without terminal)."""
-
-    def __init__(self, model, writer, start, record):
-        super().__init__(model)
-        self.watch, self.warned = model.watch, False
-        self.columns = ["step", "epoch", *LOSSES, "images_per_second", *model.watch]
-        self.bar = self.file = None
-        self.writer, self.start, self.seen = writer, start, start
-        self.steps, self.pairs = record["steps"], record["pairs"]["train"]
-
-    def begin(self):
-        rows = [self.columns] + self.written_rows()
-        run_folder.write_file(path_of("metrics.csv"), "".join(",".join(row) + "\n" for row in rows))
-        self.file = open(path_of("metrics.csv"), "a")
-        self.bar = tqdm.tqdm(total=self.steps, initial=self.start, unit="step", disable=None)
-        self.logged = self.printed = self.start, time.time()
-
-    def written_rows(self):
-        """The rows up to the first step of a metrics.csv that is there; a kill may have cut the last one off."""
-        if not self.start or not os.path.exists(path_of("metrics.csv")):
-            return []
-        with open(path_of("metrics.csv"), errors="replace") as file:
-            lines = [line for line in file if line.endswith("\n")]
-        return [row for row in csv.reader(lines) if row and row[0].isdigit() and int(row[0]) <= self.start]
-
-    def before_run(self, run_context):
-        del run_context
-        is_logged = (self.seen + 1) % FLAGS.log_every == 0 or self.seen + 1 == self.steps
-        return tf.train.SessionRunArgs(dict(self.fetches, watch=self.watch if is_logged else {}))
-
-    def after_run(self, run_context, run_values):
-        self.watched = run_values.results["watch"]
-        super().after_run(run_context, run_values)
-
-    def after_step(self, session, step, losses):
-        self.seen = step
-        epoch, now = step * FLAGS.batch_size / self.pairs, time.time()
-        rate = (step - self.logged[0]) * FLAGS.batch_size / (now - self.logged[1])
-        self.text = "epoch %.4g/%d, D %.3f, GAN %.3f, L1 %.4f, %.3g images/s" % (
-            (epoch, FLAGS.epochs) + tuple(losses) + (rate,))
-        self.bar.set_postfix_str(self.text, refresh=False)
-        self.bar.update()
-        if self.watched:
-            self.log(step, [epoch, *losses, rate, *self.watched.values()])
-            self.warn_of_dead_patches(step)
-            self.logged = step, now
-            if self.bar.disable and now - self.printed[1] > 30:
-                self.print_line(step, now)
-
-    def log(self, step, values):
-        self.file.write(",".join(["%d" % step] + ["%.9g" % value for value in values]) + "\n")
-        self.file.flush()
-        self.writer.add_summary(tf.Summary(value=[
-            tf.Summary.Value(tag=name, simple_value=float(value)) for name, value in zip(self.columns[1:], values)
-        ]), step)
-
-    def warn_of_dead_patches(self, step):
-        for side in ("real", "fake"):
-            share = self.watched["dead_" + side]
-            if share > 0.5 and not self.warned:
-                self.warned = True
-                self.bar.write("warning: step %d: D gets %.0f %% of the %s patches wrong without a gradient to learn "
-                               "from; --gan_loss=log or logits keeps it" % (step, 100 * share, side))
-
-    def print_line(self, step, now):
-        left = (self.steps - step) * (now - self.printed[1]) / (step - self.printed[0])
-        print("step %d/%d, %s, %s left" % (step, self.steps, self.text, tqdm.tqdm.format_interval(left)),
-              flush=True)
-        self.printed = step, now
-
-    def close(self):
-        for closing in filter(None, (self.bar, self.file)):
-            closing.close()
-
-
-class Samples(tf.train.SessionRunHook):
-    """Writes the sample grid of fixed pairs, and the batch and D's logits for TensorBoard."""
-
-    def __init__(self, model, batch, fixed, writer, start, steps):
-        self.step, self.writer, self.next, self.steps = model.train_op, writer, start + 1, steps
-        self.fixed = fixed
-        self.image, self.draw, self.output = one_image(FLAGS.test_dropout)
-        self.summaries = batch_summaries(batch, model)
-
-    def is_due(self, step):
-        return step % FLAGS.sample_every == 0 or step == self.steps
-
-    def after_create_session(self, session, coord):
-        del coord
-        if self.next == 1:
-            self.write(session, 0)
-
-    def before_run(self, run_context):
-        del run_context
-        summaries = [self.summaries] if self.is_due(self.next) else []
-        return tf.train.SessionRunArgs({"step": self.step, "summaries": summaries})
-
-    def after_run(self, run_context, run_values):
-        step = int(run_values.results["step"])
-        self.next = step + 1
-        for summary in run_values.results["summaries"]:
-            self.writer.add_summary(summary, step)
-            self.write(run_context.session, step)
-
-    def write(self, session, step):
-        rows = []
-        for number, (image, target) in enumerate(self.fixed):
-            output = session.run(self.output, {self.image: image, self.draw: number})
-            rows.append(np.concatenate([to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
-        path = path_of("samples", "step-%08d.png" % step)
-        run_folder.write_png(path, np.concatenate(rows))
-        with open(path, "rb") as file:
-            picture = tf.Summary.Image(encoded_image_string=file.read())
-        self.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="samples", image=picture)]), step)
-        self.writer.flush()
-
+# What is shown of a step
 
 def sample_pairs(pairs):
     """Returns the fixed pairs of the sample grids: the first of val that can be used, else of the training pairs."""
@@ -611,10 +447,6 @@ def first_pairs(pairs):
     """Reads the pairs of a sample grid, as numpy (input, target), each [1, H, W, C] in [-1, 1]."""
     first = pairs._replace(files=pairs.files[:SAMPLE_ROWS])
     return list(reader.read_in_order(first, size=image_size(), **image_options()))
-
-
-def to_rgb(image):
-    return np.broadcast_to(image, image.shape[:2] + (3,))
 
 
 def batch_summaries(batch, model):
@@ -640,70 +472,6 @@ def heat_map(logits):
 def to_uint8(images):
     """[-1, 1] -> 0..255, in the graph."""
     return tf.cast(tf.round((images + 1) * 127.5), tf.uint8)
-
-
-class Checkpoints(StepHook):
-    """Saves every save_every steps and at the end, unless an error ended the run."""
-
-    def __init__(self, model, saver, start):
-        super().__init__(model)
-        self.saver, self.saved, self.seen = saver, start, start
-        self.finite = pix2pix.all_finite(tf.trainable_variables())
-        self.megabytes = sum(v.shape.num_elements() * v.dtype.size for v in tf.global_variables()) / 1e6
-
-    def after_create_session(self, session, coord):
-        del coord
-        self.session = session
-
-    def after_step(self, session, step, losses):
-        self.seen = step
-        if step % FLAGS.save_every == 0:
-            self.save(session)
-
-    def end(self, session):
-        if self.seen != self.saved:
-            self.save(session)
-
-    def save(self, session):
-        if not session.run(self.finite):
-            raise RunError("step %d: a weight is no longer finite and is not saved. The last good checkpoint is "
-                           "kept in %s; a lower --learning_rate may hold" % (self.seen, path_of("checkpoints")))
-        try:
-            path = self.saver.save(session, path_of("checkpoints", "model.ckpt"), self.seen, write_meta_graph=False)
-            run_folder.sync(path + ".data-00000-of-00001", path + ".index", path_of("checkpoints"))
-        except tf.errors.OpError as error:
-            raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB; make room or mend it, and the "
-                           "same command continues from the one before" % (
-                               self.seen, path_of("checkpoints"), reader.reason_of(error), self.megabytes))
-        checkpoints.tidy(path_of("checkpoints"), path, FLAGS.keep)
-        self.saved = self.seen
-
-
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]  # not on Windows
-
-
-class StopOnSignal(tf.train.SessionRunHook):
-    """SIGTERM, SIGHUP and Ctrl-C end the run after the step at hand; a second one leaves at once."""
-
-    def __init__(self):
-        self.number = 0
-        self.before = {number: signal.signal(number, self.receive) for number in SIGNALS}
-
-    def receive(self, number, frame):
-        del frame
-        if self.number:
-            os._exit(128 + number)
-        self.number = number
-        print("\n%s: stopping after this step" % signal.Signals(number).name, flush=True)
-
-    def after_run(self, run_context, run_values):
-        del run_values
-        if self.number:
-            run_context.request_stop()
-
-    def close(self):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -810,13 +578,21 @@ def train_from(checkpoint, pairs, fixed, record):
         writer = tf.summary.FileWriter(FLAGS.output_dir, graph=tf.get_default_graph())
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
         saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
-        metrics = Metrics(model, writer, start, record)
-        samples = Samples(model, batch, fixed, writer, start, record["steps"])
+        metrics = hooks.Metrics(model, FLAGS.output_dir, writer, start, record, FLAGS.log_every, FLAGS.batch_size,
+                                FLAGS.epochs)
+        samples = hooks.Samples(model, FLAGS.output_dir, writer, start, record["steps"], FLAGS.sample_every, fixed,
+                                one_image(FLAGS.test_dropout), batch_summaries(batch, model))
         scaffold = tf.train.Scaffold(saver=saver, init_fn=init_fn)
-        saving, stop = Checkpoints(model, saver, start), StopOnSignal()
+        weights = tf.trainable_variables()
+        saving = hooks.Checkpoints(model, FLAGS.output_dir, saver, start, FLAGS.save_every, FLAGS.keep,
+                                   pix2pix.all_finite(weights))
+        stop = hooks.StopOnSignal()
+        nan = hooks.StopOnNan(
+            model, collections.OrderedDict((v.op.name, pix2pix.all_finite([v])) for v in weights),
+            lambda step: reader.files_of_step(pairs, step, FLAGS.batch_size, FLAGS.seed), FLAGS.output_dir)
         try:
             with reader.naming_bad_files(pairs), tf.train.MonitoredTrainingSession(
-                    hooks=[StopOnNan(model, pairs), metrics, samples, saving, stop],
+                    hooks=[nan, metrics, samples, saving, stop],
                     checkpoint_dir=path_of("checkpoints"), scaffold=scaffold,
                     config=session_config(record["precision"]), save_checkpoint_secs=None, save_summaries_steps=None,
                     save_summaries_secs=None, log_step_count_steps=None) as session:
@@ -1101,7 +877,7 @@ def main(argv):
                  % (error.filename or FLAGS.output_dir, error.strerror))
     except tf.errors.ResourceExhaustedError as error:
         sys.exit("error: TensorFlow ran out of memory (%s); a smaller --batch_size, --image_size, --ngf or --ndf takes "
-                 "less. What was saved before stays" % reader.reason_of(error))
+                 "less. What was saved before stays" % run_folder.reason_of(error))
     except RuntimeError as error:
         if "events.out.tfevents" not in str(error):  # how TensorBoard's writer says that a disk is full
             raise

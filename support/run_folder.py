@@ -128,3 +128,8 @@ def make_folders(*folders):
         except OSError as error:
             raise RunError("%s: can't write there (%s); name another folder with --output_dir"
                            % (folder, error.strerror))
+
+
+def reason_of(error):
+    """The line of a TensorFlow error that says what happened; the trace of graph nodes is around it."""
+    return error.message.split("[[")[0].strip().splitlines()[-1]

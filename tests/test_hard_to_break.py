@@ -24,7 +24,7 @@ import pix2pix
 import reader
 import train
 from conftest import ROOT, SMALL, fingerprint, rows, write_pairs
-from support import checkpoints
+from support import checkpoints, hooks
 
 SLOW = pytest.mark.slow
 
@@ -230,14 +230,14 @@ def test_a_failing_disk_is_named_and_once_mended_the_run_is_the_same(run, data, 
 
 
 def test_a_run_folder_that_vanishes_is_named(run, data, tmp_path, monkeypatch):
-    write = train.Metrics.log
+    write = hooks.Metrics.log
 
     def log(self, step, values):
         if step == 3:
             shutil.rmtree(tmp_path / "run")
         write(self, step, values)
 
-    monkeypatch.setattr(train.Metrics, "log", log)
+    monkeypatch.setattr(hooks.Metrics, "log", log)
     status, _ = run("--output_dir=%s" % (tmp_path / "run"), *SMALL, "--max_steps=6")
     assert status.startswith("error: ") and str(tmp_path / "run") in status and "\n" not in status
 
@@ -255,7 +255,7 @@ def test_nan_stops_the_run_at_its_step_naming_tensor_and_files(run, data, tmp_pa
     if where == "inputs":
         monkeypatch.setattr(reader, "normalise", lambda image: image * np.nan)
         monkeypatch.setattr(train, "sample_pairs", lambda pairs: [])
-        monkeypatch.setattr(train.Samples, "write", lambda self, session, step: None)
+        monkeypatch.setattr(hooks.Samples, "write", lambda self, session, step: None)
     elif where == "gradients":  # the square root's gradient at 0 is infinite
         l1_loss = pix2pix.l1_loss
         monkeypatch.setattr(pix2pix, "l1_loss", lambda outputs, targets: l1_loss(outputs, targets) + tf.sqrt(

@@ -26,7 +26,7 @@ from absl.testing import flagsaver
 
 import train
 from conftest import ROOT, SMALL, fingerprint, rows, without_timing, write_pairs
-from support import checkpoints, convolutions, gallery, run_folder
+from support import checkpoints, convolutions, gallery, hooks, run_folder
 
 
 def command(*argv):
@@ -230,7 +230,7 @@ def test_a_signal_saves_a_checkpoint_and_the_same_command_continues(data, run, t
 def test_a_second_signal_leaves_at_once(monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
-    hook, before = train.StopOnSignal(), signal.getsignal(signal.SIGTERM)
+    hook, before = hooks.StopOnSignal(), signal.getsignal(signal.SIGTERM)
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         assert left == [] and hook.number == signal.SIGTERM
