@@ -22,8 +22,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import app, flags
 
-import pix2pix
 import report
+from support import checkpoints
 
 matplotlib.use("Agg")
 
@@ -114,7 +114,7 @@ def weight_differences(folders, steps):
                         for folder in folders)
         squares = {}
         for name in ours.get_variable_to_shape_map():
-            if pix2pix.WEIGHT.fullmatch(name):
+            if checkpoints.WEIGHT.fullmatch(name):
                 a, b = np.float64(ours.get_tensor(name)), theirs.get_tensor(name)
                 total = squares.setdefault(name.split("/")[0], np.zeros(2))
                 total += np.sum((a - b) ** 2), np.sum(a ** 2)

@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 import log_stability_measure as patches
 import reader
 import train
-from support import run_folder
+from support import hooks, run_folder
 
 AFTER_CONVOLUTION = ("FusedBatchNormV3", "BiasAdd")
 
@@ -39,7 +39,7 @@ def first_step():
                     fetches["stages/" + operation.name] = operation.outputs[0]
                 elif operation.name.endswith("/output"):
                     fetches["stages/" + operation.name] = operation.outputs[0]
-        for name in train.LOSSES:
+        for name in hooks.LOSSES:
             fetches["losses/" + name] = getattr(model, name)
         with tf.train.MonitoredSession() as session:
             return session.run(fetches)
