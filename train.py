@@ -5,7 +5,7 @@
     python train.py --mode=export
 
 This file is the only one that knows flags and the run folder. It reads from top to bottom: flags, the
-run folder, the graph from the flags, the hooks of the loop, the three modes.
+run folder, the graph from the flags, the three modes.
 """
 
 import collections

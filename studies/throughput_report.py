@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 
 OURS = "this project"
 ADAM = 4 * 7  # bytes of memory traffic a parameter: reads weight, gradient and two moments, writes all but the gradient
-EVERY = {"log": 20, "sample": 500, "checkpoint": 500}  # train.py's default intervals, in steps
+EVERY = {"log": 20, "sample": 100, "checkpoint": 500}  # train.py's default intervals, in steps
 
 
 class Measured:

@@ -79,6 +79,11 @@ def sync(*paths):
                 os.close(descriptor)
 
 
+def sync_folder(folder):
+    """As `sync`, for all that is in a folder."""
+    sync(*(os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names + ["."]))
+
+
 @contextlib.contextmanager
 def replacing(folder):
     """Yields an empty folder beside `folder`, which takes its place in one step when all went well.
@@ -93,7 +98,7 @@ def replacing(folder):
         new = os.path.join(beside, "new")
         os.mkdir(new)
         yield new
-        sync(*(os.path.join(parent, name) for parent, _, names in os.walk(new) for name in names + ["."]))
+        sync_folder(new)
         try:
             os.rename(new, folder)
         except OSError:  # it is there and not empty
@@ -109,7 +114,11 @@ def exchange(first, second):
         if renameat2 and renameat2(here, os.fsencode(first), here, os.fsencode(second), swap) == 0:
             return
     os.rename(second, first + ".old")
-    os.rename(first, second)
+    try:
+        os.rename(first, second)
+    except OSError:
+        os.rename(first + ".old", second)
+        raise
 
 
 def write_png(path, image):
@@ -119,12 +128,12 @@ def write_png(path, image):
 
 
 def make_folders(*folders):
-    """Makes folders, and a test file in each; raises RunError where that can't be."""
+    """Makes folders, and a file without a name in each; raises RunError where that can't be."""
     for folder in folders:
         try:
             os.makedirs(folder, exist_ok=True)
-            write_file(os.path.join(folder, "write_test"), "")
-            os.remove(os.path.join(folder, "write_test"))
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"test")
         except OSError as error:
             raise RunError("%s: can't write there (%s); name another folder with --output_dir"
                            % (folder, error.strerror))

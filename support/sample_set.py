@@ -7,6 +7,8 @@ import imageio.v3 as imageio
 import numpy as np
 import scipy.ndimage
 
+from support import run_folder
+
 COUNTS = {"train": 64, "val": 16}
 LABELS = {"sky": (120, 190, 250), "roof": (130, 60, 160), "wall": (20, 50, 190),
           "cornice": (0, 220, 220), "window": (250, 210, 40), "balcony": (90, 210, 80),
@@ -31,6 +33,7 @@ def draw(folder):
                 labels = np.array(list(LABELS.values()), np.uint8)[classes]
                 pair = np.concatenate([labels, draw_photo(classes, floors, rng)], axis=1)
                 imageio.imwrite(os.path.join(unfinished, split, "%d.png" % number), pair)
+        run_folder.sync_folder(unfinished)
         try:
             os.rename(unfinished, folder)
         except OSError:

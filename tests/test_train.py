@@ -1,5 +1,6 @@
 """The program: runs, refusals, test mode and export, on small networks and files the tests make."""
 
+import concurrent.futures
 import csv
 import functools
 import html
@@ -602,6 +603,29 @@ def test_a_folder_is_replaced_without_a_moment_in_which_there_is_none(tmp_path):
     watcher.join()
     assert len(missing) > 200 and not any(missing)
     assert os.listdir(tmp_path) == ["result"]
+
+
+def test_a_folder_that_cannot_be_swapped_in_leaves_the_old_one(tmp_path, monkeypatch):
+    for name in ("old", "new"):
+        os.makedirs(tmp_path / name / name)
+    rename = os.rename
+
+    def failing(source, target):
+        if os.path.basename(source) == "new":
+            raise OSError("no")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    monkeypatch.setattr(sys, "platform", "other")  # without Linux' swap
+    with pytest.raises(OSError, match="no"):
+        run_folder.exchange(str(tmp_path / "new"), str(tmp_path / "old"))
+    assert os.listdir(tmp_path / "old") == ["old"]
+
+
+def test_many_at_once_can_look_whether_a_folder_can_be_written(tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(run_folder.make_folders, 400 * [str(tmp_path / "folder")]))
+    assert os.listdir(tmp_path / "folder") == []
 
 
 def test_a_bad_picture_in_val_costs_a_warning_and_its_row_of_the_grid(run, tmp_path):
