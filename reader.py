@@ -200,10 +200,11 @@ def orientation_of(image):
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # PIL would decode all of it to look behind its pixels
     try:
-        exif = image.getexif()
         if image.format in ("JPEG", "MPO", "PNG"):  # of these EXIF alone counts, as in an export, not XMP
             exif = PIL.Image.Exif()
             exif.load(image.info.get("exif", b""))
+        else:
+            exif = image.getexif()
         orientation = exif.get(0x0112, 1)
     except Exception:  # whatever the image library makes of a broken EXIF block; the image can still be decoded
         return 1
