@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import sys
@@ -10,10 +11,11 @@ import tempfile
 import filelock
 import imageio.v3 as imageio
 import numpy as np
+import tensorflow.compat.v1 as tf
 
 
 class RunError(Exception):
-    """The run can't start or go on; the message names the flag or the path and the way out."""
+    """The run can't start or go on; the message names the flag or the path and how to fix it."""
 
 
 def read_flags(folder):
@@ -28,8 +30,18 @@ def read_flags(folder):
         raise RunError("%s: damaged (%s); put it back, or name a new --output_dir" % (path, error))
 
 
+def read_record(folder):
+    """Returns the run.json of the run in a folder; None where it is missing or damaged."""
+    try:
+        with open(os.path.join(folder, "run.json")) as file:
+            record = json.load(file)
+        return record if record["pairs"]["train"] and record["precision"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 @contextlib.contextmanager
-def sole_run(folder):
+def run_lock(folder):
     """Makes the run folder and holds its lock, which the system takes back when the process ends, however it ends.
 
     Raises:
@@ -137,6 +149,25 @@ def make_folders(*folders):
         except OSError as error:
             raise RunError("%s: can't write there (%s); name another folder with --output_dir"
                            % (folder, error.strerror))
+
+
+@contextlib.contextmanager
+def naming_failures(folder):
+    """Turns a full or broken disk, and a lack of memory, into a RunError; folder: what it names if nothing else is."""
+    again = "make room or repair the disk, and the same command continues"
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        raise RunError("%s: %s; %s" % (error.filename or folder, error.strerror, again))
+    except tf.errors.ResourceExhaustedError as error:
+        raise RunError("TensorFlow ran out of memory (%s); a smaller --batch_size, --image_size, --ngf or --ndf takes "
+                       "less. What was saved before is kept" % reason_of(error))
+    except RuntimeError as error:
+        if "events.out.tfevents" not in str(error):  # how TensorBoard's writer says that a disk is full
+            raise
+        raise RunError("%s; %s" % (str(error).splitlines()[0], again))
 
 
 def reason_of(error):

@@ -15,9 +15,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import pix2pix
-import reader
 from conftest import ROOT, SMALL, fingerprint, rows, without_timing
-from support import checkpoints, run_folder
+from support import checkpoints, image_files, run_folder
 
 NEWEST = os.path.join("checkpoints", "model.ckpt-6")
 
@@ -288,7 +287,7 @@ def test_an_error_in_a_half_made_step_costs_the_steps_since_the_checkpoint(run, 
         raise MemoryError("no memory left")
 
     monkeypatch.setattr(pix2pix, "generator_gan_loss", failing)
-    monkeypatch.setattr(reader, "undecodable", lambda images: pytest.fail("looked for a bad file"))
+    monkeypatch.setattr(image_files, "undecodable", lambda images: pytest.fail("looked for a bad file"))
     status, _ = run(*argv)
     assert status.startswith("error: TensorFlow ran out of memory") and "\n" not in status
     assert checkpoints.newest(str(tmp_path / "checkpoints")).endswith("-4")
