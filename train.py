@@ -766,4 +766,5 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # an exit of Python's, which cleans up
     app.run(main)

@@ -227,6 +227,21 @@ def test_a_signal_saves_a_checkpoint_and_the_same_command_continues(data, run, t
     assert "from step %d" % step in run(*argv, "--max_steps=%d" % (step + 1))[1]
 
 
+def test_a_signal_in_test_mode_leaves_nothing_behind(data, trained, tmp_path):
+    folder = shutil.copytree(trained, str(tmp_path / "run"))
+    write_pairs(str(tmp_path / "many"), 3)
+    for number in range(4, 400):
+        os.link(tmp_path / "many" / "1.png", tmp_path / "many" / ("%d.png" % number))
+    before = os.listdir(folder)
+    process = subprocess.Popen(command("--mode=test", "--output_dir=" + folder, "--data_dir=%s" % (tmp_path / "many")),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(os.listdir(folder)) > len(before))
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143 and "Traceback" not in errors
+    assert sorted(os.listdir(folder)) == sorted(before)
+
+
 def test_a_second_signal_leaves_at_once(monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
