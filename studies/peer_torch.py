@@ -100,6 +100,12 @@ def initialise(module):
             nn.init.zeros_(module.bias)
 
 
+def adversarial(logits, is_real):
+    """The binary cross entropy of a discriminator's logits, in float32."""
+    return nn.functional.binary_cross_entropy_with_logits(
+        logits.float(), torch.full_like(logits, float(is_real), dtype=torch.float32))
+
+
 def trainer(precision, channels_last):
     """Returns (step, generate, {network: parameters}) of networks in a precision.
 
@@ -112,11 +118,7 @@ def trainer(precision, channels_last):
         network.apply(initialise).to(memory_format=order)
     g, d = networks.values()
     g_adam, d_adam = (torch.optim.Adam(network.parameters(), 2e-4, betas=(0.5, 0.999)) for network in (g, d))
-    entropy, l1 = nn.BCEWithLogitsLoss(), nn.L1Loss()
-    lower = autocast(precision)
-
-    def adversarial(logits, is_real):
-        return entropy(logits.float(), torch.full_like(logits, float(is_real), dtype=torch.float32))
+    l1, lower = nn.L1Loss(), autocast(precision)
 
     def step(inputs, targets):
         inputs, targets = (x.to(memory_format=order) for x in (inputs, targets))

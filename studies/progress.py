@@ -58,7 +58,7 @@ def main():
     if not every or not rows:
         raise SystemExit("error: %s: no sample grid or no logged step; --run_dir names a run that trained"
                          % options.run_dir)
-    steps = options.steps or [every[round(i * (len(every) - 1) / 3)] for i in range(4)]
+    steps = options.steps or sorted({every[round(i * (len(every) - 1) / 3)] for i in range(4)})
     missing = sorted(set(steps) - set(every))
     if missing:
         raise SystemExit("error: --steps=%d: no sample grid of it in %s" % (missing[0], folder))

@@ -77,9 +77,8 @@ def contenders(options, pairs):
     """Returns {name: function (folder, seed) that makes a piece}."""
     made = {name: functools.partial(ours, options, flags) for name, flags in OURS.items()}
     steps = math.ceil(options.epochs * pairs / options.batch_size)
-    lacks, _ = study.measure(sys.executable, throughput.MEASURE, "lacks")
-    settings = {}
-    for name, python, what in throughput.peers(options.torch_python, ["float32"] + ["bfloat16"] * (not lacks)):
+    settings, precisions = {}, ["float32"] + ["bfloat16"] * (not study.bfloat16_lacks())
+    for name, python, what in throughput.peers(options.torch_python, precisions):
         settings.setdefault(name.split(",")[0], []).append((python, what))
     made.update({name: functools.partial(peer, options, found, min(steps, options.max_steps or steps))
                  for name, found in settings.items()})

@@ -127,21 +127,22 @@ def of_training(name, setting, batch, seconds, peak):
 
 
 def training(options):
-    ours = [("%s, %s" % (OURS, precision), sys.executable, precision) for precision in options.precisions]
+    ours = [("%s, %s" % (OURS, precision), sys.executable, {"precision": precision})
+            for precision in options.precisions]
     if study.version_of(options.tf1_python, "tensorflow"):
-        ours.append((OURS + " on TensorFlow 1.15, float32", options.tf1_python, "float32"))
+        ours.append((OURS + " on TensorFlow 1.15, float32", options.tf1_python, {"precision": "float32"}))
     for batch in (1, 4):
-        setting = "batch %d" % batch
-        for name, python, precision in ours:
-            run = train(options, "--batch_size=%d" % batch, "--precision=" + precision,
-                        "--max_steps=%d" % (3 + options.steps), python=python)
-            yield name, "", "parameters, million", run.parameters / 1e6
-            yield from of_training(name, setting, batch, run.seconds[2:-1], run.peak)  # the last makes summaries
-        for name, python, what in peers(options.torch_python, options.precisions):
-            found, peak = study.measure(python, MEASURE, "training", folder=options.folder, batch=batch,
-                                        steps=options.steps, **what)
-            yield name, "", "parameters, million", sum(found["parameters"].values()) / 1e6
-            yield from of_training(name, setting, batch, found["seconds"], peak)
+        for name, python, what in (*ours, *peers(options.torch_python, options.precisions)):
+            if "peer" in what:
+                found, peak = study.measure(python, MEASURE, "training", folder=options.folder, batch=batch,
+                                            steps=options.steps, **what)
+                seconds, parameters = found["seconds"], sum(found["parameters"].values())
+            else:
+                run = train(options, "--batch_size=%d" % batch, "--precision=" + what["precision"],
+                            "--max_steps=%d" % (3 + options.steps), python=python)
+                seconds, parameters, peak = run.seconds[2:-1], run.parameters, run.peak  # the last makes summaries
+            yield name, "", "parameters, million", parameters / 1e6
+            yield from of_training(name, "batch %d" % batch, batch, seconds, peak)
 
 
 def reading(options):
@@ -365,7 +366,7 @@ def main():
     os.makedirs(options.output_dir, exist_ok=True)
     study.pairs_of(options.data_dir, ["train"], peers=True)
     options.data, options.folder = "--data_dir=" + options.data_dir, os.path.join(options.data_dir, "train")
-    options.lacks, _ = study.measure(sys.executable, MEASURE, "lacks")
+    options.lacks = study.bfloat16_lacks()
     options.precisions = ["float32"] + ["bfloat16"] * (not options.lacks)
     path = os.path.join(options.output_dir, "measurements.csv")
     kept = [row for row in study.read_csv(path) if row["part"] not in options.parts] if os.path.exists(path) else []

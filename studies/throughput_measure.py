@@ -77,11 +77,6 @@ def rate(function, batch, count, seconds):
     return made / (time.perf_counter() - begin)
 
 
-def lacks():
-    """What bfloat16 lacks here, in words."""
-    return study.bfloat16_lacks()
-
-
 def loop(flags, steps):
     """Of this project's steps: seconds waiting for the reader, of the step, and of one whose scalars are fetched."""
     import tensorflow.compat.v1 as tf
