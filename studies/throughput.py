@@ -201,9 +201,9 @@ def profile(options):
             together[kind] += seconds
             if layer:
                 yield precision, layer, kind + ", ms", 1e3 * seconds
-                yield precision, layer, "share", share
+                yield precision, layer, kind + ", share", share
         for kind, seconds in together.items():
-            yield precision, "", kind, 1e3 * seconds
+            yield precision, "", kind + ", ms", 1e3 * seconds
 
 
 def growth(options):
@@ -330,13 +330,14 @@ def write(options, rows):
         ("TensorFlow", options.tf1_python), ("torch", options.torch_python)) if study.version_of(python, name.lower())]
     of = {part: [key for key in every if key[0] == part] for part in PARTS}
     parts = {part: pivot(every, of[part], (1,), (2, 3)) for part in ("training", "inference", "reading")}
-    parts.update({part: pivot(every, of[part], (1, 2, 3), ()) for part in ("bound", "growth", "start", "loop")})
+    parts.update({part: pivot(every, of[part], (1, 2, 3), ()) for part in ("bound", "start", "loop")})
     study.write_report(
         os.path.join(options.output_dir, "report.html"), "Throughput", REPORT, picture=study.picture(plot),
         others=", ".join(others) or "none",
         lacks=options.lacks and "bfloat16 is left out: it needs %s." % options.lacks,
         aims=aims_table(rounds, options.precisions),
         layers=pivot(every, [key for key in of["profile"] if key[2]], (2,), (1, 3)),
+        growth=pivot(every, of["growth"], (2,), (3,)),
         kinds=pivot(every, [key for key in of["profile"] if not key[2]], (3,), (1,)), **parts)
 
 
