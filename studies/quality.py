@@ -45,7 +45,7 @@ def ours(options, flags, folder, seed):
     """Trains this project, tests it on val, and returns what is to be known of it."""
     run = study.train(folder, "--data_dir=" + options.data_dir, "--direction=" + options.direction,
                       "--epochs=%d" % options.epochs, "--max_steps=%d" % options.max_steps, "--seed=%d" % seed,
-                      "--batch_size=%d" % options.batch_size, *flags)
+                      "--batch_size=%d" % options.batch_size, "--keep=1", *flags)
     study.test(folder)
     record = study.read_json(os.path.join(folder, "run.json"))
     return {"precision": record["precision"], "steps": record["steps"], "fingerprint": run.fingerprint,
