@@ -222,7 +222,8 @@ def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=1e-
             naive.start()
         model = pix2pix.training(*batch, step, functools.partial(generate, draw=step),
                                  functools.partial(pix2pix.discriminator, filters=filters, seed=seed),
-                                 gan_loss="log" if gan_loss == "naive" else gan_loss, d_learning_rate=d_learning_rate)
+                                 pix2pix.Objective("log" if gan_loss == "naive" else gan_loss),
+                                 d_adam=pix2pix.Adam(d_learning_rate))
         unittest.mock.patch.stopall()
         image = tf.placeholder(tf.float32, [1, size, size, 3])
         output = generate(image)
@@ -246,7 +247,7 @@ def training_rows(pairs, seeds, steps):
             log, error = train(name, seed, steps, pairs)
             ended = len(log) if not all(map(np.isfinite, log[-1].values())) else None
             good = {key: [row[key] for row in (log[:-1] if ended else log)] for key in log[0]}
-            runs.append([ended or np.inf, max(good["dead_fake"], default=0), max(good["dead_real"], default=0),
+            runs.append([ended or np.inf, *(max(good["saturated_" + side], default=0) for side in ("fake", "real")),
                          max(good["d_max_logit"], default=np.nan),
                          np.median(good["d_gradient_norm"] or [np.nan]),
                          np.median(good["g_gradient_norm"] or [np.nan]), error])
@@ -269,9 +270,9 @@ def advice(all_curves, trained):
 
 
 ADVICE = ["loss", "use it", "gradient dead from z", "inf or NaN from z", "training: first non-finite step",
-          "most dead fake patches", "largest logit", "validation L1"]
-TRAINING = ["loss", "first non-finite step", "most dead fake patches", "most dead real patches", "largest logit",
-            "D's gradient norm", "G's gradient norm", "validation L1"]
+          "most saturated fake patches", "largest logit", "validation L1"]
+TRAINING = ["loss", "first non-finite step", "most saturated fake patches", "most saturated real patches",
+            "largest logit", "D's gradient norm", "G's gradient norm", "validation L1"]
 
 
 def write(folder, all_curves, trained):

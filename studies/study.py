@@ -49,7 +49,7 @@ def run(python, *command):
             _, status, usage = os.wait4(process.pid, 0)
         except KeyboardInterrupt:  # which the program got too: it saves first
             process.wait()
-            sys.exit("stopped; the same command goes on")
+            sys.exit("stopped; the same command continues")
         texts = []
         for file in (output, errors):
             file.seek(0)
@@ -86,20 +86,22 @@ def measure(python, program, *what, **options):
 def training_graph(*flags):
     """Builds train.py's training graph in this process; returns (batch, Training, a session's config).
 
-    With `bfloat16_lacks` the only place where a study looks into train.py.
+    The only place where a study looks into train.py.
     """
     import reader
     import train as program
+    from support import precisions
     program.FLAGS(["train.py", *flags])
-    precision = program.resolve_precision()
-    batch, model = program.training_graph(reader.find_pairs(program.folder_of("train")), precision)
-    return batch, model, program.session_config(precision)
+    options = program.in_force(program.given_flags())
+    precision = precisions.resolve(options.precision)
+    batch, model = program.training_graph(options, reader.find_pairs(program.folder_of(options, "train")), precision)
+    return batch, model, precisions.session_config(precision)
 
 
 def bfloat16_lacks():
     """Says what convolutions in bfloat16 lack here; empty where TensorFlow runs them."""
-    import train as program
-    return program.bfloat16_lacks()
+    from support import precisions
+    return precisions.bfloat16_lacks()
 
 
 @functools.lru_cache(maxsize=None)
