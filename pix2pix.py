@@ -366,7 +366,7 @@ def dead_share(logits, gradient, is_real):
 
 def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", eps=1e-12,
              pixel_loss="l1", l1_weight=100.0, gan_weight=1.0, d_weight=1.0, learning_rate=2e-4, d_learning_rate=None,
-             beta1=0.5, adam_epsilon=1e-8, update="simultaneous", precision="float32"):
+             beta1=0.5, adam_epsilon=1e-8, update="simultaneous", precision="float32", mean=lambda tensors: tensors):
     """Builds one training step: both networks, their losses, and an Adam update of each.
 
     Args:
@@ -385,6 +385,7 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
         alternating: D is updated, then G against the new D on the same fake image.
       precision: float32 or bfloat16, in which the session will run the convolutions; decides how their gradients are
         computed.
+      mean: function from a network's gradients to their means over all workers (see support/workers.py).
 
     Returns:
       A Training: the batch's outputs, its logits before the update, three unweighted scalar losses (L1
@@ -404,7 +405,7 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
     g_variables = tf.trainable_variables("generator/")
     d_adam = tf.train.AdamOptimizer(d_learning_rate or learning_rate, beta1, epsilon=adam_epsilon, name="Adam_D")
     g_adam = tf.train.AdamOptimizer(learning_rate, beta1, epsilon=adam_epsilon, name="Adam_G")
-    d_gradients = tf.gradients(d_weight * d_loss, d_variables)
+    d_gradients = mean(tf.gradients(d_weight * d_loss, d_variables))
 
     def g_gradients(gan):
         pixel = l1 if pixel_loss == "l1" else l2_loss(outputs, targets)
@@ -418,7 +419,7 @@ def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", e
     else:
         with tf.control_dependencies([d_step]):  # the pass at the new D needs image gradients alone
             gan = generator_gan_loss(discriminate(inputs, outputs), gan_loss, eps)
-    gradients = g_gradients(gan)
+    gradients = mean(g_gradients(gan))
     g_step = adam_step(g_adam, gradients, g_variables)
     with tf.control_dependencies([d_step, g_step]):
         train_op = tf.identity(step.assign_add(1))

@@ -111,8 +111,8 @@ flags.DEFINE_integer("epochs", 200, "Length of the run in passes over the traini
                      lower_bound=1)
 flags.DEFINE_integer("max_steps", 0, "Stops the run at this step if epochs would go further; 0 is off.",
                      lower_bound=0)
-flags.DEFINE_integer("batch_size", 4, "Pairs in a step. The paper has 1 for facades; 4 makes better use of "
-                     "a CPU.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 4, "Pairs in a step, of all workers together. The paper has 1 for facades; 4 makes "
+                     "better use of a CPU.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 2e-4, "Adam's step size, of both networks (paper: 0.0002).")
 flags.DEFINE_float("beta1", 0.5, "Adam's first momentum (paper: 0.5).", lower_bound=0.0, upper_bound=0.999)
 flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon.", lower_bound=0.0)
@@ -129,6 +129,8 @@ flags.DEFINE_integer("log_every", 20, "Steps between rows of metrics.csv.", lowe
 flags.DEFINE_integer("sample_every", 100, "Steps between sample grids; there is one of step 0 too.",
                      lower_bound=1)
 flags.DEFINE_integer("save_every", 500, "Steps between checkpoints.", lower_bound=1)
+flags.DEFINE_integer("patience", 300, "Seconds to wait for another worker, where TF_CONFIG names several: until it "
+                     "answers at the start, and until a step ends, saving included.", lower_bound=1)
 flags.DEFINE_integer("keep", 3, "How many checkpoints are kept, the newest.", lower_bound=1)
 
 GROUPS = collections.OrderedDict([
@@ -140,6 +142,7 @@ GROUPS = collections.OrderedDict([
     ("Losses", "gan_loss eps pixel_loss l1_weight gan_weight d_weight"),
     ("Training", "epochs max_steps batch_size learning_rate beta1 adam_epsilon decay_epochs update precision"),
     ("What is written when", "log_every sample_every save_every keep"),
+    ("Several machines", "patience"),
 ])
 NAMES = " ".join(GROUPS.values()).split()
 
@@ -147,7 +150,7 @@ NAMES = " ".join(GROUPS.values()).split()
 SMALLEST = {"142": 64, "286": 96}
 # Flags that a continued run may change: none of them changes the bits of a step.
 FREE = set("mode output_dir checkpoint data_dir skip_bad_images reader_threads test_resize test_dropout "
-           "epochs max_steps precision log_every sample_every save_every keep".split())
+           "epochs max_steps precision log_every sample_every save_every keep patience".split())
 # Flags that make the network what it is.
 SHAPING = set(GROUPS["Networks"].split()) - {"dropout", "dropout_blocks", "test_dropout"} | {
     "input_channels", "output_channels"}
@@ -234,7 +237,7 @@ import tqdm  # noqa: E402
 
 import pix2pix  # noqa: E402
 import reader  # noqa: E402
-from support import checkpoints, gallery, hooks, run_folder, sample_set  # noqa: E402
+from support import checkpoints, gallery, hooks, run_folder, sample_set, workers  # noqa: E402
 from support.run_folder import RunError  # noqa: E402
 
 gc.freeze()  # what the imports made stays; looking through it again and again takes a sixth of building the graph
@@ -294,6 +297,9 @@ def check_same_run(record):
                            % (FLAGS.output_dir, bfloat16_lacks()))
     elif old["precision"] != record["precision"]:
         differing.append("--precision is %s here and %s in the run" % (record["precision"], old["precision"]))
+    if old.get("workers", 1) != record["workers"]:  # earlier versions had one
+        differing.append("TF_CONFIG makes %d workers here and there were %d in the run"
+                         % (record["workers"], old.get("workers", 1)))
     if differing:
         raise RunError("%s holds another run: %s. Continue it with --flagfile=%s --output_dir=%s, or name a new "
                        "--output_dir" % (FLAGS.output_dir, "; ".join(differing), path_of("flags.txt"),
@@ -485,11 +491,46 @@ def train():
                        "continues whatever run is in --output_dir")
     if FLAGS.layout == "inputs":
         raise RunError("--layout=inputs is for test mode; training needs targets")
+    team = workers.Workers(os.environ.get("TF_CONFIG"))
+    if FLAGS.batch_size % len(team):
+        raise RunError("--batch_size=%d is what %d workers see together in a step; take a multiple of %d"
+                       % (FLAGS.batch_size, len(team), len(team)))
+    team.start(FLAGS.patience)
+    return train_share(team) if team.rank else train_run(team)
+
+
+def train_share(team):
+    """Trains as a worker that is not the chief: it has no run folder and writes nothing; returns the exit status."""
+    pairs = pairs_of(folder_of(FLAGS.split or "train"))
+    record = describe_run(pairs, team)
+    start = team.agree(facts_to_agree_on(record), 0, record["steps"])
+    if start < record["steps"]:
+        print("%s: from step %d, %d pairs, %d steps, %s" % (
+            team.names[team.rank], start, len(pairs.files), record["steps"], record["precision"]), flush=True)
+        number = train_from(None, start, pairs, None, record, team)
+        if number:
+            return 128 + number
+    print("%s: finished, %d steps done; the run is with %s" % (
+        team.names[team.rank], max(start, record["steps"]), team.names[0]))
+    return 0
+
+
+def facts_to_agree_on(record):
+    """Returns {name: text} of what must be the same on all workers; --init_checkpoint the chief alone reads."""
+    facts = {"--" + name: FLAGS[name].value for name in NAMES if name not in FREE - {"epochs", "max_steps"}}
+    del facts["--init_checkpoint"]
+    facts.update({"--precision": record["precision"], "the pairs in --data_dir": record["pairs_sha256"],
+                  "TensorFlow's version": tf.version.VERSION})
+    return facts
+
+
+def train_run(team):
+    """Trains, or continues training, what is in the run folder; returns the exit status."""
     with run_folder.sole_run(FLAGS.output_dir):
         pairs = pairs_of(folder_of(FLAGS.split or "train"))
         fixed = sample_pairs(pairs)
         run_folder.make_folders(path_of("checkpoints"), path_of("samples"))
-        record = describe_run(pairs)
+        record = describe_run(pairs, team)
         checkpoint = checkpoints.newest(path_of("checkpoints"))
         if checkpoint:
             FLAGS.init_checkpoint = begun_from(FLAGS.init_checkpoint)
@@ -502,8 +543,10 @@ def train():
         if checkpoint:
             check_same_run(record)
         checkpoints.tidy(path_of("checkpoints"), checkpoint, FLAGS.keep)
-        if not checkpoint or checkpoints.step_of(checkpoint) < record["steps"]:
-            number = train_from(checkpoint, pairs, fixed, record)
+        start = team.agree(facts_to_agree_on(record), checkpoints.step_of(checkpoint) if checkpoint else 0,
+                           record["steps"])
+        if start < record["steps"]:
+            number = train_from(checkpoint, start, pairs, fixed, record, team)
             write_progress()
             if number:
                 return 128 + number
@@ -524,12 +567,12 @@ def begun_from(given):
     return given
 
 
-def describe_run(pairs):
-    """Returns what run.json holds: where the run is made, of what, and how long it is."""
+def describe_run(pairs, team):
+    """Returns what run.json holds: where the run is made, by how many, of what, and how long it is."""
     steps = math.ceil(FLAGS.epochs * len(pairs.files) / FLAGS.batch_size)
     return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
                          "numpy": np.__version__, "scipy": scipy.__version__},
-            "process": {"pid": os.getpid(), "host": platform.node()},
+            "process": {"pid": os.getpid(), "host": platform.node()}, "workers": len(team),
             "device": cpu_fact("model name") or platform.processor(), "precision": resolve_precision(),
             "pairs": dict(pairs_by_split(), train=len(pairs.files)),
             "skipped": list(pairs.skipped), "pairs_sha256": reader.identity(pairs),
@@ -562,55 +605,62 @@ def write_progress():
                    imageio.imwrite("<bytes>", frames, extension=".gif", duration=400, loop=0))
 
 
-def train_from(checkpoint, pairs, fixed, record):
-    """Runs the session loop from a checkpoint or from the start to the run's last step.
+def train_from(checkpoint, start, pairs, fixed, record, team):
+    """Runs the session loop from a checkpoint or from the start to the run's last step; the chief alone writes.
 
     Returns:
       The number of the signal that ended it, or 0.
     """
-    start = checkpoints.step_of(checkpoint) if checkpoint else 0
-    with tf.Graph().as_default():
-        batch, model = training_graph(pairs, record["precision"])
-        if checkpoint:
-            check_own(checkpoint, start)
-        init_fn = None if checkpoint else initial_weights()
-        announce(start, record)
-        writer = tf.summary.FileWriter(FLAGS.output_dir, graph=tf.get_default_graph())
-        writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
-        saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
-        metrics = hooks.Metrics(model, FLAGS.output_dir, writer, start, record, FLAGS.log_every, FLAGS.batch_size,
-                                FLAGS.epochs)
-        samples = hooks.Samples(model, FLAGS.output_dir, writer, start, record["steps"], FLAGS.sample_every, fixed,
-                                one_image(FLAGS.test_dropout), batch_summaries(batch, model))
-        scaffold = tf.train.Scaffold(saver=saver, init_fn=init_fn)
-        weights = tf.trainable_variables()
-        saving = hooks.Checkpoints(model, FLAGS.output_dir, saver, start, FLAGS.save_every, FLAGS.keep,
-                                   pix2pix.all_finite(weights))
-        stop = hooks.StopOnSignal()
+    config = session_config(record["precision"])
+    config.MergeFrom(team.config)
+    with tf.Graph().as_default(), contextlib.ExitStack() as closing:
+        batch, model = training_graph(pairs, record["precision"], team)
+        writing, saving, init_fn = [], None, None
+        if team.rank == 0:
+            if checkpoint:
+                check_own(checkpoint, start)
+            init_fn = None if checkpoint else initial_weights()
+            announce(start, record)
+            writing = hooks_that_write(batch, model, fixed, start, record, closing)
+            saving = writing[-1]
+        scaffold = tf.train.Scaffold(saver=saving and saving.saver, init_fn=init_fn,
+                                     ready_for_local_init_op=team.ready())
+        signals = closing.enter_context(contextlib.closing(hooks.Signals()))
         nan = hooks.StopOnNan(
-            model, collections.OrderedDict((v.op.name, pix2pix.all_finite([v])) for v in weights),
+            model, collections.OrderedDict((v.op.name, pix2pix.all_finite([v])) for v in tf.trainable_variables()),
             lambda step: reader.files_of_step(pairs, step, FLAGS.batch_size, FLAGS.seed), FLAGS.output_dir)
-        try:
-            with reader.naming_bad_files(pairs), tf.train.MonitoredTrainingSession(
-                    hooks=[nan, metrics, samples, saving, stop],
-                    checkpoint_dir=path_of("checkpoints"), scaffold=scaffold,
-                    config=session_config(record["precision"]), save_checkpoint_secs=None, save_summaries_steps=None,
-                    save_summaries_secs=None, log_step_count_steps=None) as session:
-                step = start
-                try:
-                    while step < record["steps"] and not session.should_stop():
-                        step = session.run(model.train_op)
-                except tf.errors.OpError as error:
-                    if reader.is_from_queues(error):  # no step was begun, and what was learned so far is whole
-                        saving.end(saving.session)
-                    raise
-        finally:
-            for closing in (metrics, writer, stop):
-                closing.close()
+        together = workers.Together(team, lambda: signals.number, lambda: saving.saved if saving else 0)
+        with reader.naming_bad_files(pairs), team.naming_lost(reader.is_from_queues), tf.train.SingularMonitoredSession(
+                hooks=[nan, *writing, together], scaffold=scaffold, master=team.target, config=config,
+                checkpoint_dir=path_of("checkpoints") if saving else None) as session:
+            step = start
+            try:
+                while step < record["steps"] and not session.should_stop():
+                    step = session.run(model.train_op)
+            except tf.errors.OpError as error:
+                if saving and reader.is_from_queues(error):  # no step was begun, and what was learned so far is whole
+                    saving.end(saving.session)
+                raise
     if step == record["steps"]:
         return 0
     print("stopped and saved at step %d of %d; the same command continues" % (step, record["steps"]))
-    return stop.number
+    return together.number
+
+
+def hooks_that_write(batch, model, fixed, start, record, closing):
+    """Returns the hooks that keep the run folder, saving as the last; what they open is closed by an ExitStack."""
+    writer = closing.enter_context(
+        contextlib.closing(tf.summary.FileWriter(FLAGS.output_dir, graph=tf.get_default_graph())))
+    writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
+    saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
+    metrics = hooks.Metrics(model, FLAGS.output_dir, writer, start, record, FLAGS.log_every, FLAGS.batch_size,
+                            FLAGS.epochs)
+    samples = hooks.Samples(model, FLAGS.output_dir, writer, start, record["steps"], FLAGS.sample_every, fixed,
+                            one_image(FLAGS.test_dropout), batch_summaries(batch, model))
+    saving = hooks.Checkpoints(model, FLAGS.output_dir, saver, start, FLAGS.save_every, FLAGS.keep,
+                               pix2pix.all_finite(tf.trainable_variables()))
+    closing.enter_context(contextlib.closing(metrics))
+    return [metrics, samples, saving]
 
 
 def check_own(checkpoint, start):
@@ -625,17 +675,22 @@ def check_own(checkpoint, start):
         raise RunError("%s is of step %d; %s" % (checkpoint, step, advice))
 
 
-def training_graph(pairs, precision):
-    """Builds the queue and a training step for a session of `precision`; returns ((inputs, targets), a Training)."""
+def training_graph(pairs, precision, team):
+    """Builds the queue and a training step for a session of `precision`; returns ((inputs, targets), a Training).
+
+    Each of several workers builds that of its share; what the Training tells of a step is of the whole batch.
+    """
     step = tf.train.get_or_create_global_step()
     batch = reader.training_batches(
         pairs, step, batch_size=FLAGS.batch_size, image_size=image_size(), load_size=load_size(), flip=FLAGS.flip,
-        seed=FLAGS.seed, threads=FLAGS.reader_threads, **image_options())
-    return batch, pix2pix.training(
-        *batch, step, lambda images: generate(images, step), discriminate, gan_loss=FLAGS.gan_loss, eps=FLAGS.eps,
+        seed=FLAGS.seed, threads=FLAGS.reader_threads, share=(team.rank, len(team)), **image_options())
+    draw = step * len(team) + team.rank if team.others else step  # each share has masks of its own
+    model = pix2pix.training(
+        *batch, step, lambda images: generate(images, draw), discriminate, gan_loss=FLAGS.gan_loss, eps=FLAGS.eps,
         pixel_loss=FLAGS.pixel_loss, l1_weight=FLAGS.l1_weight, gan_weight=FLAGS.gan_weight, d_weight=FLAGS.d_weight,
         learning_rate=learning_rate(step, len(pairs.files)), beta1=FLAGS.beta1, adam_epsilon=FLAGS.adam_epsilon,
-        update=FLAGS.update, precision=precision)
+        update=FLAGS.update, precision=precision, mean=team.mean)
+    return batch, team.whole(model, hooks.LOSSES)
 
 
 def learning_rate(step, pairs):
@@ -868,8 +923,8 @@ def main(argv):
         sys.exit("error: %s is not a flag; flags are written --name=value" % argv[1])
     try:
         return {"train": train, "test": test, "export": export}[FLAGS.mode]()
-    except (reader.DataError, checkpoints.CheckpointError, RunError) as error:
-        sys.exit("error: %s" % error)
+    except (reader.DataError, checkpoints.CheckpointError, workers.WorkerError, RunError) as error:
+        sys.exit("error: %s%s" % (workers.own_name(), error))
     except OSError as error:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
             raise

@@ -224,8 +224,12 @@ class Checkpoints(StepHook):
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]  # not on Windows
 
 
-class StopOnSignal(tf.train.SessionRunHook):
-    """SIGTERM, SIGHUP and Ctrl-C end the run after the step at hand; a second one leaves at once."""
+class Signals:
+    """SIGTERM, SIGHUP and Ctrl-C are kept for `workers.Together` to end the run; a second one leaves at once.
+
+    Attributes:
+      number: of the first one that came, or 0.
+    """
 
     def __init__(self):
         self.number = 0
@@ -237,11 +241,6 @@ class StopOnSignal(tf.train.SessionRunHook):
             os._exit(128 + number)
         self.number = number
         print("\n%s: stopping after this step" % signal.Signals(number).name, flush=True)
-
-    def after_run(self, run_context, run_values):
-        del run_values
-        if self.number:
-            run_context.request_stop()
 
     def close(self):
         for number, handler in self.before.items():
