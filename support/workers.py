@@ -13,9 +13,7 @@ import contextlib
 import itertools
 import os
 import socket
-import sys
 import threading
-import time
 import zlib
 
 import tensorflow.compat.v1 as tf
@@ -25,8 +23,6 @@ from support.cluster import WorkerError
 
 PACKED = 65536  # gradients of fewer values travel together in one tensor
 FACTS = 128  # how many things can be compared before the first step
-SILENT_PROBES = 10  # so many times in a row, some 30 seconds, another may not answer
-LINGER = 3  # seconds for which one who leaves early still answers, so that the others see who was first
 OF_A_LOSS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
              tf.errors.DeadlineExceededError, tf.errors.FailedPreconditionError)
 
@@ -39,7 +35,7 @@ class Workers:
       rank: this one's place among them; 0 is the chief.
       config: a ConfigProto with what every session on `target` needs; see `start`.
       target: the master of such sessions; "" for a session without a server.
-      saved: the newest step that the chief is known to have saved.
+      watch: a cluster.Watch over the others.
     """
 
     def __init__(self, text=None):
@@ -53,9 +49,7 @@ class Workers:
         self.others = [i for i in range(len(self)) if i != self.rank]
         self.config, self.target = tf.ConfigProto(), ""
         self.keys = itertools.count(1)  # all build their collectives in one order
-        self.saved = self.waited = 0
-        self.lost, self.message, self.over = [], "", False
-        self.first, self.found = threading.Lock(), threading.Event()
+        self.watch = cluster.Watch(self.names, self.addresses, self.rank)
 
     def __len__(self):
         return len(self.names)
@@ -71,7 +65,6 @@ class Workers:
         """
         if not self.others:
             return
-        self.patience = patience
         self.config.gpu_options.allow_growth = True
         self.config.device_filters.append("/job:%s/task:%d" % self.task)
         self.config.experimental.collective_group_leader = self.leader
@@ -84,21 +77,8 @@ class Workers:
         except tf.errors.OpError as error:
             raise WorkerError("%s; %s" % (error.message, advice))
         self.target = self.server.target
-        self.wait_for_others(time.time() + patience)
-        for target, arguments in [(self.watch, [i]) for i in self.others] + [(self.watch_steps, [])]:
-            threading.Thread(target=target, args=arguments, daemon=True).start()
-
-    def wait_for_others(self, deadline):
-        missing = self.others
-        while missing:
-            missing = [i for i in missing if not cluster.listens(self.addresses[i])]
-            if missing and time.time() > deadline:
-                raise WorkerError("no answer within --patience=%d seconds from %s; start it there, or take it out of "
-                                  "TF_CONFIG" % (self.patience, self.called(missing)))
-            time.sleep(0.2 if missing else 0)
-
-    def called(self, ranks):
-        return " and ".join(self.names[i] for i in sorted(ranks))
+        cluster.wait_for({self.addresses[i]: self.names[i] for i in self.others}, patience)
+        self.watch.start(patience)
 
     # What travels. All workers must build the same collectives in the same order, and run the same ones in a step.
 
@@ -179,7 +159,6 @@ class Workers:
         Raises:
           WorkerError: another's facts are not the chief's; all workers raise it.
         """
-        self.saved = start
         if not self.others:
             return start
         names = sorted(facts)
@@ -188,53 +167,16 @@ class Workers:
             table, barrier = self.gather(tf.constant(mine + [0] * (FACTS - len(mine)), tf.int64)), self.barrier()
             with self.naming_lost(), tf.Session(self.target, config=self.config) as session:
                 rows = session.run(table)
-                self.saved, self.waited = int(rows[0][0]), 0
+                start = self.watch.saved = int(rows[0][0])
                 called = ["the version of this program", *names]
                 wrong = ["%s differs from %s in %s" % (self.names[i], self.names[0], ", ".join(
                     name for name, here, there in zip(called, rows[0][1:], rows[i][1:]) if here != there))
                     for i in range(len(self)) if (rows[i][1:] != rows[0][1:]).any()]
-                if wrong or self.saved >= steps:
+                if wrong or start >= steps:
                     self.part(session, barrier)
         if wrong:
             raise WorkerError("%s; all workers take the same command, data and versions" % "; ".join(wrong))
-        return self.saved
-
-    # Who is lost. TensorFlow 1.15 waits for a lost worker for ever, and no TensorFlow notices one that hangs.
-
-    def watch(self, i):
-        """Asks the i-th worker's server once a second for a sign of life."""
-        silent = 0
-        while not self.over and silent < SILENT_PROBES:
-            time.sleep(1)
-            answer = cluster.listens(self.addresses[i])
-            if answer is None:
-                break
-            silent = 0 if answer else silent + 1
-        self.lose(i)
-
-    def watch_steps(self):
-        """Counts the seconds since a step ended; seconds in which this process itself was stopped do not count."""
-        while not self.over and self.waited < self.patience:
-            time.sleep(1)
-            self.waited += 1
-        self.lose(None)
-
-    def lose(self, i):
-        """Ends the process some seconds after the first loss, unless the session's own error ends it before."""
-        self.lost.append(i)
-        if self.over or not self.first.acquire(blocking=False):
-            return
-        time.sleep(1)  # others may be lost with it
-        lost = [i for i in self.lost if i is not None]
-        self.message = "%s; start all workers again, and the run continues from step %d%s" % (
-            "lost %s" % self.called(lost) if lost else "no step ended within --patience=%d seconds; a worker hangs"
-            % self.patience, self.saved, " or a later one" if self.rank else "")
-        self.found.set()
-        time.sleep(LINGER)
-        if not self.over:
-            sys.stdout.flush()
-            print("\nerror: %s: %s" % (self.names[self.rank], self.message), file=sys.stderr, flush=True)
-            os._exit(1)
+        return start
 
     @contextlib.contextmanager
     def naming_lost(self, is_own=lambda error: False):
@@ -245,19 +187,15 @@ class Workers:
         """
         try:
             yield
-        except tf.errors.OpError as error:
-            if not self.others or is_own(error):
-                self.over = True
-                raise
+        except BaseException as error:
             is_of_loss = isinstance(error, OF_A_LOSS)
-            if not self.found.wait(10 * LINGER if is_of_loss else LINGER) and not is_of_loss:
+            is_theirs = self.others and isinstance(error, tf.errors.OpError) and not is_own(error) and (
+                self.watch.names_lost(30 if is_of_loss else 5) or is_of_loss)
+            self.watch.over = True
+            if not is_theirs:
                 raise
-            self.over = True
-            time.sleep(LINGER)
-            raise WorkerError(self.message or "TensorFlow's collectives failed (%s)" % error.message.splitlines()[0])
-        except BaseException:
-            self.over = True
-            raise
+            raise WorkerError(self.watch.message or "TensorFlow can't reach the other workers (%s)"
+                              % error.message.splitlines()[0])
 
     def barrier(self):
         return self.gather(tf.zeros([1], tf.int64))
@@ -268,10 +206,10 @@ class Workers:
             with contextlib.suppress(tf.errors.OpError):
                 session.run(barrier)
 
-        self.over = True
+        self.watch.over = True
         last = threading.Thread(target=run, daemon=True)
         last.start()
-        last.join(LINGER)
+        last.join(cluster.LINGER)
 
 
 class Together(tf.train.SessionRunHook):
@@ -292,13 +230,15 @@ class Together(tf.train.SessionRunHook):
         del run_context
         if not self.team.others:
             return None
+        if self.team.rank == 0:
+            self.team.watch.saved = self.saved()
         return tf.train.SessionRunArgs(self.table, {self.told: [self.received(), self.saved()]})
 
     def after_run(self, run_context, run_values):
         ended = self.received()
         if self.team.others:
-            ended, self.team.saved = int(run_values.results[:, 0].max()), int(run_values.results[0, 1])
-            self.team.waited = 0
+            ended = int(run_values.results[:, 0].max())
+            self.team.watch.step_ended(saved=int(run_values.results[0, 1]))
         if ended:
             self.number = self.received() or ended
             run_context.request_stop()

@@ -1,15 +1,18 @@
 """One run of several processes: shares that make the batch, equal weights, lost workers, refusals."""
 
 import collections
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 
+import imageio.v3 as imageio
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -21,6 +24,10 @@ import train
 from conftest import ROOT, SMALL, fingerprint, rows, without_timing
 from support import cluster, workers
 from test_reader import numbered, read_training  # noqa: F401
+
+sys.path.insert(0, os.path.join(ROOT, "studies"))
+
+import links
 
 TF1 = os.environ.get("TF1_PYTHON", os.path.join(ROOT, ".venv-tf1", "bin", "python"))
 has_tf1 = pytest.mark.skipif("TF1_PYTHON" not in os.environ and not os.path.exists(TF1),
@@ -42,18 +49,24 @@ def config_of(addresses, index):
     return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
 
 
+def on_loopback(i, command, **options):
+    del i
+    return subprocess.Popen(command, **options)
+
+
 class Team:
     """Workers of one run on the loopback address.
 
-    argv: the flags of all; own: {worker: its flags beside them}; env: {worker: its environment beside TF_CONFIG}.
+    argv: the flags of all; own: {worker: its flags beside them}; env: {worker: its environment beside TF_CONFIG};
+    net: a links.Links whose machines they run on instead.
     """
 
-    def __init__(self, folder, *argv, count=2, python=sys.executable, own=(), env=(), addresses=None, cwd=None):
-        self.addresses = addresses or free_addresses(count)
+    def __init__(self, folder, *argv, count=2, python=sys.executable, own=(), env=(), net=None):
+        self.addresses = [links.address(i) + ":2222" for i in range(count)] if net else free_addresses(count)
         self.began = time.time()
-        self.processes = [subprocess.Popen(
-            [python, os.path.join(ROOT, "tests", "watched_worker.py"), "--output_dir=%s" % folder, *SMALL, *argv,
-             *dict(own).get(i, ())], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd,
+        self.processes = [(net.popen if net else on_loopback)(
+            i, [python, os.path.join(ROOT, "tests", "watched_worker.py"), "--output_dir=%s" % folder, *SMALL, *argv,
+             *dict(own).get(i, ())], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env=dict(os.environ, TF_CONFIG=config_of(self.addresses, i), **dict(env).get(i, {})))
             for i in range(count)]
 
@@ -127,7 +140,7 @@ def graph_of(team, **flags):
         pairs = train.pairs_of(train.folder_of("train"))
         with tf.Graph().as_default() as graph:
             train.training_graph(pairs, "float32", team)
-            return re.sub(r"(cond_true|cond_false|indexed_case)_[0-9]+", r"\1", str(graph.as_graph_def()))
+            return re.sub(r"_(true|false|case|branch[0-9]+)_[0-9]+", r"_\1", str(graph.as_graph_def()))
 
 
 @pytest.mark.parametrize("update", ["simultaneous", "alternating"])
@@ -305,12 +318,15 @@ def test_workers_that_differ_are_refused_on_all_of_them_by_name(data, tmp_path):
 
 
 def test_a_bad_image_on_one_worker_ends_all_and_is_named(data, tmp_path):
-    shutil.copytree(data, tmp_path / "bad")
-    path = tmp_path / "bad" / "train" / "3.png"
-    content = path.read_bytes()
-    path.write_bytes(content[:200] + bytes(40) + content[240:])  # its first and last KB are what is compared
-    team = Team(tmp_path / "run", "--max_steps=40", own={0: ["--data_dir=" + data],
-                                                         1: ["--data_dir=%s" % (tmp_path / "bad")]})
+    folders = [tmp_path / "good", tmp_path / "bad"]
+    path = folders[1] / "train" / "3.png"
+    content = imageio.imwrite("<bytes>", np.random.RandomState(0).randint(0, 256, (40, 80, 3), np.uint8),
+                              extension=".png")
+    for folder in folders:
+        shutil.copytree(data, folder)
+        (folder / "train" / "3.png").write_bytes(content)
+    path.write_bytes(content[:3000] + bytes(40) + content[3040:])  # its first and last KB are what is compared
+    team = Team(tmp_path / "run", "--max_steps=40", own={i: ["--data_dir=%s" % folders[i]] for i in (0, 1)})
     ended = team.end()
     assert [each.status for each in ended] == [1, 1]
     line, = errors(ended[1])
@@ -364,12 +380,60 @@ def test_ten_kills_of_chief_and_worker_in_turn_lose_nothing(python, data, tmp_pa
     assert without_timing(rows(tmp_path / "killed")) == without_timing(rows(tmp_path / "whole"))
 
 
-@pytest.mark.slow
-def test_a_stopped_worker_is_given_up_within_a_minute(python, data, tmp_path):
-    team = Team(tmp_path, "--data_dir=" + data, "--max_steps=12", python=python, env={1: {"FAIL": "6:STOP"}})
+has_namespaces = pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0 or not os.path.exists("/dev/net/tun") or not shutil.which("tc"),
+    reason="network namespaces need Linux, root, /dev/net/tun and tc")
+
+
+def lose_on_the_way(team, watched, lose):
+    """Waits for some steps, calls `lose`, and returns how the chief ended, with the seconds from the loss on."""
+    deadline = time.time() + LIMIT
+    while not os.path.exists(watched) or len(open(watched).readlines()) < 6:
+        assert time.time() < deadline and team.processes[0].poll() is None, "no six steps"
+        time.sleep(0.1)
+    began = time.time()
+    lose()
     output, _ = team.processes[0].communicate(timeout=LIMIT)
-    team.processes[1].kill()
-    team.processes[1].communicate()
-    assert team.processes[0].returncode == 1
-    assert "error: %s: lost %s; start all workers again, and the run continues from step 4" % (
-        team.name(0), team.name(1)) in output
+    return Ended(team.processes[0].returncode, output, time.time() - began)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "stopped", pytest.param("cut off", marks=has_namespaces)])
+def test_a_worker_that_is_lost_in_any_way_is_named_in_time(python, data, tmp_path, capsys, how):
+    watched, argv = str(tmp_path / "watch"), ["--data_dir=" + data, "--max_steps=100000", "--epochs=100000"]
+    with links.Links(2, 1, 0.2) if how == "cut off" else contextlib.nullcontext() as net:
+        team = Team(tmp_path / "run", *argv, python=python, env={0: {"WATCH": watched}}, net=net)
+        victim = team.processes[1]
+        lose = {"killed": victim.kill, "stopped": lambda: os.kill(victim.pid, signal.SIGSTOP),
+                "cut off": lambda: net.cut(1)}[how]
+        try:
+            ended = lose_on_the_way(team, watched, lose)
+            if how == "stopped":
+                os.kill(victim.pid, signal.SIGCONT)
+            output, _ = victim.communicate(timeout=LIMIT)
+        finally:
+            victim.kill()
+    with capsys.disabled():
+        print("\n%s: after %.1f s %s; the other: %s" % (how, ended.seconds, errors(ended), output.splitlines()[-1:]))
+    assert ended.status == 1 and errors(ended)[0].startswith("error: %s: lost %s; " % (team.name(0), team.name(1)))
+    assert ended.seconds < (30 if how == "killed" else 90)
+    if how != "killed":
+        assert "error: %s: lost %s; " % (team.name(1), team.name(0)) in output
+
+
+@pytest.mark.slow
+@has_namespaces
+def test_a_link_that_comes_back_costs_nothing_but_time(python, data, tmp_path):
+    argv, watched = ["--data_dir=" + data, "--max_steps=60"], str(tmp_path / "watch")
+    whole = finished(Team(tmp_path / "whole", *argv, python=python))
+    with links.Links(2, 1, 0.2) as net:
+        team = Team(tmp_path / "cut", *argv, python=python, env={0: {"WATCH": watched}}, net=net)
+
+        def cut_for_a_while():
+            net.cut(1)
+            time.sleep(8)
+            net.mend(1)
+
+        ended = lose_on_the_way(team, watched, cut_for_a_while)
+        assert (ended.status, team.processes[1].wait(LIMIT)) == (0, 0), ended
+    assert ended.seconds > 8 and fingerprint(ended.output) == fingerprint(whole[0])
