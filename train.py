@@ -675,7 +675,7 @@ def check_own(checkpoint, start):
         raise RunError("%s is of step %d; %s" % (checkpoint, step, advice))
 
 
-def training_graph(pairs, precision, team):
+def training_graph(pairs, precision, team=workers.ALONE):
     """Builds the queue and a training step for a session of `precision`; returns ((inputs, targets), a Training).
 
     Each of several workers builds that of its share; what the Training tells of a step is of the whole batch.

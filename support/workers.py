@@ -249,6 +249,9 @@ class Together(tf.train.SessionRunHook):
             self.team.part(session, self.barriers[1])
 
 
+ALONE = Workers()
+
+
 def checksum(value):
     return zlib.crc32(str(value).encode("utf-8", "backslashreplace"))
 

@@ -231,7 +231,7 @@ def test_a_signal_saves_a_checkpoint_and_the_same_command_continues(data, run, t
 def test_a_second_signal_leaves_at_once(monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
-    hook, before = hooks.StopOnSignal(), signal.getsignal(signal.SIGTERM)
+    hook, before = hooks.Signals(), signal.getsignal(signal.SIGTERM)
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         assert left == [] and hook.number == signal.SIGTERM

@@ -353,13 +353,17 @@ VARIANTS = [pytest.param(3, ("--batch_size=3", "--update=alternating"), id="alte
 def test_more_workers_and_other_options_have_equal_weights_and_repeat(python, data, tmp_path, count, argv):
     if python != sys.executable and "--precision=bfloat16" in argv:
         pytest.skip("TensorFlow 1.15 has no bfloat16")
-    seen = []
-    for repeat in range(2):
-        paths = [tmp_path / ("watch-%d-%d" % (repeat, i)) for i in range(count)]
-        finished(Team(tmp_path / str(repeat), "--data_dir=" + data, "--max_steps=8", *argv, count=count, python=python,
+    def weights_of(name, *more):
+        paths = [tmp_path / ("watch-%s-%d" % (name, i)) for i in range(count)]
+        finished(Team(tmp_path / name, "--data_dir=" + data, "--max_steps=8", *argv, *more, count=count, python=python,
                       env={i: {"WATCH": str(path)} for i, path in enumerate(paths)}))
-        seen += [path.read_text() for path in paths]
-    assert len(set(seen)) == 1 and len(seen[0].splitlines()) == 8
+        return {path.read_text() for path in paths}
+
+    first = weights_of("first")
+    assert len(first) == 1 and len(next(iter(first)).splitlines()) == 8
+    assert weights_of("again") == first
+    if "--precision=bfloat16" in argv:  # it is not float32 under another name
+        assert weights_of("float32", "--precision=float32") != first
 
 
 @pytest.mark.slow
