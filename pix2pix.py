@@ -375,7 +375,7 @@ Training.__doc__ = """A training step.
 
 
 def training(inputs, targets, step, generate, discriminate, objective=Objective(), adam=Adam(), d_adam=None,
-             update="simultaneous", precision="float32"):
+             update="simultaneous", precision="float32", mean=lambda gradients: gradients):
     """Builds one training step: both networks, their losses, and an Adam update of each.
 
     Args:
@@ -389,6 +389,7 @@ def training(inputs, targets, step, generate, discriminate, objective=Objective(
         alternating: D is updated, then G against the new D on the same fake image.
       precision: float32 or bfloat16, in which the session will run the convolutions; decides how their gradients are
         computed.
+      mean: function from a network's gradients to their means over all workers (see support/workers.py).
 
     Returns:
       A Training.
@@ -400,7 +401,7 @@ def training(inputs, targets, step, generate, discriminate, objective=Objective(
 
     # A forward pass reads each weight once, before its gradient is known: no update reaches into the pass at hand.
     d_loss = discriminator_loss(real_logits, fake_logits, objective.gan_loss, objective.eps)
-    d_step, d_norm = adam_step(objective.d_weight * d_loss, "discriminator/", d_adam or adam, "Adam_D")
+    d_step, d_norm = adam_step(objective.d_weight * d_loss, "discriminator/", d_adam or adam, "Adam_D", mean)
 
     judged = fake_logits
     if update == "alternating":
@@ -409,7 +410,7 @@ def training(inputs, targets, step, generate, discriminate, objective=Objective(
     gan, l1 = generator_gan_loss(judged, objective.gan_loss, objective.eps), l1_loss(outputs, targets)
     pixel = l1 if objective.pixel_loss == "l1" else l2_loss(outputs, targets)
     terms = [weight * loss for weight, loss in ((objective.gan_weight, gan), (objective.l1_weight, pixel)) if weight]
-    g_step, g_norm = adam_step(tf.add_n(terms), "generator/", adam, "Adam_G")
+    g_step, g_norm = adam_step(tf.add_n(terms), "generator/", adam, "Adam_G", mean)
 
     watch, total, finite, kept = diagnostics(inputs, targets, outputs, real_logits, fake_logits, d_loss, gan, l1,
                                              d_norm, g_norm)
@@ -418,13 +419,13 @@ def training(inputs, targets, step, generate, discriminate, objective=Objective(
     return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watch, total, finite)
 
 
-def adam_step(loss, scope, adam, name):
+def adam_step(loss, scope, adam, name, mean):
     """Returns the op that updates the variables under a scope once, with Adam, and the norm of their gradients.
 
     The optimizer's slots have its `name` in theirs, and begin as zeros.
     """
     variables = tf.trainable_variables(scope)
-    gradients = tf.gradients(loss, variables)
+    gradients = mean(tf.gradients(loss, variables))
     optimizer = tf.train.AdamOptimizer(adam.learning_rate, adam.beta1, epsilon=adam.epsilon, name=name)
     zero = tf.placeholder_with_default(0.0, [])  # constant slots a session would keep, beside the slots, to its end
 

@@ -291,7 +291,7 @@ def epoch_order(count, seed, epoch):
     return tf.cast(tf.argsort(shuffle), tf.int64)
 
 
-def index_queue(count, seed, start):
+def index_queue(count, seed, start, is_ours=None):
     """A queue of (position in the run, index of the pair), epoch after epoch without end.
 
     Each epoch goes through all pairs in its `epoch_order`. With 5 pairs, batches of 2 and seed 0:
@@ -308,7 +308,8 @@ def index_queue(count, seed, start):
       count: number of pairs.
       seed: int.
       start: int64 scalar tensor, the first position; read when local variables are initialised,
-        which a MonitoredTrainingSession does after it has restored the global step.
+        which a monitored session does after it has restored the global step.
+      is_ours: function from positions [P] to which of them are queued, bool [P]; None queues all.
     """
     place = tf.get_variable("reader/position", initializer=start, trainable=False, use_resource=True,
                             collections=[tf.GraphKeys.LOCAL_VARIABLES])
@@ -316,6 +317,8 @@ def index_queue(count, seed, start):
     epoch, done = position // count, position % count
     rest = epoch_order(count, seed, epoch)[done:]
     positions = tf.range(position, position + count - done)
+    if is_ours:
+        positions, rest = (tf.boolean_mask(part, is_ours(positions)) for part in (positions, rest))
     with tf.control_dependencies([rest, positions]):
         advance = place.assign_add(count - done, read_value=False)
     queue = tf.FIFOQueue(1024, [tf.int64, tf.int64], shapes=[[], []], name="indices")
@@ -334,7 +337,7 @@ def queue_scope():
 
 @queue_scope()
 def training_batches(pairs, step, *, batch_size=4, image_size=(256, 256), load_size=(286, 286), flip=True,
-                     view=View(), seed=0, threads=2):
+                     view=View(), seed=0, threads=2, share=(0, 1)):
     """Builds the training queue. One runner keeps the order; inside it `threads` pairs are prepared at a time.
 
     Args:
@@ -345,10 +348,17 @@ def training_batches(pairs, step, *, batch_size=4, image_size=(256, 256), load_s
       view: a View.
       seed: decides the order and the jitter.
       threads: pairs prepared at once; changes no bit of a batch.
+      share: (i, n) reads the i-th of each batch's n equal parts alone.
 
     Returns:
-      (inputs, targets): float32 [batch_size, *image_size, channels] in [-1, 1].
+      (inputs, targets): float32 [batch_size / n, *image_size, channels] in [-1, 1].
     """
+    part, parts = share
+    size = batch_size // parts
+
+    def is_ours(positions):
+        return tf.equal(positions % batch_size // size, part)
+
     load = pair_loader(pairs)
 
     def prepare(position, index):
@@ -356,16 +366,16 @@ def training_batches(pairs, step, *, batch_size=4, image_size=(256, 256), load_s
         return finish(jitter(load(index), load_size, image_size, flip, view.resize_method, pair_seed), view)
 
     start = tf.cast(step.read_value(), tf.int64) * batch_size
-    places = index_queue(len(pairs.files), seed, start).dequeue_many(threads)
+    places = index_queue(len(pairs.files), seed, start, is_ours if parts > 1 else None).dequeue_many(threads)
     prepared = [prepare(*place) for place in zip(*(tf.unstack(part, num=threads) for part in places))]
     shapes = [[*image_size, channels] for channels in (view.input_channels, view.output_channels)]
-    queue = tf.FIFOQueue(4 * batch_size + 4 * threads, [tf.float32, tf.float32], shapes, name="batches")
+    queue = tf.FIFOQueue(4 * size + 4 * threads, [tf.float32, tf.float32], shapes, name="batches")
     enqueue = tf.no_op()
     for pair in prepared:  # side by side until here, from here on in order
         with tf.control_dependencies([enqueue]):
             enqueue = queue.enqueue(pair)
     tf.train.add_queue_runner(tf.train.QueueRunner(queue, [enqueue]))
-    return queue.dequeue_many(batch_size)
+    return queue.dequeue_many(size)
 
 
 @queue_scope()

@@ -109,8 +109,8 @@ flags.DEFINE_integer("epochs", 200, "Length of the run in passes over the traini
                      lower_bound=1)
 flags.DEFINE_integer("max_steps", 0, "Stops the run at this step if epochs would go further; 0 is off.",
                      lower_bound=0)
-flags.DEFINE_integer("batch_size", 4, "Pairs in a step. The paper has 1 for facades; 4 makes better use of "
-                     "a CPU.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 4, "Pairs in a step, of all workers together. The paper has 1 for facades; 4 makes "
+                     "better use of a CPU.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 2e-4, "Adam's step size, of both networks (paper: 0.0002).")
 flags.DEFINE_float("beta1", 0.5, "Adam's first momentum (paper: 0.5).", lower_bound=0.0, upper_bound=0.999)
 flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon.", lower_bound=0.0)
@@ -128,6 +128,9 @@ flags.DEFINE_integer("sample_every", 100, "Steps between sample grids; there is 
                      lower_bound=1)
 flags.DEFINE_integer("save_every", 500, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("keep", 3, "How many checkpoints are kept, the newest.", lower_bound=1)
+
+flags.DEFINE_integer("patience", 300, "Seconds to wait for another worker, where TF_CONFIG names several: until it "
+                     "answers at the start, and until a step ends, saving included.", lower_bound=1)
 
 Rule = collections.namedtuple("Rule", "continued restored old")
 Rule.__new__.__defaults__ = (False,)
@@ -164,6 +167,7 @@ GROUPS = collections.OrderedDict([
     ("What is written when", {
         "log_every": Rule(FREE, OWN), "sample_every": Rule(FREE, OWN), "save_every": Rule(FREE, OWN),
         "keep": Rule(FREE, OWN)}),
+    ("Several machines", {"patience": Rule(FREE, OWN)}),
 ])
 RULES = collections.OrderedDict(item for group in GROUPS.values() for item in group.items())
 Options = collections.namedtuple("Options", list(RULES))  # a value of each flag
@@ -248,7 +252,7 @@ import tqdm  # noqa: E402
 
 import pix2pix  # noqa: E402
 import reader  # noqa: E402
-from support import checkpoints, gallery, hooks, image_files, precisions, run_folder, sample_set  # noqa: E402
+from support import checkpoints, gallery, hooks, image_files, precisions, run_folder, sample_set, workers  # noqa: E402
 from support.run_folder import RunError  # noqa: E402
 
 gc.freeze()  # what the imports made stays; looking through it again and again takes a sixth of building the graph
@@ -387,6 +391,9 @@ def check_same_run(options, record):
         differing.append("--data_dir holds other pairs than the run's")
     if options.precision != "auto" and record["precision"] != old["precision"]:
         differing.append("--precision is %s here and %s in the run" % (record["precision"], old["precision"]))
+    if old.get("workers", 1) != record["workers"]:  # earlier versions had one
+        differing.append("TF_CONFIG makes %d workers here and there were %d in the run"
+                         % (record["workers"], old.get("workers", 1)))
     if differing:
         raise RunError("%s holds another run: %s. Continue it with --flagfile=%s --output_dir=%s, or name a new "
                        "--output_dir" % (folder, "; ".join(differing), os.path.join(folder, "flags.txt"), folder))
@@ -471,20 +478,25 @@ def discriminate(options, inputs, targets):
         norm=options.norm, norm_epsilon=options.norm_epsilon, leaky_slope=options.leaky_slope, seed=options.seed)
 
 
-def training_graph(options, pairs, precision):
-    """Builds the queue and a training step for a session of `precision`; returns ((inputs, targets), a Training)."""
+def training_graph(options, pairs, precision, team=workers.ALONE):
+    """Builds the queue and a training step for a session of `precision`; returns ((inputs, targets), a Training).
+
+    Each of several workers builds that of its share; what the Training tells of a step is of the whole batch.
+    """
     step = tf.train.get_or_create_global_step()
     batch = reader.training_batches(
         pairs, step, batch_size=options.batch_size, image_size=size_of(options.image_size),
         load_size=load_size_of(options), flip=options.flip, view=view_of(options), seed=options.seed,
-        threads=options.reader_threads)
+        threads=options.reader_threads, share=(team.rank, len(team)))
+    draw = step * len(team) + team.rank if team.others else step  # each share has masks of its own
     objective = pix2pix.Objective(options.gan_loss, options.eps, options.pixel_loss, options.l1_weight,
                                   options.gan_weight, options.d_weight)
     adam = pix2pix.Adam(learning_rate(options, step, len(pairs.files)), options.beta1, options.adam_epsilon)
-    return batch, pix2pix.training(
-        *batch, step, lambda images: generate(options, images, step),
+    model = pix2pix.training(
+        *batch, step, lambda images: generate(options, images, draw),
         lambda inputs, targets: discriminate(options, inputs, targets), objective, adam, update=options.update,
-        precision=precision)
+        precision=precision, mean=team.mean)
+    return batch, team.whole(model, (*hooks.LOSSES, "total"))
 
 
 def learning_rate(options, step, pairs):
@@ -524,36 +536,71 @@ def train(given):
                        "continues whatever run is in --output_dir")
     if FLAGS.layout == "inputs":
         raise RunError("--layout=inputs is for test mode; training needs targets")
+    team = workers.Workers(os.environ.get("TF_CONFIG"))
+    if FLAGS.batch_size % len(team):
+        raise RunError("--batch_size=%d is what %d workers see together in a step; use a multiple of %d"
+                       % (FLAGS.batch_size, len(team), len(team)))
+    team.start(FLAGS.patience)
+    return train_share(given, team) if team.rank else train_run(given, team)
+
+
+def train_run(given, team):
+    """Trains, or continues training, what is in the run folder; returns the exit status."""
     folder, saved = FLAGS.output_dir, os.path.join(FLAGS.output_dir, "checkpoints")
     with run_folder.run_lock(folder):
         checkpoint = checkpoints.newest(saved)
         options = options_to_train(given, checkpoint)
         pairs = pairs_of(options, folder_of(options, options.split or "train"))
         run_folder.make_folders(saved, os.path.join(folder, "samples"))
-        record = describe_run(options, pairs)
+        record = describe_run(options, pairs, team)
         if checkpoint:
             record["precision"] = check_same_run(options, record)
         checkpoints.tidy(saved, checkpoint, options.keep)
-        if not checkpoint or checkpoints.step_of(checkpoint) < record["steps"]:
-            signal_number = run_steps(options, given, pairs, record, checkpoint)
+        start = team.agree(facts_to_agree_on(options, record), checkpoints.step_of(checkpoint) if checkpoint else 0,
+                           record["steps"])
+        if start < record["steps"]:
+            signal_number = run_steps(options, given, pairs, record, checkpoint, start, team)
             gallery.write_progress(os.path.join(folder, "samples"))
-            checkpoint = checkpoints.newest(saved)
             if signal_number:
-                print("stopped and saved at step %d of %d; the same command continues"
-                      % (checkpoints.step_of(checkpoint), record["steps"]))
                 return 128 + signal_number
+            checkpoint = checkpoints.newest(saved)
         print("%s: finished, %d steps done" % (folder, checkpoints.step_of(checkpoint)))
         print("fingerprint: %s" % checkpoints.fingerprint(checkpoint))
     return 0
 
 
-def describe_run(options, pairs):
-    """Returns what run.json holds: where the run is made, of what, and how long it is."""
+def train_share(given, team):
+    """Trains as a worker that is not the chief: it has no run folder and writes nothing; returns the exit status."""
+    options = in_force(dict(given, init_checkpoint=None))  # which the chief alone reads
+    pairs = pairs_of(options, folder_of(options, options.split or "train"))
+    record, name = describe_run(options, pairs, team), team.names[team.rank]
+    start = team.agree(facts_to_agree_on(options, record), 0, record["steps"])
+    if start < record["steps"]:
+        print("%s: from step %d, %d pairs, %d steps, %s" % (
+            name, start, len(pairs.files), record["steps"], record["precision"]), flush=True)
+        signal_number = run_steps(options, given, pairs, record, None, start, team)
+        if signal_number:
+            return 128 + signal_number
+    print("%s: finished, %d steps done; the run is with %s" % (name, max(start, record["steps"]), team.names[0]))
+    return 0
+
+
+def facts_to_agree_on(options, record):
+    """Returns {name: value} of what must be the same on all workers; --init_checkpoint the chief alone reads."""
+    facts = {"--" + name: getattr(options, name) for name, rule in RULES.items() if rule.continued == SAME}
+    del facts["--init_checkpoint"]
+    facts.update({"--epochs or --max_steps": record["steps"], "--precision": record["precision"],
+                  "the pairs in --data_dir": record["pairs_sha256"], "TensorFlow's version": tf.version.VERSION})
+    return facts
+
+
+def describe_run(options, pairs, team):
+    """Returns what run.json holds: where the run is made, by how many, of what, and how long it is."""
     steps = math.ceil(options.epochs * len(pairs.files) / options.batch_size)
     splits = {split: reader.count_pairs(os.path.join(options.data_dir, split)) for split in reader.SPLITS}
     return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
                          "numpy": np.__version__, "scipy": scipy.__version__},
-            "process": {"pid": os.getpid(), "host": platform.node()},
+            "process": {"pid": os.getpid(), "host": platform.node()}, "workers": len(team),
             "device": precisions.cpu_fact("model name") or platform.processor(),
             "precision": precisions.resolve(options.precision),
             "pairs": dict({split: count for split, count in splits.items() if count}, train=len(pairs.files)),
@@ -561,47 +608,59 @@ def describe_run(options, pairs):
             "steps": min(steps, options.max_steps or steps)}
 
 
-def run_steps(options, given, pairs, record, checkpoint):
-    """Runs steps from a checkpoint, or from the start, to the run's last one or to a signal.
+def run_steps(options, given, pairs, record, checkpoint, start, team):
+    """Runs steps from `start`, where the checkpoint is if there is one, to the run's last step or to a signal.
 
     Returns:
       The number of the signal that ended it before the last step, or 0.
     """
-    start = checkpoints.step_of(checkpoint) if checkpoint else 0
-    fixed = sample_pairs(options, pairs)
-    with tf.Graph().as_default() as graph, contextlib.ExitStack() as closing:
-        batch, model = training_graph(options, pairs, record["precision"])
-        if checkpoint:
-            checkpoints.check_own(checkpoint, tf.global_variables())
-        init_fn = None if checkpoint else initial_weights(options)
-        announce(options, given, start, record)
-        writer = closing.enter_context(contextlib.closing(hooks.event_writer(options.output_dir, graph, start)))
-        run = hooks.Run(options.output_dir, writer, start, record["steps"], len(pairs.files), options.batch_size,
-                        options.epochs)
-        saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
+    config = precisions.session_config(record["precision"])
+    config.MergeFrom(team.config)
+    with contextlib.ExitStack() as closing, tf.Graph().as_default():
+        batch, model = training_graph(options, pairs, record["precision"], team)
         finite = collections.OrderedDict((v.op.name, pix2pix.all_finite(v)) for v in tf.trainable_variables())
-        saving = hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)
-        metrics = closing.enter_context(contextlib.closing(hooks.Metrics(model, run, options.log_every)))
-        stop = closing.enter_context(contextlib.closing(hooks.StopOnSignal()))
-        beside = [
-            hooks.StopOnNan(model, run, finite, lambda step: reader.files_of_step(
-                pairs, step, options.batch_size, options.seed)),
-            metrics,
-            hooks.Samples(run, options.sample_every, fixed, one_image(options),
-                          hooks.batch_summaries(batch, model, logits_scale(options))),
-            saving, stop, tf.train.StopAtStepHook(last_step=record["steps"])]
-        with reader.naming_bad_files(pairs), tf.train.SingularMonitoredSession(
-                hooks=beside, scaffold=tf.train.Scaffold(saver=saver, init_fn=init_fn),
-                checkpoint_filename_with_path=checkpoint,
-                config=precisions.session_config(record["precision"])) as session:
+        writing, saving, scaffold = [], None, {}
+        if team.rank == 0:  # the others get the chief's variables and write nothing
+            if checkpoint:
+                checkpoints.check_own(checkpoint, tf.global_variables())
+            saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
+            scaffold = {"saver": saver, "init_fn": None if checkpoint else initial_weights(options)}
+            announce(options, given, start, record)
+            writing = writing_hooks(options, pairs, batch, model, record, start, saver, finite, closing)
+            saving = writing[-1]
+        signals = closing.enter_context(contextlib.closing(hooks.Signals()))
+        together = workers.Together(team, lambda: signals.number, lambda: saving.saved if saving else 0)
+        nan = hooks.StopOnNan(model, options.output_dir, finite, lambda step: reader.files_of_step(
+            pairs, step, options.batch_size, options.seed))
+        last = tf.train.StopAtStepHook(last_step=record["steps"])
+        with reader.naming_bad_files(pairs), team.naming_lost(reader.is_from_queues), tf.train.SingularMonitoredSession(
+                hooks=[nan, *writing, last, together], master=team.target, config=config,
+                scaffold=tf.train.Scaffold(ready_for_local_init_op=team.ready(), **scaffold),
+                checkpoint_filename_with_path=checkpoint) as session:
+            step = start
             try:
                 while not session.should_stop():
-                    session.run(model.train_op)
+                    step = session.run(model.train_op)
             except tf.errors.OpError as error:
-                if reader.is_from_queues(error):  # no step was begun, and what was learned so far is whole
+                if saving and reader.is_from_queues(error):  # no step was begun, and what was learned so far is whole
                     saving.end(session.raw_session())
                 raise
-    return stop.number if metrics.seen < record["steps"] else 0
+    if step == record["steps"]:
+        return 0
+    print("stopped and saved at step %d of %d; the same command continues" % (step, record["steps"]))
+    return together.number
+
+
+def writing_hooks(options, pairs, batch, model, record, start, saver, finite, closing):
+    """Returns the hooks that keep the run folder, saving as the last one; an ExitStack closes what they open."""
+    writer = hooks.event_writer(options.output_dir, tf.get_default_graph(), start)
+    run = hooks.Run(options.output_dir, closing.enter_context(contextlib.closing(writer)), start, record["steps"],
+                    len(pairs.files), options.batch_size, options.epochs)
+    metrics = hooks.Metrics(model, run, options.log_every)
+    samples = hooks.Samples(run, options.sample_every, sample_pairs(options, pairs), one_image(options),
+                            hooks.batch_summaries(batch, model, logits_scale(options)))
+    closing.enter_context(contextlib.closing(metrics))
+    return [metrics, samples, hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)]
 
 
 def initial_weights(options):
@@ -759,8 +818,8 @@ def main(argv):
     try:
         with run_folder.naming_failures(FLAGS.output_dir):
             return {"train": train, "test": test, "export": export}[FLAGS.mode](given_flags())
-    except (reader.DataError, checkpoints.CheckpointError, RunError) as error:
-        sys.exit("error: %s" % error)
+    except (reader.DataError, checkpoints.CheckpointError, workers.WorkerError, RunError) as error:
+        sys.exit("error: %s%s" % (workers.own_name(), error))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 

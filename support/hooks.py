@@ -47,11 +47,11 @@ class StopOnNan(tf.train.NanTensorHook):
     TensorFlow's hook knows NaN alone, and not which tensor or file it was.
     """
 
-    def __init__(self, model, run, weights_finite, files_of_step):
-        """Takes {name of a weight: whether it is finite}, and a function: step -> the paths of its files."""
+    def __init__(self, model, folder, weights_finite, files_of_step):
+        """Takes the run folder, {name of a weight: whether it is finite}, and a function: step -> its files' paths."""
         super().__init__(model.total)
         self.model, self.folder, self.weights_finite, self.files_of_step = (
-            model, run.folder, weights_finite, files_of_step)
+            model, folder, weights_finite, files_of_step)
 
     def after_run(self, run_context, run_values):
         if not np.isfinite(run_values.results):
@@ -59,6 +59,7 @@ class StopOnNan(tf.train.NanTensorHook):
             step = session.run(tf.train.get_global_step(session.graph))
             bad = [name for name, finite in session.run(self.model.finite).items() if not finite]
             bad += [name for name, finite in session.run(self.weights_finite).items() if not finite][:1]
+            bad = bad or ["a tensor of another worker"]
             raise RunError(
                 "step %d: %s is not finite%s. The batch was %s. What was saved before is kept in %s; try "
                 "--gan_loss=log or logits, a lower --learning_rate or --precision=float32 in a new --output_dir" % (
@@ -216,7 +217,7 @@ class Checkpoints(tf.train.CheckpointSaverHook):
 
     def __init__(self, run, saver, every, keep, weights_finite):
         super().__init__(os.path.join(run.folder, "checkpoints"), save_steps=every, saver=saver)
-        self.folder, self.start, self.every, self.keep, self.weights_finite = (
+        self.folder, self.saved, self.every, self.keep, self.weights_finite = (
             os.path.join(run.folder, "checkpoints"), run.start, every, keep, weights_finite)
         self.megabytes = sum(v.shape.num_elements() * v.dtype.size for v in tf.global_variables()) / 1e6
 
@@ -224,7 +225,7 @@ class Checkpoints(tf.train.CheckpointSaverHook):
         self._global_step_tensor = tf.train.get_global_step()
 
     def after_create_session(self, session, coord):
-        align(self._timer, self.every, self.start)
+        align(self._timer, self.every, self.saved)
 
     def _save(self, session, step):
         if not all(session.run(self.weights_finite).values()):
@@ -238,13 +239,18 @@ class Checkpoints(tf.train.CheckpointSaverHook):
                            "and the same command continues from the checkpoint before" % (
                                step, self.folder, run_folder.reason_of(error), self.megabytes))
         checkpoints.tidy(self.folder, path, self.keep)
+        self.saved = step
 
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]  # not on Windows
 
 
-class StopOnSignal(tf.train.SessionRunHook):
-    """SIGTERM, SIGHUP and Ctrl-C end the run after the step at hand; a second one leaves at once."""
+class Signals:
+    """SIGTERM, SIGHUP and Ctrl-C are kept for `workers.Together` to end the run; a second one leaves at once.
+
+    Attributes:
+      number: of the first one that came, or 0.
+    """
 
     def __init__(self):
         self.number = 0
@@ -256,11 +262,6 @@ class StopOnSignal(tf.train.SessionRunHook):
             os._exit(128 + number)
         self.number = number
         print("\n%s: stopping after this step" % signal.Signals(number).name, flush=True)
-
-    def after_run(self, run_context, run_values):
-        del run_values
-        if self.number:
-            run_context.request_stop()
 
     def close(self):
         for number, handler in self.before.items():

@@ -245,7 +245,7 @@ def test_a_signal_in_test_mode_leaves_nothing_behind(data, trained, tmp_path):
 def test_a_second_signal_leaves_at_once(monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
-    hook, before = hooks.StopOnSignal(), signal.getsignal(signal.SIGTERM)
+    hook, before = hooks.Signals(), signal.getsignal(signal.SIGTERM)
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         assert left == [] and hook.number == signal.SIGTERM
@@ -664,7 +664,7 @@ sys.modules["fcntl"] = sys.modules["resource"] = None
 for module, name in ((signal, "SIGHUP"), (os, "wait4"), (os, "fork")):
     delattr(module, name)
 sys.path[:0] = [%r, %r]
-import reader, pix2pix, train, report
+import reader, pix2pix, train, study
 from support import checkpoints
 print("loaded")
 """ % (ROOT, os.path.join(ROOT, "studies"))

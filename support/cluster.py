@@ -1,0 +1,161 @@
+"""The cluster that TF_CONFIG describes, and a watch over its processes.
+
+TensorFlow 1.15 waits for a lost worker for ever, and no TensorFlow notices one that hangs; so this asks their ports.
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+
+PROBE = 2  # seconds that a connection or an answer may take
+SILENT_PROBES = 10  # so many times in a row, some 30 seconds, another may not answer
+LINGER = 3  # seconds for which one who leaves early still answers, so that the others see who was first
+
+
+class WorkerError(Exception):
+    """The workers can't go on together; the message names what is wrong, lost or different, and the way out."""
+
+
+def cluster_of(text):
+    """Returns ({job: [address]}, (own job, own index)) of TF_CONFIG's text, or ({}, None) where it names no cluster.
+
+    Raises:
+      WorkerError: it makes no sense.
+    """
+    try:
+        return checked_cluster(json.loads(text or "{}"))
+    except KeyError as error:
+        reason = "%s is missing" % error
+    except json.JSONDecodeError as error:
+        reason = "not JSON (%s)" % error
+    except (ValueError, TypeError, AttributeError) as error:
+        reason = str(error)
+    raise WorkerError("TF_CONFIG: %s; docs/several_machines.md has an example" % reason)
+
+
+def checked_cluster(found):
+    """As `cluster_of`, from what the text holds; raises ValueError, KeyError, TypeError or AttributeError."""
+    jobs = {job: list(listed) for job, listed in found.get("cluster", {}).items() if listed}
+    if not jobs:
+        return {}, None
+    task = found["task"]["type"], int(found["task"]["index"])
+    for job in [*jobs, task[0]]:
+        if job not in ("chief", "worker"):
+            raise ValueError("the job %s is not known here; there are worker and, with one task, chief" % job)
+    addresses = [address for listed in jobs.values() for address in listed]
+    for address in addresses:
+        if not is_address(address):
+            raise ValueError("the address %s is not HOST:PORT" % json.dumps(address))
+        if addresses.count(address) > 1:
+            raise ValueError("the address %s is there twice" % address)
+    if len(jobs.get("chief", [])) > 1:
+        raise ValueError("there can be one chief, not %d" % len(jobs["chief"]))
+    if not 0 <= task[1] < len(jobs.get(task[0], [])):
+        raise ValueError("the task is %s %d, which the cluster does not have" % task)
+    return jobs, task
+
+
+def is_address(text):
+    host, _, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+    return bool(host) and port.isdigit() and 0 < int(port) < 65536
+
+
+def listens(address):
+    """Whether a TensorFlow server answers on HOST:PORT; None where no process has the port.
+
+    What such a server sends first is HTTP/2's frame of settings. A process that was stopped still takes connections,
+    and sends nothing.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), PROBE) as connection:
+            return connection.recv(4)[3:] == b"\4"
+    except ConnectionRefusedError:
+        return None
+    except OSError:
+        return False
+
+
+def wait_for(names, patience):
+    """Returns when servers answer at all addresses of {address: name}.
+
+    Raises:
+      WorkerError: some do not within `patience` seconds.
+    """
+    deadline = time.time() + patience
+    while names:
+        names = {address: name for address, name in names.items() if not listens(address)}
+        if names and time.time() > deadline:
+            raise WorkerError("no answer within --patience=%d seconds from %s; start it there, or take it out of "
+                              "TF_CONFIG" % (patience, " and ".join(names.values())))
+        time.sleep(0.2 if names else 0)
+
+
+class Watch:
+    """Ends this process when another is lost, unless an error of TensorFlow's ends it before.
+
+    Attributes:
+      saved: the newest step that the chief is known to have saved.
+      over: set it to end the watch, since from now on others may leave.
+      message: who is lost and what to do, once that is known.
+    """
+
+    def __init__(self, names, addresses, rank):
+        self.names, self.addresses, self.rank = names, addresses, rank
+        self.saved, self.waited, self.over, self.message = 0, 0, False, ""
+        self.lost, self.first, self.found = [], threading.Lock(), threading.Event()
+
+    def start(self, patience):
+        """Starts to ask the others for signs of life; a step may take `patience` seconds."""
+        self.patience = patience
+        for i in range(len(self.names)):
+            target = self.count_seconds if i == self.rank else self.ask
+            threading.Thread(target=target, args=[i], daemon=True).start()
+
+    def ask(self, i):
+        silent = 0
+        while not self.over and silent < SILENT_PROBES:
+            time.sleep(1)
+            answer = listens(self.addresses[i])
+            if answer is None:
+                break
+            silent = 0 if answer else silent + 1
+        self.lose(i)
+
+    def count_seconds(self, i):
+        """Counts those since a step ended, without those in which this process itself was stopped."""
+        while not self.over and self.waited < self.patience:
+            time.sleep(1)
+            self.waited += 1
+        self.lose(i)
+
+    def step_ended(self, saved):
+        self.waited, self.saved = 0, saved
+
+    def lose(self, i):
+        """Says who is lost, this one itself standing for a step without end, and ends the process."""
+        self.lost.append(i)
+        if self.over or not self.first.acquire(blocking=False):
+            return
+        time.sleep(1)  # others may be lost with it
+        lost = [self.names[i] for i in sorted(self.lost) if i != self.rank]
+        self.message = "%s; start all workers again, and the run continues from step %d%s" % (
+            "lost %s" % " and ".join(lost) if lost else "no step ended within --patience=%d seconds, a worker hangs"
+            % self.patience, self.saved, " or a later one" if self.rank else "")
+        self.found.set()
+        time.sleep(LINGER)
+        if not self.over:
+            sys.stdout.flush()
+            print("\nerror: %s: %s" % (self.names[self.rank], self.message), file=sys.stderr, flush=True)
+            os._exit(1)
+
+    def names_lost(self, seconds):
+        """Returns whether it is known within some seconds who is lost; this one still answers for a while then."""
+        if self.over or not self.found.wait(seconds):
+            return False
+        self.over = True
+        time.sleep(LINGER)
+        return True
