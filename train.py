@@ -122,8 +122,9 @@ flags.DEFINE_enum("update", "simultaneous", ["simultaneous", "alternating"],
                   "simultaneous: both gradients come from one forward pass. alternating: the discriminator "
                   "is updated first, and the generator against the new one on the same fake image.")
 flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"],
-                  "Arithmetic of the convolutions in training; weights and losses are always float32. auto "
-                  "takes bfloat16 on a CPU that has it natively, else float32, and keeps the choice.")
+                  "Arithmetic of the convolutions; weights, losses and measures are always float32. In training auto "
+                  "takes bfloat16 on a CPU that has it natively, else float32, and keeps the choice; in test mode "
+                  "it is float32. An export's is chosen where it runs (docs/deploy.md).")
 
 flags.DEFINE_integer("log_every", 20, "Steps between rows of metrics.csv.", lower_bound=1)
 flags.DEFINE_integer("sample_every", 100, "Steps between sample grids; there is one of step 0 too.",
@@ -234,7 +235,7 @@ import tqdm  # noqa: E402
 
 import pix2pix  # noqa: E402
 import reader  # noqa: E402
-from support import checkpoints, gallery, hooks, run_folder, sample_set  # noqa: E402
+from support import checkpoints, gallery, hooks, palette, run_folder, sample_set  # noqa: E402
 from support.run_folder import RunError  # noqa: E402
 
 gc.freeze()  # what the imports made stays; looking through it again and again takes a sixth of building the graph
@@ -242,6 +243,7 @@ tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.1
 tf.logging.set_verbosity(tf.logging.ERROR)
 
 SAMPLE_ROWS = 4  # pairs in a sample grid
+EXAMPLES = 64  # training inputs in which an export looks for label colours
 IS_TF1 = tf.version.VERSION.startswith("1.")
 
 
@@ -659,8 +661,9 @@ def announce(start, record):
     run_folder.write_file(path_of("flags.txt"), "".join("--%s=%s\n" % item for item in flags_of_this_run().items()))
     run_folder.write_file(path_of("run.json"), json.dumps(record, indent=2) + "\n")
     begin = "continuing %s from step %d" % (FLAGS.output_dir, start) if start else "starting %s" % FLAGS.output_dir
-    print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]),
-          flush=True)
+    print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]))
+    print("look at %s (any browser), or: pip install tensorboard && tensorboard --logdir %s"
+          % (path_of("samples", "index.html"), FLAGS.output_dir), flush=True)
 
 
 def session_config(precision):
@@ -746,10 +749,10 @@ def take_model_of(checkpoint):
         checkpoint, " ".join("--%s=%s" % item for item in sorted(values.items()))))
 
 
-def restored_session(checkpoint):
-    """Returns a session with the default graph's variables from a checkpoint, in float32."""
+def restored_session(checkpoint, precision="float32"):
+    """Returns a session with the default graph's variables from a checkpoint."""
     saver = tf.train.Saver(checkpoints.check_checkpoint(checkpoint, tf.global_variables()))
-    session = tf.Session(config=tf.ConfigProto(gpu_options=tf.GPUOptions(allow_growth=True)))
+    session = tf.Session(config=session_config(precision))
     saver.restore(session, checkpoint)
     return session
 
@@ -774,24 +777,29 @@ def test():
 
 
 def write_test(checkpoint, pairs, folder):
-    """Writes images/, the gallery and metrics of a split's pairs into a folder; returns what `gallery.write` does."""
+    """Writes images/, the gallery and metrics of a split's pairs into a folder; returns what `gallery.write` does.
+
+    The measures have a session of their own: in bfloat16's SSIM would be computed in bfloat16 too.
+    """
     rows = []
+    precision = "float32" if FLAGS.precision == "auto" else resolve_precision()
     with tf.Graph().as_default():
         image, target, draw, pictures, measures = test_graph()
         if pairs.layout == "inputs":
             del pictures["target"]
             measures = {}
-        with restored_session(checkpoint) as session:
+        with tf.Session(config=session_config("float32")) as exact, restored_session(checkpoint, precision) as session:
             names = zip(tqdm.tqdm(output_names(pairs), unit="image", disable=None), file_names(pairs))
             for (name, file_name), pair in zip(names, reader.read_in_order(
                     pairs, size=image_size() if FLAGS.test_resize else None, **image_options())):
                 mask = zlib.crc32(os.fsencode(file_name))  # the image's own dropout, whatever lies beside it
-                shown, values = session.run([pictures, measures], {image: pair[0], target: pair[1], draw: mask})
+                shown = session.run(pictures, {image: pair[0], target: pair[1], draw: mask})
+                values = exact.run(measures, {pictures["output"]: shown["output"], target: pair[1]})
                 for kind, picture in shown.items():
                     run_folder.write_png(os.path.join(folder, "images", "%s-%s.png" % (name, kind)), picture[0])
                 rows.append((name,) + tuple(float(values[measure]) for measure in measures))
     title, facts = os.path.basename(os.path.abspath(FLAGS.output_dir)), {
-        "folder": os.path.dirname(pairs.files[0][0].path), "test_dropout": FLAGS.test_dropout}
+        "folder": os.path.dirname(pairs.files[0][0].path), "test_dropout": FLAGS.test_dropout, "precision": precision}
     return gallery.write(folder, title, os.path.basename(checkpoint), rows, list(measures), list(pictures), facts)
 
 
@@ -829,13 +837,15 @@ def file_names(pairs):
 
 
 def export():
-    """Writes the generator as a SavedModel with two signatures; returns the exit status.
+    """Writes the generator as a SavedModel with two signatures into export/STEP; returns the exit status.
 
     serving_bytes refuses what is no PNG or JPEG, or more than reader.MAX_UPLOAD_PIXELS; see reader.decode_upload.
     """
     checkpoint = trained_checkpoint()
     channels = int(FLAGS.input_channels)
     with_dropout = FLAGS.test_dropout and not FLAGS["test_dropout"].using_default_value
+    examples = example_inputs()
+    target = path_of("export", str(checkpoints.step_of(checkpoint)))  # where TensorFlow Serving looks for versions
 
     with tf.Graph().as_default():
         draw = tf.constant(0, tf.int64) if with_dropout else None
@@ -852,15 +862,37 @@ def export():
         outputs = translate(images)
         png_bytes = tf.map_fn(translate_bytes, image_bytes, dtype=tf.string)
         signature = tf.saved_model.predict_signature_def
-        with restored_session(checkpoint) as session, run_folder.replacing(path_of("export")) as folder:
+        with restored_session(checkpoint) as session, run_folder.replacing(target) as folder:
             os.rmdir(folder)  # the builder makes it
             builder = tf.saved_model.Builder(folder)
             builder.add_meta_graph_and_variables(session, [tf.saved_model.tag_constants.SERVING], {
                 "serving_default": signature({"images": images}, {"outputs": outputs}),
                 "serving_bytes": signature({"image_bytes": image_bytes}, {"png_bytes": png_bytes})})
             builder.save()
-    print("exported %s to %s, dropout %s" % (checkpoint, path_of("export"), "on" if with_dropout else "off"))
+            if examples:
+                palette.write(os.path.join(folder, "assets.extra"), examples)
+    print("exported %s to %s, dropout %s" % (checkpoint, target, "on" if with_dropout else "off"))
     return 0
+
+
+def example_inputs():
+    """Returns the first training inputs at image_size, uint8 [H, W, 3], for the page of demo/ to start from.
+
+    There are none where the run's data is not at hand, or not known: an export does without.
+    """
+    of_the_run = run_folder.read_flags(FLAGS.output_dir)
+    is_known = "data_dir" in of_the_run or not FLAGS["data_dir"].using_default_value
+    if not is_known or not os.path.isdir(FLAGS.data_dir):
+        return []
+    try:
+        pairs = pairs_of(folder_of(of_the_run.get("split", "train")))
+        first = pairs._replace(files=pairs.files[:EXAMPLES])
+        options = dict(image_options(), resize_method="nearest")  # which makes no new colours
+        return [np.uint8(np.round(127.5 * (hooks.to_rgb(image[0]) + 1)))
+                for image, _ in reader.read_in_order(first, size=image_size(), **options)]
+    except reader.DataError as error:
+        print("warning: %s; the export has no palette and no examples for demo/" % error)
+        return []
 
 
 def main(argv):

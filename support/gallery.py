@@ -1,4 +1,6 @@
-"""What test mode leaves: measures of its outputs with their intervals, as a table and as a page to look at."""
+"""What test mode leaves: measures of its outputs with their intervals, as a table and as a page to look at; and the
+page of a run's sample grids.
+"""
 
 import collections
 import csv
@@ -6,6 +8,7 @@ import html
 import io
 import json
 import os
+import re
 import string
 import urllib.parse
 
@@ -66,8 +69,7 @@ def interval(values):
 
 def page_of(title, checkpoint, rows, metrics, kinds):
     """Returns gallery.html filled; its parts between `cut` comments are repeated: a measure, an image, a picture."""
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "gallery.html"), encoding="utf-8") as file:
-        head, measure, middle, article, picture, tail = map(string.Template, file.read().split("<!-- cut -->\n"))
+    head, measure, middle, article, picture, tail = map(string.Template, template("gallery").split("<!-- cut -->\n"))
     header = {"count": len(rows), "title": html.escape(title),
               "checkpoint": html.escape(checkpoint)}
     parts = [head.substitute(header)]
@@ -83,3 +85,17 @@ def page_of(title, checkpoint, rows, metrics, kinds):
         parts.append(article.substitute(words, data=data, numbers=numbers, pictures=pictures))
     parts.append(tail.substitute())
     return "".join(parts)
+
+
+def write_samples(folder):
+    """Writes index.html, which shows the grids of samples/ through time; it names their files and holds only steps."""
+    steps = sorted(int(name[5:-4]) for name in os.listdir(folder) if re.fullmatch(r"step-[0-9]{8,}\.png", name))
+    title = html.escape(os.path.basename(os.path.dirname(os.path.abspath(folder))))
+    run_folder.write_file(os.path.join(folder, "index.html"), string.Template(template("samples")).substitute(
+        title=title, steps=",".join(map(str, steps))))
+
+
+def template(name):
+    """Returns the text of an HTML file beside this one."""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".html"), encoding="utf-8") as file:
+        return file.read()

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 import tqdm
 
-from support import checkpoints, run_folder
+from support import checkpoints, gallery, run_folder
 from support.run_folder import RunError
 
 LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
@@ -173,6 +173,7 @@ class Samples(tf.train.SessionRunHook):
             rows.append(np.concatenate([to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
         path = os.path.join(self.folder, "step-%08d.png" % step)
         run_folder.write_png(path, np.concatenate(rows))
+        gallery.write_samples(self.folder)
         with open(path, "rb") as file:
             picture = tf.Summary.Image(encoded_image_string=file.read())
         self.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="samples", image=picture)]), step)
