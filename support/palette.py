@@ -11,7 +11,7 @@ import imageio.v3 as imageio
 import numpy as np
 import scipy.ndimage
 
-from support import run_folder, sample_set
+from support import sample_set
 
 EXAMPLES = 6  # inputs that are kept as they are
 MOST, LEAST = 16, 2e-4  # colours of a palette, and the share of all pixels that each of them has
@@ -34,12 +34,13 @@ def write(folder, inputs):
     """
     palette = find(inputs)
     os.makedirs(folder)
-    run_folder.write_file(os.path.join(folder, "palette.json"), json.dumps(palette, indent=2) + "\n")
+    with open(os.path.join(folder, "palette.json"), "w") as file:
+        json.dump(palette, file, indent=2)
     pictures = {"input-%d" % number: picture for number, picture in enumerate(inputs[:EXAMPLES], 1)}
     if palette:
         pictures["empty"] = empty(inputs, palette)
     for name, picture in pictures.items():
-        run_folder.write_file(os.path.join(folder, name + ".png"), imageio.imwrite("<bytes>", picture, extension=".png"))
+        imageio.imwrite(os.path.join(folder, name + ".png"), picture)
 
 
 def find(inputs):
@@ -73,7 +74,7 @@ def empty(inputs, palette):
     order = np.argsort(-np.bincount(indices.ravel(), minlength=len(colours)))
     first, second = order[0], order[:2][-1]
     is_second = (indices == second).sum(axis=0) > (indices == first).sum(axis=0)
-    is_second = scipy.ndimage.median_filter(is_second, size=1 + min(is_second.shape) // 8)  # an even outline
+    is_second = scipy.ndimage.median_filter(is_second, size=1 + min(is_second.shape) // 16)  # an even outline
     return np.uint8(np.where(is_second[..., None], colours[second], colours[first]))
 
 
