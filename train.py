@@ -120,8 +120,9 @@ flags.DEFINE_enum("update", "simultaneous", ["simultaneous", "alternating"],
                   "simultaneous: both gradients come from one forward pass. alternating: the discriminator "
                   "is updated first, and the generator against the new one on the same fake image.")
 flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"],
-                  "Arithmetic of the convolutions in training; weights and losses are always float32. auto "
-                  "takes bfloat16 on a CPU that has it natively, else float32, and keeps the choice.")
+                  "Arithmetic of the convolutions; weights, losses and measures are always float32. In training auto "
+                  "takes bfloat16 on a CPU that has it natively, else float32, and keeps the choice; in test mode "
+                  "it is float32. An export's is chosen where it runs (docs/deploy.md).")
 
 flags.DEFINE_integer("log_every", 20, "Steps between rows of metrics.csv.", lower_bound=1)
 flags.DEFINE_integer("sample_every", 100, "Steps between sample grids; there is one of step 0 too.",
@@ -252,7 +253,7 @@ import tqdm  # noqa: E402
 
 import pix2pix  # noqa: E402
 import reader  # noqa: E402
-from support import checkpoints, gallery, hooks, image_files, precisions, run_folder, sample_set, workers  # noqa: E402
+from support import checkpoints, gallery, hooks, precisions, run_folder, sample_set, serving, workers  # noqa: E402
 from support.run_folder import RunError  # noqa: E402
 
 gc.freeze()  # what the imports made stays; looking through it again and again takes a sixth of building the graph
@@ -260,6 +261,7 @@ tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.1
 tf.logging.set_verbosity(tf.logging.ERROR)
 
 SAMPLE_ROWS = 4  # pairs in a sample grid
+EXAMPLES = 64  # training inputs in which an export looks for label colours
 
 
 # ---------------------------------------------------------------------------------------------
@@ -684,8 +686,9 @@ def announce(options, given, start, record):
     run_folder.write_file(os.path.join(folder, "flags.txt"), flags_text(options, given))
     run_folder.write_file(os.path.join(folder, "run.json"), json.dumps(record, indent=2) + "\n")
     begin = "continuing %s from step %d" % (folder, start) if start else "starting %s" % folder
-    print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]),
-          flush=True)
+    print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]))
+    print("look at %s (any browser), or: pip install tensorboard && tensorboard --logdir %s"
+          % (os.path.join(folder, "samples", "index.html"), folder), flush=True)
 
 
 def flags_text(options, given):
@@ -709,11 +712,13 @@ def test(given):
     if pairs.layout != "inputs" and not options.test_resize:
         reader.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes them larger")
     path = os.path.join(options.output_dir, "test")
+    precision = "float32" if options.precision == "auto" else precisions.resolve(options.precision)
     with run_folder.replacing(path) as folder:
         metrics = gallery.write(
             folder, os.path.basename(os.path.abspath(options.output_dir)), os.path.basename(checkpoint),
-            translated(options, checkpoint, pairs),
-            {"folder": os.path.dirname(pairs.files[0][0].path), "test_dropout": options.test_dropout})
+            translated(options, checkpoint, pairs, precision), {
+                "folder": os.path.dirname(pairs.files[0][0].path), "test_dropout": options.test_dropout,
+                "precision": precision})
     print("%d images from %s in %s" % (len(pairs.files), checkpoint, os.path.join(path, "index.html")))
     for measure, value in metrics.items():
         print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
@@ -721,8 +726,11 @@ def test(given):
     return 0
 
 
-def translated(options, checkpoint, pairs):
-    """Yields (name, {kind: picture}, {measure: value}) of each pair, as `gallery.write` takes them."""
+def translated(options, checkpoint, pairs, precision):
+    """Yields (name, {kind: picture}, {measure: value}) of each pair, as `gallery.write` takes them.
+
+    The measures have a session of their own: in bfloat16's, SSIM would be computed in bfloat16 too.
+    """
     names = [os.path.basename(files[0].path) for files in pairs.files]
     stems = [reader.stem(name) for name in names]
     shown_names = stems if len(set(stems)) == len(stems) else names
@@ -731,13 +739,14 @@ def translated(options, checkpoint, pairs):
         if pairs.layout == "inputs":
             del pictures["target"]
             measures = {}
-        session = restored_session(checkpoint)
+        session = restored_session(checkpoint, precision)
+        exact = tf.Session(config=precisions.session_config("float32"))
     read = reader.read_in_order(pairs, size_of(options.image_size) if options.test_resize else None, view_of(options))
-    with session:
+    with session, exact:
         for name, shown_name, pair in zip(tqdm.tqdm(names, unit="image", disable=None), shown_names, read):
             mask = zlib.crc32(os.fsencode(name))  # the image's own dropout, whatever lies beside it
-            shown, values = session.run([pictures, measures], {image: pair[0], target: pair[1], draw: mask})
-            yield shown_name, shown, values
+            shown = session.run(pictures, {image: pair[0], target: pair[1], draw: mask})
+            yield shown_name, shown, exact.run(measures, {pictures["output"]: shown["output"], target: pair[1]})
 
 
 def test_graph(options):
@@ -768,23 +777,19 @@ def padded(options, images):
     return pix2pix.reflect_to_multiple(images, multiple, SMALLEST.get(options.patch, 32))
 
 
-def restored_session(checkpoint):
-    """Returns a session with the default graph's variables from a checkpoint, in float32."""
+def restored_session(checkpoint, precision="float32"):
+    """Returns a session with the default graph's variables from a checkpoint."""
     saver = tf.train.Saver(checkpoints.check_checkpoint(checkpoint, tf.global_variables()))
-    session = tf.Session(config=precisions.session_config("float32"))
+    session = tf.Session(config=precisions.session_config(precision))
     saver.restore(session, checkpoint)
     return session
 
 
 def export(given):
-    """Writes the generator as a SavedModel with two signatures; returns the exit status.
-
-    serving_bytes refuses what is no PNG or JPEG, or more than image_files.MAX_UPLOAD_PIXELS; see
-    image_files.decode_upload.
-    """
+    """Writes the generator as a SavedModel into export/STEP (see support/serving.py); returns the exit status."""
     options, checkpoint = options_to_restore(given)
-    channels, path = int(options.input_channels), os.path.join(options.output_dir, "export")
-
+    examples = example_inputs(options, given)
+    path = os.path.join(options.output_dir, "export", str(checkpoints.step_of(checkpoint)))  # as servers look for it
     with tf.Graph().as_default():
         draw = tf.constant(0, tf.int64) if options.test_dropout else None
 
@@ -792,24 +797,32 @@ def export(given):
             outputs = generate(options, padded(options, images), draw)
             return outputs[:, :tf.shape(images)[1], :tf.shape(images)[2]]
 
-        def translate_bytes(contents):
-            image = reader.to_channels(reader.normalise(image_files.decode_upload(contents)), channels)
-            return tf.image.encode_png(gallery.to_uint8(translate(image[tf.newaxis])[0]))
-
-        images = tf.placeholder(tf.float32, [None, None, None, channels], "images")
-        image_bytes = tf.placeholder(tf.string, [None], "image_bytes")
-        outputs = translate(images)
-        png_bytes = tf.map_fn(translate_bytes, image_bytes, dtype=tf.string)
-        signature = tf.saved_model.predict_signature_def
+        channels = int(options.input_channels)
+        signatures = serving.signatures(
+            translate, lambda image: reader.to_channels(reader.normalise(image), channels), channels)
         with restored_session(checkpoint) as session, run_folder.replacing(path) as folder:
-            os.rmdir(folder)  # the builder makes it
-            builder = tf.saved_model.Builder(folder)
-            builder.add_meta_graph_and_variables(session, [tf.saved_model.tag_constants.SERVING], {
-                "serving_default": signature({"images": images}, {"outputs": outputs}),
-                "serving_bytes": signature({"image_bytes": image_bytes}, {"png_bytes": png_bytes})})
-            builder.save()
+            serving.write(folder, session, signatures, examples)
     print("exported %s to %s, dropout %s" % (checkpoint, path, "on" if options.test_dropout else "off"))
     return 0
+
+
+def example_inputs(options, given):
+    """Returns the first training inputs at image_size, uint8 [H, W, 3], for the page of demo/ to start from.
+
+    There are none where the run's data is not at hand, or not known: an export does without.
+    """
+    before = run_folder.read_flags(options.output_dir)
+    if not ("data_dir" in before or "data_dir" in given) or not os.path.isdir(options.data_dir):
+        return []
+    try:
+        pairs = pairs_of(options, folder_of(options, before.get("split", "train")))
+        first = pairs._replace(files=pairs.files[:EXAMPLES])
+        view = view_of(options)._replace(resize_method="nearest")  # which makes no new colours
+        return [np.uint8(np.round(127.5 * (hooks.to_rgb(image[0]) + 1)))
+                for image, _ in reader.read_in_order(first, size_of(options.image_size), view)]
+    except reader.DataError as error:
+        print("warning: %s; the export has no palette and no examples for demo/" % error)
+        return []
 
 
 def main(argv):

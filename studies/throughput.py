@@ -160,8 +160,9 @@ def reading(options):
 def inference(options):
     train(options, "--max_steps=1")
     folder = os.path.join(options.output_dir, "run")
+    from support import run_folder
     study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + folder)
-    ours = OURS + ", float32", sys.executable, {"export": os.path.join(folder, "export")}
+    ours = OURS + ", float32", sys.executable, {"export": run_folder.newest_export(os.path.join(folder, "export"))}
     for batch in (1, 8):
         for name, python, what in (ours, *peers(options.torch_python, options.precisions)):
             for value in study.measure(python, MEASURE, "inference", batch=batch, steps=2 * options.steps, **what)[0]:

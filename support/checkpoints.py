@@ -30,8 +30,9 @@ def find(folder):
 
 
 def step_of(checkpoint):
-    """The step in a checkpoint's name, which ends in -STEP."""
-    return int(checkpoint.rsplit("-", 1)[1])
+    """The step in a checkpoint's name, which ends in -STEP; 0 where it does not."""
+    end = checkpoint.rsplit("-", 1)[-1]
+    return int(end) if end.isdigit() else 0
 
 
 def newest(folder):

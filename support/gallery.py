@@ -1,4 +1,6 @@
-"""What test mode leaves: measures of its outputs with their intervals, as a table and as a page to look at."""
+"""What test mode leaves: measures of its outputs with their intervals, as a table and as a page to look at; and the
+page of a run's sample grids.
+"""
 
 import collections
 import csv
@@ -88,8 +90,7 @@ def interval(values):
 
 def page_of(title, checkpoint, rows, metrics, kinds):
     """Returns gallery.html filled; its parts between `cut` comments are repeated: a measure, an image, a picture."""
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "gallery.html"), encoding="utf-8") as file:
-        head, measure, middle, article, picture, tail = map(string.Template, file.read().split("<!-- cut -->\n"))
+    head, measure, middle, article, picture, tail = map(string.Template, template("gallery").split("<!-- cut -->\n"))
     header = {"count": len(rows), "title": html.escape(title),
               "checkpoint": html.escape(checkpoint)}
     parts = [head.substitute(header)]
@@ -107,9 +108,14 @@ def page_of(title, checkpoint, rows, metrics, kinds):
     return "".join(parts)
 
 
+def sample_grids(folder):
+    """Returns the names of the sample grids step-STEP.png in a folder, in order."""
+    return sorted(name for name in os.listdir(folder) if re.fullmatch(r"step-[0-9]{8,}\.png", name))
+
+
 def write_progress(folder):
-    """Writes progress.gif from a folder's sample grids step-STEP.png in order, at most 40 of them."""
-    names = sorted(name for name in os.listdir(folder) if re.fullmatch(r"step-[0-9]+\.png", name))
+    """Writes progress.gif from a folder's sample grids in order, at most 40 of them."""
+    names = sample_grids(folder)
     shown = [names[i] for i in sorted(set(np.linspace(0, len(names) - 1, 40).astype(int)))] if names else []
     try:
         frames = [imageio.imread(os.path.join(folder, name)) for name in shown]
@@ -120,3 +126,17 @@ def write_progress(folder):
         frames = [frame for frame in frames if frame.shape == frames[-1].shape]  # data_dir may have lost pairs
         run_folder.write_file(os.path.join(folder, "progress.gif"),
                               imageio.imwrite("<bytes>", frames, extension=".gif", duration=400, loop=0))
+
+
+def write_samples(folder):
+    """Writes index.html, which shows the grids of samples/ through time; it names their files and holds only steps."""
+    steps = [int(name[5:-4]) for name in sample_grids(folder)]
+    title = html.escape(os.path.basename(os.path.dirname(os.path.abspath(folder))))
+    run_folder.write_file(os.path.join(folder, "index.html"), string.Template(template("samples")).substitute(
+        title=title, steps=",".join(map(str, steps))))
+
+
+def template(name):
+    """Returns the text of an HTML file beside this one."""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".html"), encoding="utf-8") as file:
+        return file.read()

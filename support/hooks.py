@@ -176,8 +176,10 @@ class Samples(tf.train.SummarySaverHook):
         for number, (image, target) in enumerate(self.fixed):
             output = session.run(self.output, {self.image: image, self.draw: number})
             rows.append(np.concatenate([to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
-        path = os.path.join(self.run.folder, "samples", "step-%08d.png" % step)
+        folder = os.path.join(self.run.folder, "samples")
+        path = os.path.join(folder, "step-%08d.png" % step)
         run_folder.write_png(path, np.concatenate(rows))
+        gallery.write_samples(folder)
         with open(path, "rb") as file:
             picture = tf.Summary.Image(encoded_image_string=file.read())
         self.run.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="samples", image=picture)]), step)

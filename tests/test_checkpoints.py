@@ -354,7 +354,7 @@ def test_an_old_checkpoint_exports_without_a_flag(run, old, tmp_path):
     assert ("--bottleneck_norm=True --input_channels=3 --ndf=4 --ngf=2 --norm=batch --output_channels=3 --skip=pre"
             in output)
     with tf.Graph().as_default(), tf.Session() as session:
-        signature = tf.saved_model.loader.load(session, ["serve"], str(tmp_path / "export")).signature_def
+        signature = tf.saved_model.loader.load(session, ["serve"], str(tmp_path / "export" / "80")).signature_def
         names = [next(iter(part.values())).name for part in (signature["serving_default"].inputs,
                                                              signature["serving_default"].outputs)]
         np.testing.assert_allclose(session.run(names[1], {names[0]: image}), expected, atol=1e-6)

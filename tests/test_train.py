@@ -804,8 +804,9 @@ with tf.GradientTape() as tape:
 assert np.abs(tape.gradient(total, image).numpy()).max() > 0
 print("the same")
 """
-    result = subprocess.run([sys.executable, "-c", script, os.path.join(trained, "export"), str(tmp_path / "io.npz"),
-                             pairs.files[0][0].path], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", script, os.path.join(trained, "export", "6"),
+                             str(tmp_path / "io.npz"), pairs.files[0][0].path],
+                            capture_output=True, text=True, check=False)
     assert "the same" in result.stdout, result.stderr
 
 
@@ -870,7 +871,7 @@ compare()
 print("the same")
 """
     (tmp_path / "empty").write_bytes(b"")
-    result = subprocess.run([sys.executable, "-c", script, os.path.join(folder, "export"), str(tmp_path)],
+    result = subprocess.run([sys.executable, "-c", script, os.path.join(folder, "export", "6"), str(tmp_path)],
                             capture_output=True, text=True, check=False)
     assert "the same" in result.stdout, result.stderr
 
