@@ -4,8 +4,8 @@
     python train.py --mode=test
     python train.py --mode=export
 
-This file is the only one that knows flags. It reads from top to bottom: the flags and which of them are in force, data
-and graph as the flags want them, and the three modes.
+This file is the only one that defines and reads flags. From top to bottom: the flags and which of them are in force,
+data and graph as the flags want them, and the three modes.
 """
 
 import collections
@@ -17,10 +17,12 @@ import os
 import platform
 import signal
 import sys
-import textwrap
 import zlib
 
 from absl import app, flags
+
+from support import flag_rules
+from support.flag_rules import FIXED, FREE, OWN, RUN, SAME, WITH_DECAY, Rule
 
 FLAGS = flags.FLAGS
 
@@ -85,8 +87,8 @@ flags.DEFINE_float("dropout", 0.5, "Share of units dropped in the decoder's inne
                    "noise (paper: 0.5).", lower_bound=0.0, upper_bound=0.99)
 flags.DEFINE_integer("dropout_blocks", 3, "In how many decoder blocks, from the bottleneck up (paper: 3).",
                      lower_bound=0)
-flags.DEFINE_bool("test_dropout", True, "Whether dropout stays on at test time, as in the paper. An export "
-                  "leaves it out unless this flag is given; then one fixed mask is applied to every call.")
+flags.DEFINE_bool("test_dropout", None, "Whether dropout stays on after training. Default: yes in test mode and "
+                  "samples, as in the paper; no in an export. With it, an export applies one fixed mask to every call.")
 
 flags.DEFINE_enum("patch", "70", ["1", "16", "34", "70", "94", "142", "286"],
                   "Receptive field of the discriminator's logits in pixels (paper: 70).")
@@ -133,15 +135,9 @@ flags.DEFINE_integer("keep", 3, "How many checkpoints are kept, the newest.", lo
 flags.DEFINE_integer("patience", 300, "Seconds to wait for another worker, where TF_CONFIG names several: until it "
                      "answers at the start, and until a step ends, saving included.", lower_bound=1)
 
-Rule = collections.namedtuple("Rule", "continued restored old")
-Rule.__new__.__defaults__ = (False,)
-FREE, SAME, OWN, RUN, FIXED, OLD = "free", "same", "own", "run", "fixed", True
-
-# Every flag under its group of --help, with three rules:
-# * continued: may a continued run change it? It is FREE where no bit of a step depends on it; else the SAME is needed.
-# * restored: what do test and export take where it is not given? Their OWN default; what the RUN had; or FIXED: what
-#   the run had, and a given value has to be equal, since it makes the network what it is.
-# * old: is it decided by a checkpoint of the one-file TF1 program, by its names and shapes?
+OLD = True
+# Every flag under its group of --help, with its rules: may a continued run change it (data_dir and precision are
+# checked in ways of their own)? What do test and export take? Does a checkpoint of the one-file TF1 program decide it?
 GROUPS = collections.OrderedDict([
     ("The run", {
         "mode": Rule(FREE, OWN), "output_dir": Rule(FREE, OWN), "checkpoint": Rule(FREE, OWN),
@@ -162,7 +158,7 @@ GROUPS = collections.OrderedDict([
         "gan_loss": Rule(SAME, RUN), "eps": Rule(SAME, OWN), "pixel_loss": Rule(SAME, OWN),
         "l1_weight": Rule(SAME, OWN), "gan_weight": Rule(SAME, OWN), "d_weight": Rule(SAME, OWN)}),
     ("Training", {
-        "epochs": Rule(FREE, OWN), "max_steps": Rule(FREE, OWN), "batch_size": Rule(SAME, OWN),
+        "epochs": Rule(WITH_DECAY, OWN), "max_steps": Rule(FREE, OWN), "batch_size": Rule(SAME, OWN),
         "learning_rate": Rule(SAME, OWN), "beta1": Rule(SAME, OWN), "adam_epsilon": Rule(SAME, OWN),
         "decay_epochs": Rule(SAME, OWN), "update": Rule(SAME, OWN), "precision": Rule(FREE, OWN)}),
     ("What is written when", {
@@ -221,26 +217,10 @@ flags.register_multi_flags_validator(
     "--l1_weight and --gan_weight must not both be 0")
 
 
-def grouped_help():
-    """Returns the text of --help: every flag under its group."""
-    lines = [__doc__]
-    for title, group in GROUPS.items():
-        lines.append("%s\n" % title)
-        for name in group:
-            flag = FLAGS[name]
-            values = "|".join(getattr(flag.parser, "enum_values", ())) or flag.flag_type()
-            default = "" if flag.default is None else ", default %s" % flag.default_unparsed
-            lines.append("  --%s (%s%s)" % (name, values, default))
-            text = flag.help.split(">: ", 1)[-1]  # absl puts an enum's values before its help
-            lines.append(textwrap.fill(text, 94, initial_indent=" " * 6, subsequent_indent=" " * 6))
-        lines.append("")
-    return "\n".join(lines)
-
-
 if __name__ == "__main__":  # --help and a wrong flag answer before TensorFlow's slow import
     if {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
         with contextlib.suppress(BrokenPipeError):  # | head
-            print(grouped_help(), flush=True)
+            print(flag_rules.grouped_help(__doc__, GROUPS, FLAGS), flush=True)
         os._exit(0)  # an exit of Python's would try to print the rest
     app.parse_flags_with_usage(sys.argv)
 
@@ -256,7 +236,7 @@ import reader  # noqa: E402
 from support import checkpoints, gallery, hooks, precisions, run_folder, sample_set, serving, workers  # noqa: E402
 from support.run_folder import RunError  # noqa: E402
 
-gc.freeze()  # what the imports made stays; looking through it again and again takes a sixth of building the graph
+gc.freeze()  # else the collector scans all imported modules again and again, a sixth of the time to build the graph
 tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
 tf.logging.set_verbosity(tf.logging.ERROR)
 
@@ -274,41 +254,17 @@ def given_flags():
 
 
 def in_force(given, *sources):
-    """Returns the Options in force: of each flag what was given, else what the first source has, else the default.
-
-    Args:
-      given: {name: value}.
-      sources: (name of the source, {name: text of the flag}), the strongest first.
-
-    Raises:
-      RunError: a given flag whose rule is FIXED differs from a source, or a source has a value that the flag can't.
-    """
-    values = {}
-    for name, rule in RULES.items():
-        found = [(source, parsed(name, texts[name], source)) for source, texts in sources if name in texts]
-        for source, value in found:
-            if name in given and rule.restored == FIXED and given[name] != value:
-                raise RunError("--%s is %s here and %s in %s; leave the flag out" % (name, given[name], value, source))
-        values[name] = given.get(name, found[0][1] if found else FLAGS[name].default)
-    return Options(**values)
-
-
-def parsed(name, text, source):
-    """Returns the value of a flag's text; raises RunError, which names the source, where it has no such value."""
-    try:
-        return FLAGS[name].parser.parse(text)
-    except ValueError as error:
-        raise RunError("%s: its --%s would be %s, which this program does not have (%s)" % (source, name, text, error))
+    """Returns the Options in force; see `flag_rules.in_force`."""
+    return Options(**flag_rules.in_force(RULES, FLAGS, given, *sources))
 
 
 def options_to_train(given, checkpoint):
     """Returns the Options to start a run with, or to continue the one in --output_dir from its newest checkpoint."""
-    path = os.path.join(FLAGS.output_dir, "flags.txt")
     if checkpoint:
         before = run_folder.read_flags(FLAGS.output_dir)
-        begun = begun_from(given.get("init_checkpoint"), before)
-        decided = {name: before[name] for name, rule in RULES.items() if rule.old and name in before} if begun else {}
-        return in_force(dict(given, init_checkpoint=begun), (path, decided))
+        weights = init_checkpoint_of_run(given.get("init_checkpoint"), before.get("init_checkpoint"))
+        decided = {name: before[name] for name, rule in RULES.items() if weights and rule.from_old and name in before}
+        return in_force(dict(given, init_checkpoint=weights), ("the run in %s" % FLAGS.output_dir, decided))
     if not given.get("init_checkpoint"):
         return in_force(given)
     weights = checkpoints.full_name(given["init_checkpoint"])
@@ -316,15 +272,14 @@ def options_to_train(given, checkpoint):
     return in_force(dict(given, init_checkpoint=weights), (weights, flags_of_old(weights)))
 
 
-def begun_from(given, before):
-    """Returns the checkpoint that a run of flags `before` began from, or None, where `given` is it or its folder.
+def init_checkpoint_of_run(asked, recorded):
+    """Returns the recorded checkpoint if the user asked for none, for it, or for a folder in which it lies.
 
-    What else was given is returned as it is, for `check_same_run` to refuse.
+    Else it returns what was asked for, and `check_same_run` refuses it.
     """
-    begun = before.get("init_checkpoint")
-    if not given or (begun and (begun + os.sep).startswith(checkpoints.named(given) + os.sep)):
-        return begun
-    return given
+    if not asked or (recorded and (recorded + os.sep).startswith(checkpoints.named(asked) + os.sep)):
+        return recorded
+    return asked
 
 
 def options_to_restore(given):
@@ -344,13 +299,12 @@ def options_to_restore(given):
     if not checkpoint:
         raise RunError("%s: no checkpoint in %s; train first, or name a run with --output_dir or a checkpoint with "
                        "--checkpoint" % (folder, os.path.join(folder, "checkpoints")))
-    of_the_run = {name: before[name] for name, rule in RULES.items() if rule.restored != OWN and name in before}
+    of_the_run = {name: before[name] for name, rule in RULES.items() if rule.on_restore != OWN and name in before}
     if before:
-        given = dict({"output_dir": folder}, **given)
-    if FLAGS.mode == "export":  # which leaves dropout out unless it is asked for
-        given = dict({"test_dropout": False}, **given)
-    return in_force(given, (checkpoint, flags_of_old(checkpoint)),
-                    ("the run in %s" % folder, of_the_run)), checkpoint
+        of_the_run["output_dir"] = folder
+    if FLAGS.mode == "export":  # takes dropout from the command line alone
+        of_the_run["test_dropout"] = "false"
+    return in_force(given, (checkpoint, flags_of_old(checkpoint)), ("the run in %s" % folder, of_the_run)), checkpoint
 
 
 def flags_of_old(checkpoint):
@@ -359,13 +313,13 @@ def flags_of_old(checkpoint):
     if not checkpoints.is_foreign(found):
         return {}
     options = dict(checkpoints.options_of(checkpoints.shapes_of(found)), skip="pre")
-    texts = {name: str(options[name]) for name, rule in sorted(RULES.items()) if rule.old and name in options}
+    texts = {name: str(options[name]) for name, rule in sorted(RULES.items()) if rule.from_old and name in options}
     print("%s is of the one-file TF1 program: %s" % (checkpoint, " ".join("--%s=%s" % item for item in texts.items())))
     return texts
 
 
 def check_same_run(options, record):
-    """Raises RunError where the run in the folder was started with other flags, pairs or precision.
+    """Raises RunError where the run in the folder was started with other flags, pairs, precision or workers.
 
     Args:
       options: those in force now; their folder holds the run.
@@ -379,15 +333,8 @@ def check_same_run(options, record):
     if not before or not old:
         raise RunError("%s holds checkpoints, but its flags.txt or run.json is missing or damaged; put it back, or "
                        "name a new --output_dir" % folder)
-    differing = []
-    for name, rule in RULES.items():
-        here, there = getattr(options, name), FLAGS[name].default  # a flag may be younger than the run
-        if name in before:
-            there = parsed(name, before[name], os.path.join(folder, "flags.txt"))
-        needed = rule.continued == SAME or (name == "epochs" and options.decay_epochs)  # which say when decay begins
-        if needed and here != there:
-            differing.append("--%s is %s here and %s in the run" % (
-                name, *("not set" if value is None else value for value in (here, there))))
+    path = os.path.join(folder, "flags.txt")
+    differing = flag_rules.differences(RULES, FLAGS, options._asdict(), before, path)
     if old.get("pairs_sha256", record["pairs_sha256"]) != record["pairs_sha256"] or (  # earlier versions had no hash
             old["pairs"]["train"] != record["pairs"]["train"]):
         differing.append("--data_dir holds other pairs than the run's")
@@ -398,7 +345,7 @@ def check_same_run(options, record):
                          % (record["workers"], old.get("workers", 1)))
     if differing:
         raise RunError("%s holds another run: %s. Continue it with --flagfile=%s --output_dir=%s, or name a new "
-                       "--output_dir" % (folder, "; ".join(differing), os.path.join(folder, "flags.txt"), folder))
+                       "--output_dir" % (folder, "; ".join(differing), path, folder))
     lacks = precisions.bfloat16_lacks() if old["precision"] == "bfloat16" else ""
     if lacks:
         raise RunError("--precision of the run in %s is bfloat16, which needs %s; continue it there, or start from "
@@ -411,7 +358,7 @@ def check_same_run(options, record):
 
 
 def folder_of(options, split):
-    """Returns the folder to read (see `reader.split_folder`); draws the sample set where it is asked for first."""
+    """Returns the folder to read (see `reader.split_folder`); draws the sample set on its first use."""
     if options.data_dir == FLAGS["data_dir"].default and not os.path.exists(options.data_dir):
         print("drawing the sample set in %s" % options.data_dir)
         sample_set.draw(options.data_dir)
@@ -438,11 +385,11 @@ def sample_pairs(options, pairs):
         return list(reader.read_in_order(some, size_of(options.image_size), view_of(options)))
 
     val = os.path.join(options.data_dir, "val")
-    for skip_bad in (options.skip_bad_images, True) if reader.count_pairs(val) else ():
+    for skip_bad in sorted({options.skip_bad_images, True}) if reader.count_pairs(val) else ():
         try:
             return first(pairs_of(options, val, skip_bad))
         except reader.DataError as error:  # only pictures to look at
-            print("warning: %s; it is not shown in the sample grids" % error)
+            print("warning: %s; the sample grids leave it out" % error)
     return first(pairs)
 
 
@@ -471,6 +418,11 @@ def generate(options, images, draw):
         skip=options.skip if options.generator == "unet" else "none", norm=options.norm,
         norm_epsilon=options.norm_epsilon, bottleneck_norm=options.bottleneck_norm, leaky_slope=options.leaky_slope,
         dropout_rate=options.dropout, dropout_blocks=options.dropout_blocks, draw=draw, seed=options.seed)
+
+
+def keeps_dropout(options):
+    """Whether samples and test mode keep dropout on, which is the default there."""
+    return options.test_dropout is not False
 
 
 def discriminate(options, inputs, targets):
@@ -524,7 +476,7 @@ def one_image(options):
     """
     image = tf.placeholder(tf.float32, [1, *size_of(options.image_size), int(options.input_channels)], "image")
     draw = tf.placeholder(tf.int64, [], "draw")
-    return image, draw, generate(options, image, draw if options.test_dropout else None)
+    return image, draw, generate(options, image, draw if keeps_dropout(options) else None)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -561,7 +513,7 @@ def train_run(given, team):
         start = team.agree(facts_to_agree_on(options, record), checkpoints.step_of(checkpoint) if checkpoint else 0,
                            record["steps"])
         if start < record["steps"]:
-            signal_number = run_steps(options, given, pairs, record, checkpoint, start, team)
+            signal_number = run_steps(options, pairs, record, checkpoint, start, team)
             gallery.write_progress(os.path.join(folder, "samples"))
             if signal_number:
                 return 128 + signal_number
@@ -580,7 +532,7 @@ def train_share(given, team):
     if start < record["steps"]:
         print("%s: from step %d, %d pairs, %d steps, %s" % (
             name, start, len(pairs.files), record["steps"], record["precision"]), flush=True)
-        signal_number = run_steps(options, given, pairs, record, None, start, team)
+        signal_number = run_steps(options, pairs, record, None, start, team)
         if signal_number:
             return 128 + signal_number
     print("%s: finished, %d steps done; the run is with %s" % (name, max(start, record["steps"]), team.names[0]))
@@ -589,7 +541,7 @@ def train_share(given, team):
 
 def facts_to_agree_on(options, record):
     """Returns {name: value} of what must be the same on all workers; --init_checkpoint the chief alone reads."""
-    facts = {"--" + name: getattr(options, name) for name, rule in RULES.items() if rule.continued == SAME}
+    facts = {"--" + name: value for name, value in flag_rules.of_the_run(RULES, options._asdict()).items()}
     del facts["--init_checkpoint"]
     facts.update({"--epochs or --max_steps": record["steps"], "--precision": record["precision"],
                   "the pairs in --data_dir": record["pairs_sha256"], "TensorFlow's version": tf.version.VERSION})
@@ -610,7 +562,7 @@ def describe_run(options, pairs, team):
             "steps": min(steps, options.max_steps or steps)}
 
 
-def run_steps(options, given, pairs, record, checkpoint, start, team):
+def run_steps(options, pairs, record, checkpoint, start, team):
     """Runs steps from `start`, where the checkpoint is if there is one, to the run's last step or to a signal.
 
     Returns:
@@ -627,7 +579,7 @@ def run_steps(options, given, pairs, record, checkpoint, start, team):
                 checkpoints.check_own(checkpoint, tf.global_variables())
             saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
             scaffold = {"saver": saver, "init_fn": None if checkpoint else initial_weights(options)}
-            announce(options, given, start, record)
+            announce(options, start, record)
             writing = writing_hooks(options, pairs, batch, model, record, start, saver, finite, closing)
             saving = writing[-1]
         signals = closing.enter_context(contextlib.closing(hooks.Signals()))
@@ -673,7 +625,7 @@ def initial_weights(options):
     return lambda scaffold, session: weights.restore(session, options.init_checkpoint)
 
 
-def announce(options, given, start, record):
+def announce(options, start, record):
     """Prints the layers and what starts now, and writes flags.txt and run.json."""
     table = pix2pix.layer_table(tf.get_default_graph())
     record["parameters"] = {network: sum(row[2] for row in table if row[0].startswith(network))
@@ -683,22 +635,13 @@ def announce(options, given, start, record):
     for network, count in record["parameters"].items():
         print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
     folder = options.output_dir
-    run_folder.write_file(os.path.join(folder, "flags.txt"), flags_text(options, given))
+    run_folder.write_flags(folder, {name: value for name, value in options._asdict().items()
+                                    if name not in ("mode", "output_dir", "checkpoint")})
     run_folder.write_file(os.path.join(folder, "run.json"), json.dumps(record, indent=2) + "\n")
     begin = "continuing %s from step %d" % (folder, start) if start else "starting %s" % folder
     print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]))
     print("look at %s (any browser), or: pip install tensorboard && tensorboard --logdir %s"
           % (os.path.join(folder, "samples", "index.html"), folder), flush=True)
-
-
-def flags_text(options, given):
-    """Returns the options as a flagfile, without where the run lies and what is done with it.
-
-    test_dropout is there only where it was given, since an export asks whether it was.
-    """
-    left_out = ["mode", "output_dir", "checkpoint"] + ["test_dropout"] * ("test_dropout" not in given)
-    return "".join("--%s=%s\n" % item for item in options._asdict().items()
-                   if item[0] not in left_out and item[1] is not None)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -717,7 +660,7 @@ def test(given):
         metrics = gallery.write(
             folder, os.path.basename(os.path.abspath(options.output_dir)), os.path.basename(checkpoint),
             translated(options, checkpoint, pairs, precision), {
-                "folder": os.path.dirname(pairs.files[0][0].path), "test_dropout": options.test_dropout,
+                "folder": os.path.dirname(pairs.files[0][0].path), "test_dropout": keeps_dropout(options),
                 "precision": precision})
     print("%d images from %s in %s" % (len(pairs.files), checkpoint, os.path.join(path, "index.html")))
     for measure, value in metrics.items():
@@ -762,7 +705,7 @@ def test_graph(options):
     draw = tf.placeholder(tf.int64, [], "draw")
     height, width = tf.shape(image)[1], tf.shape(image)[2]
     inputs = padded(options, image)
-    outputs = generate(options, inputs, draw if options.test_dropout else None)
+    outputs = generate(options, inputs, draw if keeps_dropout(options) else None)
     heat = gallery.heat_map(discriminate(options, inputs, outputs), *logits_scale(options))
     patches = reader.resize(heat, tf.shape(inputs)[1:3], "nearest")
     output = outputs[:, :height, :width]
@@ -831,8 +774,9 @@ def main(argv):
     try:
         with run_folder.naming_failures(FLAGS.output_dir):
             return {"train": train, "test": test, "export": export}[FLAGS.mode](given_flags())
-    except (reader.DataError, checkpoints.CheckpointError, workers.WorkerError, RunError) as error:
-        sys.exit("error: %s%s" % (workers.own_name(), error))
+    except (flag_rules.FlagError, reader.DataError, checkpoints.CheckpointError, workers.WorkerError,
+            RunError) as error:
+        sys.exit("error: %s%s" % (workers.own_name() if FLAGS.mode == "train" else "", error))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 

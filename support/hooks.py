@@ -250,13 +250,16 @@ SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if 
 class Signals:
     """SIGTERM, SIGHUP and Ctrl-C are kept for `workers.Together` to end the run; a second one leaves at once.
 
+    SIGHUP stays ignored where it is, as nohup wants it.
+
     Attributes:
       number: of the first one that came, or 0.
     """
 
     def __init__(self):
         self.number = 0
-        self.before = {number: signal.signal(number, self.receive) for number in SIGNALS}
+        self.before = {number: signal.signal(number, self.receive) for number in SIGNALS
+                       if not (signal.Signals(number).name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN)}
 
     def receive(self, number, frame):
         del frame

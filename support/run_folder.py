@@ -22,12 +22,18 @@ def read_flags(folder):
     """Returns the flags of the run in a folder as {name: text}; empty where there is none."""
     path = os.path.join(folder, "flags.txt")
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return dict(line[2:].rstrip("\n").split("=", 1) for line in file if line.startswith("--"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
         raise RunError("%s: damaged (%s); put it back, or name a new --output_dir" % (path, error))
+
+
+def write_flags(folder, values):
+    """Writes {name: value} as a flagfile, flags.txt; those without a value, None, are left out."""
+    text = "".join("--%s=%s\n" % item for item in values.items() if item[1] is not None)
+    write_file(os.path.join(folder, "flags.txt"), text.encode("utf-8", "surrogateescape"))
 
 
 def read_record(folder):
@@ -170,6 +176,8 @@ def naming_failures(folder):
             raise
         raise RunError("%s: %s; %s" % (error.filename or folder, error.strerror, again))
     except tf.errors.ResourceExhaustedError as error:
+        if "No space left" in error.message:
+            raise RunError("%s: %s; %s" % (folder, reason_of(error), again))
         raise RunError("TensorFlow ran out of memory (%s); a smaller --batch_size, --image_size, --ngf or --ndf takes "
                        "less. What was saved before is kept" % reason_of(error))
     except RuntimeError as error:
