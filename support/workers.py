@@ -17,6 +17,7 @@ import threading
 import zlib
 
 import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf import rewriter_config_pb2
 
 from support import cluster
 from support.cluster import WorkerError
@@ -68,6 +69,8 @@ class Workers:
         self.config.gpu_options.allow_growth = True
         self.config.device_filters.append("/job:%s/task:%d" % self.task)
         self.config.experimental.collective_group_leader = self.leader
+        # The remapper makes fused convolutions, which in bfloat16 a server refuses before oneDNN can take them.
+        self.config.graph_options.rewrite_options.remapping = rewriter_config_pb2.RewriterConfig.OFF
         port = int(self.addresses[self.rank].rpartition(":")[2])
         advice = "end what holds port %d, or give this worker another one in TF_CONFIG" % port
         with contextlib.suppress(OSError), socket.create_connection(("localhost", port), cluster.PROBE):
@@ -89,7 +92,7 @@ class Workers:
         sizes = [tensor.shape.num_elements() for tensor in tensors]
         small = [tensor for tensor, size in zip(tensors, sizes) if size < PACKED]
         if small:
-            packed = self.reduce(tf.concat([tf.reshape(tensor, [-1]) for tensor in small], 0))
+            packed = self.reduce(tf.concat([tf.reshape(fence(tensor), [-1]) for tensor in small], 0))
             parts = iter(tf.split(packed, [size for size in sizes if size < PACKED]))
         return [tf.reshape(next(parts), tensor.shape) if size < PACKED else self.reduce(tensor)
                 for tensor, size in zip(tensors, sizes)]
@@ -137,7 +140,7 @@ class Workers:
             return model
         scalars = [getattr(model, name) for name in losses] + list(model.watch.values())
         scalars += [tf.cast(value, tf.float32) for value in model.finite.values()]
-        means, = self.mean([tf.stack(scalars)])
+        means, = self.mean([tf.stack([fence(scalar) for scalar in scalars])])
         values = iter(tf.unstack(means))
         fields = {name: next(values) for name in losses}
         fields["watch"] = type(model.watch)((name, next(values)) for name in model.watch)
@@ -250,6 +253,11 @@ class Together(tf.train.SessionRunHook):
 
 
 ALONE = Workers()
+
+
+def fence(tensor):
+    """Keeps the bfloat16 rewrite from going from one tensor to all that are put together with it."""
+    return tf.cast(tf.cast(tensor, tf.float64), tf.float32)
 
 
 def checksum(value):
