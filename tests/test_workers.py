@@ -365,8 +365,10 @@ def test_more_workers_and_other_options_have_equal_weights_and_repeat(python, da
     first = weights_of("first")
     assert len(first) == 1 and len(next(iter(first)).splitlines()) == 8
     assert weights_of("again") == first
-    if "--precision=bfloat16" in argv:  # it is not float32 under another name
+    if "--precision=bfloat16" in argv:  # it is not float32 under another name, and spreads to no loss
         assert weights_of("float32", "--precision=float32") != first
+        losses = np.float32([row[2:5] for row in rows(tmp_path / "first")[1:]])
+        assert (losses.view(np.uint32) & 0xffff).all()
 
 
 @pytest.mark.slow
