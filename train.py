@@ -510,8 +510,7 @@ def train_run(given, team):
         if checkpoint:
             record["precision"] = check_same_run(options, record)
         checkpoints.tidy(saved, checkpoint, options.keep)
-        start = team.agree(facts_to_agree_on(options, record), checkpoints.step_of(checkpoint) if checkpoint else 0,
-                           record["steps"])
+        start = agree(options, team, record, checkpoints.step_of(checkpoint) if checkpoint else 0)
         if start < record["steps"]:
             signal_number = run_steps(options, pairs, record, checkpoint, start, team)
             gallery.write_progress(os.path.join(folder, "samples"))
@@ -528,7 +527,7 @@ def train_share(given, team):
     options = in_force(dict(given, init_checkpoint=None))  # which the chief alone reads
     pairs = pairs_of(options, folder_of(options, options.split or "train"))
     record, name = describe_run(options, pairs, team), team.names[team.rank]
-    start = team.agree(facts_to_agree_on(options, record), 0, record["steps"])
+    start = agree(options, team, record, 0)
     if start < record["steps"]:
         print("%s: from step %d, %d pairs, %d steps, %s" % (
             name, start, len(pairs.files), record["steps"], record["precision"]), flush=True)
@@ -539,13 +538,21 @@ def train_share(given, team):
     return 0
 
 
-def facts_to_agree_on(options, record):
-    """Returns {name: value} of what must be the same on all workers; --init_checkpoint the chief alone reads."""
+def agree(options, team, record, start):
+    """Returns the step from which the chief continues, once all workers have the same options, pairs and versions.
+
+    All take the chief's precision, which may be that of the run it continues. --init_checkpoint the chief alone reads.
+    """
     facts = {"--" + name: value for name, value in flag_rules.of_the_run(RULES, options._asdict()).items()}
     del facts["--init_checkpoint"]
-    facts.update({"--epochs or --max_steps": record["steps"], "--precision": record["precision"],
+    facts.update({"--epochs or --max_steps": record["steps"], "--precision": options.precision,
                   "the pairs in --data_dir": record["pairs_sha256"], "TensorFlow's version": tf.version.VERSION})
-    return facts
+    start, is_bfloat16 = team.agree(facts, [start, int(record["precision"] == "bfloat16")],
+                                    is_over=lambda news: news[0] >= record["steps"])
+    of_the_chief = "bfloat16" if is_bfloat16 else "float32"
+    if record["precision"] != of_the_chief:
+        record["precision"] = precisions.resolve(of_the_chief)
+    return start
 
 
 def describe_run(options, pairs, team):

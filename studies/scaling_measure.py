@@ -42,7 +42,7 @@ def main(pack, rounds, filters):
             seconds.append(time.perf_counter() - began)
             if number == 1:
                 print("warm", flush=True)
-        team.part(session, barriers[1])
+        team.leave(session, barriers[1])
     count = sum(tensor.shape.num_elements() for network in tensors for tensor in network)
     print(json.dumps({"seconds": seconds[2:], "bytes": 4 * count}), flush=True)
     os._exit(0)

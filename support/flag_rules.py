@@ -68,8 +68,8 @@ def in_force(rules, flag_values, given, *sources):
         try:
             validator.verify(holders)
         except flags.ValidationError as error:
-            together = " ".join("--%s=%s" % (name, values[name]) for name in validator.get_flags_names())
-            raise FlagError("%s: %s%s" % (together, error, "".join(", as %s has it" % name for name, _ in sources[-1:])))
+            those = " ".join("--%s=%s" % (name, values[name]) for name in validator.get_flags_names())
+            raise FlagError("%s: %s%s" % (those, error, "".join(", as %s has it" % name for name, _ in sources[-1:])))
     return values
 
 

@@ -17,14 +17,16 @@ import threading
 import zlib
 
 import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf import rewriter_config_pb2
 
 from support import cluster
 from support.cluster import WorkerError
 
 PACKED = 65536  # gradients of fewer values travel together in one tensor
 FACTS = 128  # how many things can be compared before the first step
-OF_A_LOSS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
-             tf.errors.DeadlineExceededError, tf.errors.FailedPreconditionError)
+CONNECTION_ERRORS = (
+    tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
+    tf.errors.DeadlineExceededError, tf.errors.FailedPreconditionError)
 
 
 class Workers:
@@ -68,6 +70,8 @@ class Workers:
         self.config.gpu_options.allow_growth = True
         self.config.device_filters.append("/job:%s/task:%d" % self.task)
         self.config.experimental.collective_group_leader = self.leader
+        # The remapper makes fused convolutions, which in bfloat16 a server refuses before oneDNN can take them.
+        self.config.graph_options.rewrite_options.remapping = rewriter_config_pb2.RewriterConfig.OFF
         port = int(self.addresses[self.rank].rpartition(":")[2])
         advice = "end what holds port %d, or give this worker another one in TF_CONFIG" % port
         with contextlib.suppress(OSError), socket.create_connection(("localhost", port), cluster.PROBE):
@@ -89,7 +93,7 @@ class Workers:
         sizes = [tensor.shape.num_elements() for tensor in tensors]
         small = [tensor for tensor, size in zip(tensors, sizes) if size < PACKED]
         if small:
-            packed = self.reduce(tf.concat([tf.reshape(tensor, [-1]) for tensor in small], 0))
+            packed = self.reduce(tf.concat([tf.reshape(fence(tensor), [-1]) for tensor in small], 0))
             parts = iter(tf.split(packed, [size for size in sizes if size < PACKED]))
         return [tf.reshape(next(parts), tensor.shape) if size < PACKED else self.reduce(tensor)
                 for tensor, size in zip(tensors, sizes)]
@@ -138,45 +142,46 @@ class Workers:
         if not self.others:
             return model
         scalars = [getattr(model, name) for name in losses] + list(model.watch.values())
-        means, = self.mean([tf.stack(scalars)])
+        means, = self.mean([tf.stack([fence(scalar) for scalar in scalars])])
         values = iter(tf.unstack(means))
         fields = {name: next(values) for name in losses}
         fields["watch"] = type(model.watch)((name, next(values)) for name in model.watch)
         with tf.control_dependencies([means]):
             return model._replace(train_op=tf.identity(model.train_op), **fields)
 
-    def agree(self, facts, start, steps):
-        """Compares what must be the same on all workers.
+    def agree(self, facts, news, is_over):
+        """Compares what must be the same on all workers, and tells them what the chief knows.
 
         Args:
-          facts: {what it is called: its value}, at most FACTS - 2.
-          start: the step from which the run goes on; the chief's counts.
-          steps: the run's last step.
+          facts: {what it is called: its value}, at most FACTS - 1 - len(news).
+          news: a list of integers, of which the chief's count: first the step from which the run continues.
+          is_over: function from the chief's news to whether the run is finished, so that nothing follows.
 
         Returns:
-          The chief's `start`.
+          The chief's news.
 
         Raises:
           WorkerError: another's facts are not the chief's; all workers raise it.
         """
         if not self.others:
-            return start
+            return news
         names = sorted(facts)
-        mine = [start, checksum(names)] + [checksum(facts[name]) for name in names]
+        mine = [*news, checksum(names), *(checksum(facts[name]) for name in names)]
         with tf.Graph().as_default():
             table, barrier = self.gather(tf.constant(mine + [0] * (FACTS - len(mine)), tf.int64)), self.barrier()
             with self.naming_lost(), tf.Session(self.target, config=self.config) as session:
                 rows = session.run(table)
-                start = self.watch.saved = int(rows[0][0])
+                told, rows = [int(value) for value in rows[0][:len(news)]], rows[:, len(news):]
+                self.watch.step_ended(saved=told[0])  # the time for the first step begins
                 called = ["the version of this program", *names]
                 wrong = ["%s differs from %s in %s" % (self.names[i], self.names[0], ", ".join(
-                    name for name, here, there in zip(called, rows[0][1:], rows[i][1:]) if here != there))
-                    for i in range(len(self)) if (rows[i][1:] != rows[0][1:]).any()]
-                if wrong or start >= steps:
-                    self.part(session, barrier)
+                    name for name, here, there in zip(called, rows[0], rows[i]) if here != there))
+                    for i in range(len(self)) if (rows[i] != rows[0]).any()]
+                if wrong or is_over(told):
+                    self.leave(session, barrier)
         if wrong:
             raise WorkerError("%s; all workers take the same command, data and versions" % "; ".join(wrong))
-        return start
+        return told
 
     @contextlib.contextmanager
     def naming_lost(self, is_own=lambda error: False):
@@ -188,9 +193,9 @@ class Workers:
         try:
             yield
         except BaseException as error:
-            is_of_loss = isinstance(error, OF_A_LOSS)
+            is_connection = isinstance(error, CONNECTION_ERRORS)
             is_theirs = self.others and isinstance(error, tf.errors.OpError) and not is_own(error) and (
-                self.watch.names_lost(30 if is_of_loss else 5) or is_of_loss)
+                self.watch.names_lost(30 if is_connection else 5) or is_connection)
             self.watch.over = True
             if not is_theirs:
                 raise
@@ -200,8 +205,8 @@ class Workers:
     def barrier(self):
         return self.gather(tf.zeros([1], tf.int64))
 
-    def part(self, session, barrier):
-        """Leaves when all others leave, or after some seconds: another may still be hearing from this one."""
+    def leave(self, session, barrier):
+        """Leaves when all others do, or after some seconds: another may still be receiving data from this one."""
         def run():
             with contextlib.suppress(tf.errors.OpError):
                 session.run(barrier)
@@ -246,10 +251,15 @@ class Together(tf.train.SessionRunHook):
     def end(self, session):
         if self.team.others:
             session.run(self.barriers[0])  # the chief has saved
-            self.team.part(session, self.barriers[1])
+            self.team.leave(session, self.barriers[1])
 
 
 ALONE = Workers()
+
+
+def fence(tensor):
+    """Keeps the bfloat16 rewrite from going from one tensor to all that are put together with it."""
+    return tf.cast(tf.cast(tensor, tf.float64), tf.float32)
 
 
 def checksum(value):

@@ -315,6 +315,13 @@ def test_workers_that_differ_are_refused_on_all_of_them_by_name(data, tmp_path):
     assert not os.path.exists(tmp_path / "metrics.csv")
 
 
+def test_epochs_that_decide_the_decay_are_compared_too(data, tmp_path):
+    argv = ["--data_dir=" + data, "--max_steps=2", "--decay_epochs=1"]
+    ended = Team(tmp_path, *argv, own={0: ["--epochs=10"], 1: ["--epochs=20"]}).end()
+    assert [each.status for each in ended] == [1, 1]
+    assert all("in --epochs; all workers take the same" in errors(each)[0] for each in ended)
+
+
 def test_a_bad_image_on_one_worker_ends_all_and_is_named(data, tmp_path):
     folders = [tmp_path / "good", tmp_path / "bad"]
     path = folders[1] / "train" / "3.png"
@@ -360,8 +367,10 @@ def test_more_workers_and_other_options_have_equal_weights_and_repeat(python, da
     first = weights_of("first")
     assert len(first) == 1 and len(next(iter(first)).splitlines()) == 8
     assert weights_of("again") == first
-    if "--precision=bfloat16" in argv:  # it is not float32 under another name
+    if "--precision=bfloat16" in argv:  # it is not float32 under another name, and spreads to no loss
         assert weights_of("float32", "--precision=float32") != first
+        losses = np.float32([row[2:5] for row in rows(tmp_path / "first")[1:]])
+        assert (losses.view(np.uint32) & 0xffff).all()
 
 
 @pytest.mark.slow
