@@ -1,5 +1,6 @@
 """What the studies compute of what they measure, without measuring."""
 
+import argparse
 import importlib
 import os
 import sys
@@ -163,6 +164,14 @@ def test_throughput_s_tables_lay_rounds_together():
     page = throughput.pivot(every, [key for key in every if key[0] == "reading"], (1,), (2, 3))
     assert page == study.table(["", "cores: 1, pairs/s"], [["this project", "450 (300 to 600)"],
                                                            ["tf.data as in the tutorial", "225 (150 to 300)"]])
+
+
+def test_quality_takes_the_settings_in_which_a_peer_trains_fastest(monkeypatch):
+    seconds = {"float32": [2.0, 3.0, 9.0], "bfloat16": [1.0, 2.9, 99.0]}
+    monkeypatch.setattr(study, "measure", lambda *_, precision, **options: ({"seconds": seconds[precision]}, 0))
+    settings = [("python", {"peer": "peer_keras", "precision": precision}) for precision in seconds]
+    options = argparse.Namespace(batch_size=4, data_dir="data")
+    assert quality.fastest(options, settings) == settings[1]
 
 
 def test_quality_measures_pngs_and_pairs_the_contenders_image_by_image(tmp_path):
