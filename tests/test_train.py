@@ -39,7 +39,7 @@ def command(*argv):
 
 def test_a_run_leaves_the_promised_folder(trained):
     assert sorted(os.listdir(os.path.join(trained, "samples"))) == [
-        "progress.gif"] + ["step-%08d.png" % step for step in (0, 4, 6)]
+        "index.html", "progress.gif"] + ["step-%08d.png" % step for step in (0, 4, 6)]
     assert imageio.imread(os.path.join(trained, "samples", "progress.gif")).shape == (3, 2 * 32, 3 * 32, 3)
     assert imageio.imread(os.path.join(trained, "samples", "step-00000006.png")).shape == (2 * 32, 3 * 32, 3)
     assert tf.train.latest_checkpoint(os.path.join(trained, "checkpoints")).endswith("model.ckpt-6")
@@ -579,22 +579,24 @@ def test_an_output_is_the_same_beside_a_file_of_its_stem(run, trained, tmp_path)
 def test_the_last_result_stays_until_a_new_one_is_whole(run, trained, tmp_path, monkeypatch, mode):
     folder = shutil.copytree(trained, str(tmp_path / "run"))
     argv = ["--mode=" + mode, "--output_dir=" + folder]
+    result = os.path.join(folder, mode if mode == "test" else "export/6")
     assert run(*argv)[0] == 0
-    (tmp_path / "run" / mode / "of_the_first").write_text("")
-    before = sorted(os.listdir(os.path.join(folder, mode)))
+    with open(os.path.join(result, "of_the_first"), "w"):
+        before = sorted(os.listdir(result))
     write, seen = train.pix2pix.generator, []
 
     def failing(*images, **options):
-        seen.append(sorted(os.listdir(os.path.join(folder, mode))))
+        seen.append(sorted(os.listdir(result)))
         raise run_folder.RunError("stopped")
 
     monkeypatch.setattr(train.pix2pix, "generator", failing)
     assert run(*argv)[0] == "error: stopped"
-    assert sorted(os.listdir(os.path.join(folder, mode))) == before == seen[0]
+    assert sorted(os.listdir(result)) == before == seen[0]
     monkeypatch.setattr(train.pix2pix, "generator", write)
     assert run(*argv)[0] == 0
-    assert "of_the_first" not in os.listdir(os.path.join(folder, mode))
-    assert [name for name in os.listdir(folder) if name.startswith(mode)] == [mode]
+    assert "of_the_first" not in os.listdir(result)
+    parent, name = os.path.split(result)
+    assert [beside for beside in os.listdir(parent) if beside.startswith(name)] == [name]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux swaps two folders in one step")
