@@ -9,6 +9,7 @@ named and skipped. Then it checks the model against the measurements and draws s
 does nothing else; all workers share its cores, so their steps can only show the cost, never the gain.
 """
 
+import argparse
 import csv
 import json
 import math
@@ -21,19 +22,10 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from absl import app, flags
-
 import links
 import study
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("output_dir", "runs/scaling", "Where measurements, tables and the plot go.")
-flags.DEFINE_integer("rounds", 3, "How often everything is measured.", lower_bound=1)
-flags.DEFINE_integer("steps", 6, "Training steps timed in each process, after two that are not.", lower_bound=1)
-flags.DEFINE_integer("filters", 64, "--ngf and --ndf; smaller ones are for a trial of this program.", lower_bound=1)
-flags.DEFINE_integer("image_size", 256, "As train.py's.")
-flags.DEFINE_float("gpu_step", 0.05, "Seconds of a step on a GPU, for the plot.", lower_bound=0.0)
-flags.DEFINE_list("parts", "packing,step,links,linked_step", "What is measured.")
+FLAGS = argparse.Namespace()  # filled by main
 
 HEADER = ["part", "setting", "workers", "round", "measure", "value"]
 MEASURE = os.path.join(study.HERE, "scaling_measure.py")
@@ -283,9 +275,16 @@ def draw(found):
     figure.savefig(path_of("scaling.png"), dpi=120)
 
 
-def main(argv):
-    if argv[1:]:
-        sys.exit("error: %s is not a flag; flags are written --name=value" % argv[1])
+def main():
+    parser = study.parser(__doc__, "runs/scaling")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (%(default)s)")
+    parser.add_argument("--steps", type=int, default=6,
+                        help="training steps timed in each process, after two that are not (%(default)s)")
+    parser.add_argument("--filters", type=int, default=64, help="--ngf and --ndf; fewer for a trial of this program")
+    parser.add_argument("--image_size", type=int, default=256, help="as train.py's")
+    parser.add_argument("--gpu_step", type=float, default=0.05, help="seconds of a step on a GPU, for the plot")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is measured")
+    parser.parse_args(namespace=FLAGS)
     os.makedirs(FLAGS.output_dir, exist_ok=True)
     measure_all()
     found = medians()
@@ -297,4 +296,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

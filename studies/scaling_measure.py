@@ -1,6 +1,8 @@
 """One worker of the scaling study: times the collectives that carry the default model's gradients, and nothing else.
 
-    TF_CONFIG=... python studies/scaling_measure.py '{"pack": 65536, "rounds": 5, "filters": 64}'
+TF_CONFIG says which worker it is (docs/several_machines.md):
+
+    python studies/scaling_measure.py '{"pack": 65536, "rounds": 5, "filters": 64}'
 """
 
 import json

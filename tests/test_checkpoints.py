@@ -466,5 +466,5 @@ def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(ru
     assert fingerprint(output) == fingerprint(whole)
     assert without_timing(rows(folder)) == without_timing(rows(tmp_path / "whole"))
     assert not has(os.path.join(folder, "checkpoints"), ".tempstate")
-    for path in (tmp_path / "whole" / "samples").iterdir():
+    for path in (tmp_path / "whole" / "samples").glob("*[!l]"):  # index.html has the folder's name in it
         assert path.read_bytes() == (tmp_path / "killed" / "samples" / path.name).read_bytes()
