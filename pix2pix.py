@@ -41,7 +41,7 @@ PATCHES = {
 
 
 def stream(name):
-    """Returns an int64 offset that keeps the random numbers drawn for `name` apart from others.
+    """Returns an int64 offset that gives each name a random stream of its own.
 
     Added to a counter below 2**32 it makes the second half of a stateless op's seed pair.
     """
@@ -49,13 +49,13 @@ def stream(name):
 
 
 def seeded(seed):
-    """Returns a `variable_scope` getter that ties initial values to (seed, the variable's name)."""
+    """Returns a custom_getter for tf.variable_scope that ties initial values to (seed, the variable's name)."""
 
     def named_getter(getter, name, initializer, **options):
         def initial_value(shape, dtype, partition_info=None):
             del partition_info  # TensorFlow 1.15 passes it
             key = tf.constant([seed, stream(name)], tf.int64)
-            # Of constants alone the graph optimizer would draw every value itself, slowly, and throw it away.
+            # With a constant seed the graph optimizer would evaluate it all, slowly, and discard the result.
             return initializer(shape, dtype, seed=tf.placeholder_with_default(key, [2]))
 
         return getter(name, initializer=initial_value, **options)
@@ -115,7 +115,7 @@ def norm_or_bias(x, norm, epsilon):
 
 
 def fence(x):
-    """Returns x unchanged, in a form that keeps lower precision on its own side.
+    """Returns x unchanged, behind a cast that keeps bfloat16 from spreading across it.
 
     The bfloat16 rewrite spreads from convolutions to what they feed; it stops at a float64 cast.
     """
@@ -273,7 +273,7 @@ def log_sigmoid_plus_eps(logits, eps):
     """Returns ln(sigmoid(logits) + eps), elementwise, without ever rounding the sigmoid to 0 or 1.
 
     ln(s + eps) = logaddexp(ln s, ln eps) with ln s = -softplus(-z), and
-    logaddexp(a, b) = a + softplus(b - a). The gradient lives until z = ln eps.
+    logaddexp(a, b) = a + softplus(b - a). The gradient stays above 0 down to about z = ln eps.
     """
     log_sigmoid = -tf.nn.softplus(-logits)
     log_eps = math.log(eps) if eps > 0 else -math.inf
@@ -287,7 +287,8 @@ def patch_loss(logits, is_real, gan_loss="log", eps=1e-12):
     (paper, equation 1; the eps is the classic implementations'):
 
     * log: that function, computed from the logits so that nothing rounds away.
-    * log_literal: that text, in float32. Past sigmoid's rounding to 1 it is -ln eps, gradient 0.
+    * log_literal: the formula as it is usually written, in float32. Where sigmoid rounds to 1 it is -ln eps, with
+      gradient 0.
     * logits: eps = 0, as sigmoid cross entropy on the logits.
     * lsgan: squared distance of the logit from 1 (real) or 0 (fake) (Mao et al. 2017).
 
@@ -399,13 +400,13 @@ def training(inputs, targets, step, generate, discriminate, objective=Objective(
         real_logits = discriminate(inputs, targets)
         fake_logits = discriminate(inputs, outputs)
 
-    # A forward pass reads each weight once, before its gradient is known: no update reaches into the pass at hand.
+    # With resource variables a pass uses the values that it read, so no update of this step changes the pass at hand.
     d_loss = discriminator_loss(real_logits, fake_logits, objective.gan_loss, objective.eps)
     d_step, d_norm = adam_step(objective.d_weight * d_loss, "discriminator/", d_adam or adam, "Adam_D", mean)
 
     judged = fake_logits
     if update == "alternating":
-        with tf.control_dependencies([d_step]):  # the pass at the new D needs image gradients alone
+        with tf.control_dependencies([d_step]):  # outside gradients_for: no kernel gradient is taken of it
             judged = discriminate(inputs, outputs)
     gan, l1 = generator_gan_loss(judged, objective.gan_loss, objective.eps), l1_loss(outputs, targets)
     pixel = l1 if objective.pixel_loss == "l1" else l2_loss(outputs, targets)
@@ -427,7 +428,7 @@ def adam_step(loss, scope, adam, name, mean):
     variables = tf.trainable_variables(scope)
     gradients = mean(tf.gradients(loss, variables))
     optimizer = tf.train.AdamOptimizer(adam.learning_rate, adam.beta1, epsilon=adam.epsilon, name=name)
-    zero = tf.placeholder_with_default(0.0, [])  # constant slots a session would keep, beside the slots, to its end
+    zero = tf.placeholder_with_default(0.0, [])  # constant initial values would stay in the session's memory
 
     def slot(getter, name, initializer, **options):
         del initializer
@@ -448,7 +449,8 @@ def diagnostics(inputs, targets, outputs, real_logits, fake_logits, d_loss, g_lo
       (watch, total, finite, kept):
       watch: {name: float32 scalar}: D's largest absolute logit, the saturated share of each side (see
         `saturated_share`), and the norms.
-      total: float32 scalar, NaN or infinite where any tensor of the step is: a sum of what would be so.
+      total: float32 scalar, the sum of losses, norms and largest logit: NaN or infinite as soon as a tensor of the
+        step is, since losses and gradients depend on all of them.
       finite: {name: bool scalar} in the order of computation, whether a tensor of the last step held neither NaN nor
         infinity (all of a network's gradients: whether their norm is finite in float32). Read from a local variable,
         so that a step need not fetch what only an error needs.

@@ -1,8 +1,8 @@
 """Pairs of images on disk -> a queue of jittered, normalised batches.
 
-A pair is an input and its target. By default one file holds both, side by side; LAYOUTS has the other forms. The
-order of this file is the way of the data: files, pairs, decoding, jitter, index queue, batch queue. Batches are
-float32 NHWC in [-1, 1].
+A pair is an input and its target. By default one file holds both, side by side; LAYOUTS has the other forms. This file
+goes from files to pairs, to what the graph makes of one pair (decode, split, jitter, normalise), to the queues. Batches
+are float32 NHWC in [-1, 1].
 
 Which pair comes when, and how it is jittered, is a pure function of (seed, position in the run). So neither the
 number of threads nor a restart changes a batch.
@@ -44,7 +44,7 @@ Pairs.__doc__ = """The pairs of a folder, in order.
 
 View = collections.namedtuple("View", "direction resize_method input_channels output_channels")
 View.__new__.__defaults__ = ("AtoB", "bilinear", 3, 3)
-View.__doc__ = """How a pair is looked at, in training and in testing alike.
+View.__doc__ = """Which side of a pair is the input, how it is resized, and how many channels there are.
 
 * direction: AtoB has A as the input and B as the target; BtoA the other way round.
 * resize_method: one of RESIZE_METHODS.
@@ -116,7 +116,7 @@ def image_names(folder):
 
 
 def natural_key(path):
-    """Sorts as people count: 2.jpg before 10.jpg; 1.jpg and 01.jpg have an order too."""
+    """Key of the natural order: 2.jpg before 10.jpg; 1.jpg and 01.jpg have an order too."""
     parts = re.split(r"([0-9]+)", path)  # every other part is a number
     return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], path
 
@@ -190,7 +190,7 @@ def identity(pairs):
 
 
 def pair_loader(pairs):
-    """Returns a function: index of a pair -> [2, H, W, 3] in 0..255, A and then B, of `pixel_type`."""
+    """Returns a function: index of a pair -> [2, H, W, 3] in 0..255, A and then B; uint8, or float32 for 16 bits."""
     paths = tf.constant([[os.fsencode(image.path) for image in files] for files in pairs.files])
     kinds = tf.constant([[image.kind for image in files] for files in pairs.files])
     orientations = tf.constant([[image.orientation for image in files] for files in pairs.files])
@@ -348,7 +348,7 @@ def training_batches(pairs, step, *, batch_size=4, image_size=(256, 256), load_s
       view: a View.
       seed: decides the order and the jitter.
       threads: pairs prepared at once; changes no bit of a batch.
-      share: (i, n) reads the i-th of each batch's n equal parts alone.
+      share: (i, n): only the i-th of n equal parts of each batch is read.
 
     Returns:
       (inputs, targets): float32 [batch_size / n, *image_size, channels] in [-1, 1].
@@ -371,7 +371,7 @@ def training_batches(pairs, step, *, batch_size=4, image_size=(256, 256), load_s
     shapes = [[*image_size, channels] for channels in (view.input_channels, view.output_channels)]
     queue = tf.FIFOQueue(4 * size + 4 * threads, [tf.float32, tf.float32], shapes, name="batches")
     enqueue = tf.no_op()
-    for pair in prepared:  # side by side until here, from here on in order
+    for pair in prepared:  # prepared in parallel until here, enqueued one after the other
         with tf.control_dependencies([enqueue]):
             enqueue = queue.enqueue(pair)
     tf.train.add_queue_runner(tf.train.QueueRunner(queue, [enqueue]))

@@ -85,7 +85,7 @@ flags.DEFINE_bool("bottleneck_norm", False, "Whether the 1x1 bottleneck is norma
 flags.DEFINE_float("leaky_slope", 0.2, "Slope of the leaky ReLUs below 0 (paper: 0.2).", lower_bound=0.0)
 flags.DEFINE_float("dropout", 0.5, "Share of units dropped in the decoder's inner blocks, the paper's only "
                    "noise (paper: 0.5).", lower_bound=0.0, upper_bound=0.99)
-flags.DEFINE_integer("dropout_blocks", 3, "In how many decoder blocks, from the bottleneck up (paper: 3).",
+flags.DEFINE_integer("dropout_blocks", 3, "Number of decoder blocks with dropout, from the bottleneck up (paper: 3).",
                      lower_bound=0)
 flags.DEFINE_bool("test_dropout", None, "Whether dropout stays on after training. Default: yes in test mode and "
                   "samples, as in the paper; no in an export. With it, an export applies one fixed mask to every call.")
@@ -96,12 +96,12 @@ flags.DEFINE_bool("conditional", True, "Whether the discriminator sees the input
 
 flags.DEFINE_enum("gan_loss", "log", ["log", "log_literal", "logits", "lsgan"],
                   "The adversarial loss: -ln(D + eps) computed from the logits without rounding; the same "
-                  "as its historical text, in float32; sigmoid cross entropy; or mean square.")
+                  "as it is usually written, in float32; sigmoid cross entropy; or mean square.")
 flags.DEFINE_float("eps", 1e-12, "The eps inside the logarithm of log and log_literal, from 0 to below 0.1 "
                    "(1e-12 is the classic TF1 programs').")
 flags.DEFINE_enum("pixel_loss", "l1", ["l1", "l2"],
                   "The generator's other term: mean absolute or mean square difference (paper: l1).")
-flags.DEFINE_float("l1_weight", 100.0, "Weight of that term, whichever it is; 0 leaves it out (paper: 100).",
+flags.DEFINE_float("l1_weight", 100.0, "Weight of --pixel_loss; 0 leaves it out (paper: 100).",
                    lower_bound=0.0)
 flags.DEFINE_float("gan_weight", 1.0, "Weight of the adversarial term in the generator's loss; 0 leaves it "
                    "out (paper: 1).", lower_bound=0.0)
@@ -116,7 +116,7 @@ flags.DEFINE_integer("batch_size", 4, "Pairs in a step, of all workers together.
 flags.DEFINE_float("learning_rate", 2e-4, "Adam's step size, of both networks (paper: 0.0002).")
 flags.DEFINE_float("beta1", 0.5, "Adam's first momentum (paper: 0.5).", lower_bound=0.0, upper_bound=0.999)
 flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon.", lower_bound=0.0)
-flags.DEFINE_integer("decay_epochs", 0, "Over the last so many of --epochs the learning rate falls linearly to 0.",
+flags.DEFINE_integer("decay_epochs", 0, "Number of last epochs over which the learning rate falls linearly to 0.",
                      lower_bound=0)
 flags.DEFINE_enum("update", "simultaneous", ["simultaneous", "alternating"],
                   "simultaneous: both gradients come from one forward pass. alternating: the discriminator "

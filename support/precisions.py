@@ -21,7 +21,7 @@ def session_config(precision):
 
 
 def resolve(precision):
-    """Returns float32 or bfloat16 for auto, which takes bfloat16 on CPUs that compute in it, and for these two.
+    """Returns float32 or bfloat16: what auto means on this CPU, or else what was asked for.
 
     Raises:
       RunError: bfloat16 is asked for and can't be had.

@@ -154,7 +154,7 @@ def write_png(path, image):
 
 
 def make_folders(*folders):
-    """Makes folders, and a file without a name in each; raises RunError where that can't be."""
+    """Makes folders and checks with a temporary file that they are writable; raises RunError where they are not."""
     for folder in folders:
         try:
             os.makedirs(folder, exist_ok=True)
