@@ -64,7 +64,8 @@ def in_force(rules, flag_values, given, *sources):
                 raise FlagError("--%s is %s here and %s in %s; leave the flag out" % (name, given[name], value, source))
         values[name] = given.get(name, found[0][1] if found else flag_values[name].default)
     holders = {name: types.SimpleNamespace(value=value) for name, value in values.items()}
-    for validator in {validator for name in rules for validator in flag_values[name].validators}:
+    validators = {validator for name in rules for validator in flag_values[name].validators}
+    for validator in sorted(validators, key=lambda each: len(each.get_flags_names())):  # those of one flag first
         try:
             validator.verify(holders)
         except flags.ValidationError as error:

@@ -256,6 +256,17 @@ def test_a_second_signal_leaves_at_once(monkeypatch):
     assert signal.getsignal(signal.SIGTERM) != before
 
 
+def test_an_ignored_hangup_stays_ignored_as_nohup_wants_it():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        kept = hooks.Signals()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and signal.getsignal(signal.SIGTERM) == kept.receive
+        kept.close()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def wait_for(condition, seconds=120):
     end = time.time() + seconds
     while not condition():
@@ -454,6 +465,17 @@ def test_a_checkpoint_is_found_by_what_people_give(run, trained, data, given):
     status, output = run("--mode=test", "--checkpoint=" + os.path.join(trained, given))
     assert status == 0 and os.path.join(trained, "checkpoints", "model.ckpt-6") in output
     assert os.path.join(trained, "test", "index.html") in output  # beside its own run, not in the default one
+
+
+@pytest.mark.parametrize("changed,says", [
+    ("--image_size=abc", "--image_size=abc: "), ("--norm=odd", "its --norm would be odd"),
+    ("--load_size=16", "--load_size must be at least --image_size")])
+def test_a_value_in_flags_txt_is_checked_as_one_that_is_given(run, trained, tmp_path, changed, says):
+    folder = shutil.copytree(trained, str(tmp_path / "run"))
+    with open(os.path.join(folder, "flags.txt"), "a") as file:
+        file.write(changed + "\n")
+    status, _ = run("--mode=test", "--output_dir=" + folder)
+    assert status.startswith("error: ") and says in status and "\n" not in status
 
 
 def test_training_refuses_a_checkpoint_flag_and_a_run_without_its_flags(run, trained, tmp_path):
