@@ -23,7 +23,10 @@ def read_flags(folder):
     path = os.path.join(folder, "flags.txt")
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return dict(line[2:].rstrip("\n").split("=", 1) for line in file if line.startswith("--"))
+            lines = file.read().split("\n")
+        if any("\0" in line for line in lines):
+            raise ValueError("zero bytes in it")
+        return dict(line[2:].split("=", 1) for line in lines if line.startswith("--"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
