@@ -59,8 +59,8 @@ def bfloat16(export, data_dir, folder):
     options = run_folder.read_flags(os.path.dirname(os.path.dirname(export)))
     size = [int(side) for side in options["image_size"].split(",")]
     pairs = reader.find_pairs(os.path.join(data_dir, "val"))
-    images = [x[0] for x, _ in reader.read_in_order(pairs, size=(size[0], size[-1]),
-                                                    direction=options.get("direction", "AtoB"))]
+    view = reader.View(direction=options.get("direction", "AtoB"))
+    images = [x[0] for x, _ in reader.read_in_order(pairs, (size[0], size[-1]), view)]
     np.save(os.path.join(folder, "inputs.npy"), images)
     found = []
     for name in ("float32", "bfloat16"):
