@@ -216,7 +216,8 @@ def test_the_session_keeps_no_second_copy_of_initial_values(data):
         (signal.SIGINT, 130), (signal.SIGHUP, 129)])])
 def test_a_signal_saves_a_checkpoint_and_the_same_command_continues(data, run, tmp_path, number, status):
     argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--save_every=100000", "--epochs=100000"]
-    process = subprocess.Popen(command(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # the tests' may be off
     wait_for(lambda: os.path.exists(tmp_path / "metrics.csv") and len(rows(tmp_path)) > 3)
     process.send_signal(number)
     output, errors = process.communicate(timeout=60)
