@@ -41,7 +41,7 @@ PATCHES = {
 
 
 def stream(name):
-    """Returns an int64 offset that keeps the random numbers drawn for `name` apart from others.
+    """Returns an int64 offset that gives each name a random stream of its own.
 
     Added to a counter below 2**32 it makes the second half of a stateless op's seed pair.
     """
@@ -49,13 +49,13 @@ def stream(name):
 
 
 def seeded(seed):
-    """Returns a `variable_scope` getter that ties initial values to (seed, the variable's name)."""
+    """Returns a custom_getter for tf.variable_scope that ties initial values to (seed, the variable's name)."""
 
     def named_getter(getter, name, initializer, **options):
         def initial_value(shape, dtype, partition_info=None):
             del partition_info  # TensorFlow 1.15 passes it
             key = tf.constant([seed, stream(name)], tf.int64)
-            # Of constants alone the graph optimizer would draw every value itself, slowly, and throw it away.
+            # With a constant seed the graph optimizer would evaluate it all, slowly, and discard the result.
             return initializer(shape, dtype, seed=tf.placeholder_with_default(key, [2]))
 
         return getter(name, initializer=initial_value, **options)
@@ -115,7 +115,7 @@ def norm_or_bias(x, norm, epsilon):
 
 
 def fence(x):
-    """Returns x unchanged, in a form that keeps lower precision on its own side.
+    """Returns x unchanged, behind a cast that keeps bfloat16 from spreading across it.
 
     The bfloat16 rewrite spreads from convolutions to what they feed; it stops at a float64 cast.
     """
@@ -273,7 +273,7 @@ def log_sigmoid_plus_eps(logits, eps):
     """Returns ln(sigmoid(logits) + eps), elementwise, without ever rounding the sigmoid to 0 or 1.
 
     ln(s + eps) = logaddexp(ln s, ln eps) with ln s = -softplus(-z), and
-    logaddexp(a, b) = a + softplus(b - a). The gradient lives until z = ln eps.
+    logaddexp(a, b) = a + softplus(b - a). The gradient stays above 0 down to about z = ln eps.
     """
     log_sigmoid = -tf.nn.softplus(-logits)
     log_eps = math.log(eps) if eps > 0 else -math.inf
@@ -287,7 +287,8 @@ def patch_loss(logits, is_real, gan_loss="log", eps=1e-12):
     (paper, equation 1; the eps is the classic implementations'):
 
     * log: that function, computed from the logits so that nothing rounds away.
-    * log_literal: that text, in float32. Past sigmoid's rounding to 1 it is -ln eps, gradient 0.
+    * log_literal: the formula as it is usually written, in float32. Where sigmoid rounds to 1 it is -ln eps, with
+      gradient 0.
     * logits: eps = 0, as sigmoid cross entropy on the logits.
     * lsgan: squared distance of the logit from 1 (real) or 0 (fake) (Mao et al. 2017).
 
@@ -348,11 +349,132 @@ def l2_loss(outputs, targets):
 # ---------------------------------------------------------------------------------------------
 # The training step
 
+Objective = collections.namedtuple("Objective", "gan_loss eps pixel_loss l1_weight gan_weight d_weight")
+Objective.__new__.__defaults__ = ("log", 1e-12, "l1", 100.0, 1.0, 1.0)
+Objective.__doc__ = """What the two networks minimise.
+
+* gan_loss, eps: see `patch_loss`.
+* pixel_loss: l1 or l2.
+* l1_weight, gan_weight: G minimises gan_weight * GAN + l1_weight * pixel_loss (paper, equation 4); a weight of 0
+  leaves its term out.
+* d_weight: of D's loss; 0.5 halves it (paper, section 3.3).
+"""
+
+Adam = collections.namedtuple("Adam", "learning_rate beta1 epsilon")
+Adam.__new__.__defaults__ = (2e-4, 0.5, 1e-8)
+Adam.__doc__ = """Options of tf.train.AdamOptimizer (paper, section 3.3); learning_rate may be a scalar tensor."""
+
 Training = collections.namedtuple(
-    "Training", "outputs real_logits fake_logits d_loss g_loss_gan g_loss_l1 train_op watch finite")
+    "Training", "outputs real_logits fake_logits d_loss g_loss_gan g_loss_l1 train_op watch total finite")
+Training.__doc__ = """A training step.
+
+* outputs, real_logits, fake_logits: of the batch, before the updates.
+* d_loss, g_loss_gan, g_loss_l1: float32 scalars without their weights; g_loss_l1 is L1 whatever the pixel loss is.
+* train_op: makes the whole step in one session.run; returns the new step.
+* watch, total, finite: see `diagnostics`.
+"""
 
 
-def dead_share(logits, gradient, is_real):
+def training(inputs, targets, step, generate, discriminate, objective=Objective(), adam=Adam(), d_adam=None,
+             update="simultaneous", precision="float32", mean=lambda gradients: gradients):
+    """Builds one training step: both networks, their losses, and an Adam update of each.
+
+    Args:
+      inputs, targets: float32 [N, S, S, C] in [-1, 1], the pairs of one batch.
+      step: the global step, a resource variable; the train op adds 1.
+      generate: function images -> images that builds `generator` with its options.
+      discriminate: function (inputs, targets) -> logits that builds `discriminator` with its options.
+      objective: an Objective.
+      adam, d_adam: an Adam for both networks; another one for the discriminator, where its is to differ.
+      update: simultaneous: both gradients come from one forward pass, both updates follow.
+        alternating: D is updated, then G against the new D on the same fake image.
+      precision: float32 or bfloat16, in which the session will run the convolutions; decides how their gradients are
+        computed.
+      mean: function from a network's gradients to their means over all workers (see support/workers.py).
+
+    Returns:
+      A Training.
+    """
+    with convolutions.gradients_for(precision):
+        outputs = generate(inputs)
+        real_logits = discriminate(inputs, targets)
+        fake_logits = discriminate(inputs, outputs)
+
+    # With resource variables a pass uses the values that it read, so no update of this step changes the pass at hand.
+    d_loss = discriminator_loss(real_logits, fake_logits, objective.gan_loss, objective.eps)
+    d_step, d_norm = adam_step(objective.d_weight * d_loss, "discriminator/", d_adam or adam, "Adam_D", mean)
+
+    judged = fake_logits
+    if update == "alternating":
+        with tf.control_dependencies([d_step]):  # outside gradients_for: no kernel gradient is taken of it
+            judged = discriminate(inputs, outputs)
+    gan, l1 = generator_gan_loss(judged, objective.gan_loss, objective.eps), l1_loss(outputs, targets)
+    pixel = l1 if objective.pixel_loss == "l1" else l2_loss(outputs, targets)
+    terms = [weight * loss for weight, loss in ((objective.gan_weight, gan), (objective.l1_weight, pixel)) if weight]
+    g_step, g_norm = adam_step(tf.add_n(terms), "generator/", adam, "Adam_G", mean)
+
+    watch, total, finite, kept = diagnostics(inputs, targets, outputs, real_logits, fake_logits, d_loss, gan, l1,
+                                             d_norm, g_norm)
+    with tf.control_dependencies([d_step, g_step, kept]):
+        train_op = tf.identity(step.assign_add(1))
+    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watch, total, finite)
+
+
+def adam_step(loss, scope, adam, name, mean):
+    """Returns the op that updates the variables under a scope once, with Adam, and the norm of their gradients.
+
+    The optimizer's slots have its `name` in theirs, and begin as zeros.
+    """
+    variables = tf.trainable_variables(scope)
+    gradients = mean(tf.gradients(loss, variables))
+    optimizer = tf.train.AdamOptimizer(adam.learning_rate, adam.beta1, epsilon=adam.epsilon, name=name)
+    zero = tf.placeholder_with_default(0.0, [])  # constant initial values would stay in the session's memory
+
+    def slot(getter, name, initializer, **options):
+        del initializer
+        return getter(name, initializer=lambda shape, **_: tf.fill(shape, zero), **options)
+
+    with tf.variable_scope(tf.get_variable_scope(), custom_getter=slot):
+        return optimizer.apply_gradients(zip(gradients, variables)), tf.global_norm(gradients)
+
+
+# ---------------------------------------------------------------------------------------------
+# What shows whether a step holds
+
+
+def diagnostics(inputs, targets, outputs, real_logits, fake_logits, d_loss, g_loss_gan, g_loss_l1, d_norm, g_norm):
+    """Builds what watches a training step; d_norm and g_norm are the norms of the networks' gradients.
+
+    Returns:
+      (watch, total, finite, kept):
+      watch: {name: float32 scalar}: D's largest absolute logit, the saturated share of each side (see
+        `saturated_share`), and the norms.
+      total: float32 scalar, the sum of losses, norms and largest logit: NaN or infinite as soon as a tensor of the
+        step is, since losses and gradients depend on all of them.
+      finite: {name: bool scalar} in the order of computation, whether a tensor of the last step held neither NaN nor
+        infinity (all of a network's gradients: whether their norm is finite in float32). Read from a local variable,
+        so that a step need not fetch what only an error needs.
+      kept: the op that fills that variable, a part of the step.
+    """
+    real_gradient, fake_gradient = tf.gradients(d_loss, [real_logits, fake_logits])
+    watch = collections.OrderedDict([
+        ("d_max_logit", tf.reduce_max(tf.abs(tf.stack([real_logits, fake_logits])))),
+        ("saturated_real", saturated_share(real_logits, real_gradient, True)),
+        ("saturated_fake", saturated_share(fake_logits, fake_gradient, False)),
+        ("d_gradient_norm", d_norm), ("g_gradient_norm", g_norm)])
+    tensors = collections.OrderedDict([
+        ("inputs", inputs), ("targets", targets), ("outputs", outputs), ("real_logits", real_logits),
+        ("fake_logits", fake_logits), ("d_loss", d_loss), ("g_loss_gan", g_loss_gan), ("g_loss_l1", g_loss_l1),
+        ("d_gradients", d_norm), ("g_gradients", g_norm)])
+    total = tf.add_n([watch["d_max_logit"], d_loss, g_loss_gan, g_loss_l1, d_norm, g_norm])
+    place = tf.get_variable("diagnostics/finite", initializer=tf.ones([len(tensors)], tf.bool), trainable=False,
+                            use_resource=True, collections=[tf.GraphKeys.LOCAL_VARIABLES])
+    finite = collections.OrderedDict(zip(tensors, tf.unstack(place.read_value())))
+    kept = place.assign(tf.stack([all_finite(tensor) for tensor in tensors.values()]), read_value=False)
+    return watch, total, finite, kept
+
+
+def saturated_share(logits, gradient, is_real):
     """Share of one side's patches that D gets wrong and yet gets no gradient from; float32 scalar.
 
     Args:
@@ -364,91 +486,6 @@ def dead_share(logits, gradient, is_real):
     return tf.reduce_mean(tf.cast(tf.logical_and(wrong, tf.equal(gradient, 0.0)), tf.float32))
 
 
-def training(inputs, targets, step, generate, discriminate, *, gan_loss="log", eps=1e-12,
-             pixel_loss="l1", l1_weight=100.0, gan_weight=1.0, d_weight=1.0, learning_rate=2e-4, d_learning_rate=None,
-             beta1=0.5, adam_epsilon=1e-8, update="simultaneous", precision="float32", mean=lambda tensors: tensors):
-    """Builds one training step: both networks, their losses, and an Adam update of each.
-
-    Args:
-      inputs, targets: float32 [N, S, S, C] in [-1, 1], the pairs of one batch.
-      step: the global step, a resource variable; the train op adds 1.
-      generate: function images -> images that builds `generator` with its options.
-      discriminate: function (inputs, targets) -> logits that builds `discriminator`.
-      gan_loss, eps: see `patch_loss`.
-      pixel_loss: l1 or l2.
-      l1_weight, gan_weight: G minimises gan_weight * GAN + l1_weight * pixel_loss (paper, equation 4);
-        a weight of 0 leaves its term out.
-      d_weight: of D's loss; 0.5 halves it (paper, section 3.3).
-      learning_rate, beta1, adam_epsilon: of both Adam optimizers (paper, section 3.3).
-      d_learning_rate: D's, where it is to differ (studies make D too strong with it).
-      update: simultaneous: both gradients come from one forward pass, both updates follow.
-        alternating: D is updated, then G against the new D on the same fake image.
-      precision: float32 or bfloat16, in which the session will run the convolutions; decides how their gradients are
-        computed.
-      mean: function from a network's gradients to their means over all workers (see support/workers.py).
-
-    Returns:
-      A Training: the batch's outputs, its logits before the update, three unweighted scalar losses (L1
-      whatever pixel_loss is), the op that makes the whole step in one session.run and returns the new step,
-      `watch`, scalars by name that show whether the losses hold: D's largest absolute logit, the
-      dead share of each side (see `dead_share`), and the norm of each network's gradient; and `finite`, by
-      name and in the order of computation whether a tensor holds neither NaN nor infinity (of all of a network's
-      gradients: whether their norm is finite in float32).
-    """
-    with convolutions.gradients_for(precision):
-        outputs = generate(inputs)
-        real_logits = discriminate(inputs, targets)
-        fake_logits = discriminate(inputs, outputs)
-    d_loss = discriminator_loss(real_logits, fake_logits, gan_loss, eps)
-    l1 = l1_loss(outputs, targets)
-    d_variables = tf.trainable_variables("discriminator/")
-    g_variables = tf.trainable_variables("generator/")
-    d_adam = tf.train.AdamOptimizer(d_learning_rate or learning_rate, beta1, epsilon=adam_epsilon, name="Adam_D")
-    g_adam = tf.train.AdamOptimizer(learning_rate, beta1, epsilon=adam_epsilon, name="Adam_G")
-    d_gradients = mean(tf.gradients(d_weight * d_loss, d_variables))
-
-    def g_gradients(gan):
-        pixel = l1 if pixel_loss == "l1" else l2_loss(outputs, targets)
-        terms = [weight * loss for weight, loss in ((gan_weight, gan), (l1_weight, pixel)) if weight]
-        return tf.gradients(tf.add_n(terms), g_variables)
-
-    # A forward pass reads each weight once, before its gradient is known: no update reaches into the pass at hand.
-    d_step = adam_step(d_adam, d_gradients, d_variables)
-    if update == "simultaneous":
-        gan = generator_gan_loss(fake_logits, gan_loss, eps)
-    else:
-        with tf.control_dependencies([d_step]):  # the pass at the new D needs image gradients alone
-            gan = generator_gan_loss(discriminate(inputs, outputs), gan_loss, eps)
-    gradients = mean(g_gradients(gan))
-    g_step = adam_step(g_adam, gradients, g_variables)
-    with tf.control_dependencies([d_step, g_step]):
-        train_op = tf.identity(step.assign_add(1))
-    real_gradient, fake_gradient = tf.gradients(d_loss, [real_logits, fake_logits])
-    d_norm, g_norm = tf.global_norm(d_gradients), tf.global_norm(gradients)
-    watch = collections.OrderedDict([
-        ("d_max_logit", tf.reduce_max(tf.abs(tf.stack([real_logits, fake_logits])))),
-        ("dead_real", dead_share(real_logits, real_gradient, True)),
-        ("dead_fake", dead_share(fake_logits, fake_gradient, False)),
-        ("d_gradient_norm", d_norm), ("g_gradient_norm", g_norm)])
-    finite = collections.OrderedDict((name, all_finite(tensors)) for name, tensors in [
-        ("inputs", [inputs]), ("targets", [targets]), ("outputs", [outputs]), ("real_logits", [real_logits]),
-        ("fake_logits", [fake_logits]), ("d_loss", [d_loss]), ("g_loss_gan", [gan]), ("g_loss_l1", [l1]),
-        ("d_gradients", [d_norm]), ("g_gradients", [g_norm])])  # one value that is not finite makes the norm so
-    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watch, finite)
-
-
-def adam_step(adam, gradients, variables):
-    """Returns the op of one Adam update, whose slots begin as zeros."""
-    zero = tf.placeholder_with_default(0.0, [])  # constant slots a session would keep, beside the slots, to its end
-
-    def slot(getter, name, initializer, **options):
-        del initializer
-        return getter(name, initializer=lambda shape, **_: tf.fill(shape, zero), **options)
-
-    with tf.variable_scope(tf.get_variable_scope(), custom_getter=slot):
-        return adam.apply_gradients(zip(gradients, variables))
-
-
-def all_finite(tensors):
-    """Whether none of the tensors holds NaN or infinity; bool scalar."""
-    return tf.reduce_all([tf.reduce_all(tf.is_finite(tensor)) for tensor in tensors])
+def all_finite(tensor):
+    """Whether a tensor holds neither NaN nor infinity; bool scalar."""
+    return tf.reduce_all(tf.is_finite(tensor))

@@ -1,10 +1,11 @@
-"""The same source and flags on TensorFlow 1.15 and on today's: what is equal to the bit, and where they part.
+"""Do TensorFlow 1.15 and today's compute the same? One source, the same flags: what is equal, and where they part.
 
     pip install matplotlib
     python studies/legacy_tf1.py --tf1_python=.venv-tf1/bin/python --output_dir=runs/legacy_tf1
 
-writes report.html (self-contained), its plots as PNG and its figures as CSV. What follows `--` are flags of train.py,
-for both: `-- --flagfile=flags/legacy_tf1.flags --data_dir=datasets/facades --ngf=16 --ndf=16`.
+takes 16 minutes on two cores, 6 with --timed_steps=3. What follows `--` are flags of train.py, for both:
+`-- --flagfile=flags/legacy_tf1.flags --data_dir=datasets/facades`. It writes report.html (which holds all it shows),
+its plots as PNG and its figures as CSV.
 """
 
 import hashlib
@@ -16,55 +17,82 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow.compat.v1 as tf
-from absl import app, flags
 
-import report
+import study
 from support import checkpoints
-
-matplotlib.use("Agg")
-
-FLAGS = flags.FLAGS
-flags.DEFINE_string("output_dir", "runs/legacy_tf1", "Where report, plots and figures go.")
-flags.DEFINE_string("tf1_python", ".venv-tf1/bin/python", "A Python 3.7 with TensorFlow 1.15.")
-flags.DEFINE_integer("steps", 50, "Steps to compare; half way a checkpoint is moved each way.", lower_bound=2)
-flags.DEFINE_integer("timed_steps", 8, "Steps in each of three timed rounds, at the model's full size.", lower_bound=3)
 
 SMALL = ["--ngf=16", "--ndf=16"]  # the weights of every step are kept, for a while
 LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
+ROUNDS = 3  # of timed steps
+REPORT = """
+reader.py, pix2pix.py and train.py, unchanged, in float32, on TensorFlow $versions. Flags: $flags; for all but the step
+time with 16 filters (`--ngf=16 --ndf=16`), because the weights of every step are kept for the comparison.
+
+## 1. What is equal to the bit
+
+Before the first update: initial weights, first batch (decoded, jittered, normalised) and dropout masks.
+
+$equal
+
+## 2. Where they part, and why
+
+$words
+
+$steps
+
+$layers
+
+## 3. Where each TensorFlow breaks the text with ε
+
+The fake side's loss with ε = 1e-12: the text as people write it, and `log_literal`, the same text with its ε out of the
+graph optimizer's reach. Loss and gradient fetched together.
+
+$texts
+
+## 4. Checkpoints moved each way
+
+Half way a checkpoint of each run was carried to the other TensorFlow and the same command given there.
+
+$moves
+
+The losses of step $step:
+
+$last
+
+## 5. Step time
+
+The flags above at the model's full size; rounds interleaved, the first two steps of each left out; the ratio is of the
+medians of a round, to the first setting's.
+
+$time
+"""
 
 
-def path_of(*parts):
-    return os.path.join(FLAGS.output_dir, *parts)
-
-
-def train(python, folder, steps, argv):
+def train(python, folder, steps, flags):
     """Trains to a step in a folder of its own, keeping every step's checkpoint; returns metrics.csv's rows."""
-    report.run(python, report.TRAIN, *argv, "--output_dir=" + folder, "--max_steps=%d" % steps, "--precision=float32",
-               "--log_every=1", "--save_every=1", "--sample_every=1000000", "--keep=%d" % steps)
-    return report.read_csv(os.path.join(folder, "metrics.csv"))
+    return study.train(folder, *flags, "--max_steps=%d" % steps, "--precision=float32", "--log_every=1",
+                       "--save_every=1", "--sample_every=1000000", "--keep=%d" % steps, python=python).rows
 
 
 # ---------------------------------------------------------------------------------------------
 # The first step
 
 
-def first_steps(pythons, argv):
+def first_steps(pythons, folder, flags):
     """Returns {version: {name: array}} of what each TensorFlow computes in the first step."""
     found = {}
     for number, python in enumerate(pythons):
-        path = path_of("first%d.npz" % number)
-        report.run(python, os.path.join(report.HERE, "legacy_tf1_measure.py"), path, *argv, "--precision=float32")
+        path = os.path.join(folder, "first%d.npz" % number)
+        study.run(python, os.path.join(study.HERE, "legacy_tf1_measure.py"), path, *flags, "--precision=float32")
         with np.load(path) as values:
             arrays = {name: values[name] for name in values.files}
         found[str(arrays.pop("version"))] = arrays
         os.remove(path)
     if len(found) < 2 or not list(found)[1].startswith("1.15"):
         sys.exit("error: %s has TensorFlow %s; --tf1_python names a Python 3.7 with TensorFlow 1.15"
-                 % (FLAGS.tf1_python, list(found)[-1]))
+                 % (pythons[1], list(found)[-1]))
     return found
 
 
@@ -121,48 +149,49 @@ def weight_differences(folders, steps):
         yield {network: np.sqrt(difference / size) for network, (difference, size) in squares.items()}
 
 
-def moved(folder, name, step):
+def moved(source, target, step):
     """Copies of a run what a continuation needs, as if it had ended at a step; returns the new folder."""
-    target = path_of(name)
     os.makedirs(os.path.join(target, "checkpoints"))
     for file in ("flags.txt", "run.json", "metrics.csv"):
-        shutil.copy(os.path.join(folder, file), target)
+        shutil.copy(os.path.join(source, file), target)
     for ending in ("index", "data-00000-of-00001"):
-        shutil.copy(os.path.join(folder, "checkpoints", "model.ckpt-%d.%s" % (step, ending)),
+        shutil.copy(os.path.join(source, "checkpoints", "model.ckpt-%d.%s" % (step, ending)),
                     os.path.join(target, "checkpoints"))
     return target
 
 
-def timed(pythons, argv):
-    """Returns {setting: seconds of every step but the first two}, in interleaved rounds at full size."""
+def timed(pythons, folder, steps, flags):
+    """Returns {setting: [seconds of a round's steps but the first two]}, in interleaved rounds at full size."""
     settings = [("TensorFlow %s, %s" % (version, precision), python, precision)
                 for version, python in pythons.items() for precision in ("float32", "auto")
                 if precision == "float32" or not version.startswith("1.")]
-    seconds = {name: [] for name, _, _ in settings}
-    for _ in range(3):
+    rounds = {name: [] for name, _, _ in settings}
+    for _ in range(ROUNDS):
         for name, python, precision in settings:
-            folder = path_of("timed")
-            report.run(python, report.TRAIN, *argv, "--output_dir=" + folder, "--max_steps=%d" % FLAGS.timed_steps,
-                       "--log_every=1", "--precision=" + precision, "--save_every=1000000", "--sample_every=1000000")
-            seconds[name] += report.step_seconds(folder)[2:]
-            shutil.rmtree(folder)
-    return seconds
+            run = study.train(os.path.join(folder, "timed"), *flags, "--max_steps=%d" % steps, "--log_every=1",
+                              "--precision=" + precision, "--save_every=1000000", "--sample_every=1000000",
+                              python=python)
+            rounds[name].append(run.seconds[2:])
+            shutil.rmtree(os.path.join(folder, "timed"))
+    return rounds
+
+
+def time_rows(rounds):
+    """Yields rows: setting, steps, seconds a step, ratio of the rounds' medians to the first setting's."""
+    first = [np.median(seconds) for seconds in next(iter(rounds.values()))]
+    for name, found in rounds.items():
+        ratios = [float(np.median(seconds) / one) for seconds, one in zip(found, first)]
+        every = [second for seconds in found for second in seconds]
+        yield [name, len(every), study.spread(every), study.spread(ratios)]
 
 
 # ---------------------------------------------------------------------------------------------
 # Plots
 
 
-def page(rows, columns, height):
-    figure, panels = plt.subplots(rows, columns, figsize=(12.4, height), squeeze=False, dpi=110, layout="constrained")
-    for panel in panels.flat:
-        panel.spines[["top", "right"]].set_visible(False)
-    return figure, panels
-
-
 def draw_texts(first, path):
     """The fake side's loss over the logit: the text as people write it and log_literal, by version and shape."""
-    figure, panels = page(len(first), 2, 3.1 * len(first))
+    figure, panels = study.figure(len(first), 2, (12.4, 3.1 * len(first)))
     for line, (version, arrays) in zip(panels, first.items()):
         for panel, shape in zip(line, ("static", "dynamic")):
             for name, style in (("naive", {"color": "r", "linestyle": ":", "linewidth": 3}),
@@ -182,7 +211,7 @@ def draw_texts(first, path):
 
 def draw_steps(differences, path):
     """The relative differences of losses and weights over the steps."""
-    figure, panels = page(1, 2, 4)
+    figure, panels = study.figure(1, 2, (12.4, 4))
     for name, values in differences.items():
         panel = panels[0, 0 if name in LOSSES else 1]
         panel.semilogy(np.arange(1, len(values) + 1), np.maximum(values, 1e-9), label=name)
@@ -194,7 +223,7 @@ def draw_steps(differences, path):
 
 def draw_moves(runs, half, path):
     """The losses of the two runs and of those that moved half way."""
-    figure, panels = page(1, 3, 3.6)
+    figure, panels = study.figure(1, 3, (12.4, 3.6))
     for panel, loss in zip(panels[0], LOSSES):
         for (name, rows), style in zip(runs.items(), ("-", "-", "--", ":")):
             panel.plot([int(row["step"]) for row in rows], [float(row[loss]) for row in rows], style, label=name,
@@ -208,25 +237,21 @@ def draw_moves(runs, half, path):
 # ---------------------------------------------------------------------------------------------
 
 
-def compare_steps(pythons, argv):
+def compare_steps(pythons, folder, steps, flags):
     """Trains on both and moves checkpoints; returns ({version or move: metrics rows}, {what: difference by step})."""
     (ours, our_python), (theirs, their_python) = pythons.items()
-    folders = {name: path_of("run-" + name) for name in pythons}
-    runs = {name: train(python, folders[name], FLAGS.steps, argv) for name, python in pythons.items()}
-    half = FLAGS.steps // 2
+    folders = {name: os.path.join(folder, "run-" + name) for name in pythons}
+    runs = {name: train(python, folders[name], steps, flags) for name, python in pythons.items()}
+    half = steps // 2
     for before, after, python in ((ours, theirs, their_python), (theirs, ours, our_python)):
         name = "%s, from step %d on %s" % (before, half, after)
-        runs[name] = train(python, moved(folders[before], "run-%s-%s" % (before, after), half), FLAGS.steps, argv)
+        target = moved(folders[before], os.path.join(folder, "run-%s-%s" % (before, after)), half)
+        runs[name] = train(python, target, steps, flags)
     differences = {loss: [abs(float(a[loss]) - float(b[loss])) / abs(float(a[loss])) for a, b in zip(
         runs[ours], runs[theirs])] for loss in LOSSES}
-    weights = list(weight_differences(list(folders.values()), FLAGS.steps))
+    weights = list(weight_differences(list(folders.values()), steps))
     differences.update({network: [step[network] for step in weights] for network in sorted(weights[0])})
     return runs, differences
-
-
-def spread(values):
-    """Median (lowest to highest)."""
-    return "%.3g (%.3g to %.3g)" % (np.median(values), min(values), max(values))
 
 
 def in_words(first, rows, differences):
@@ -252,50 +277,71 @@ def in_words(first, rows, differences):
     return text
 
 
-def remove_runs():
-    for name in os.listdir(FLAGS.output_dir):
+def remove_runs(folder):
+    for name in os.listdir(folder):
         if name.startswith("run-") or name == "timed":
-            shutil.rmtree(path_of(name))
+            shutil.rmtree(os.path.join(folder, name))
 
 
-def main(argv):
-    if not shutil.which(FLAGS.tf1_python):
-        sys.exit("error: --tf1_python=%s: no such program; a Python 3.7 with TensorFlow 1.15" % FLAGS.tf1_python)
-    os.makedirs(FLAGS.output_dir, exist_ok=True)
-    remove_runs()  # of an earlier start that was cut short
-    argv = argv[1:]
-    pythons = [sys.executable, FLAGS.tf1_python]
-    first = first_steps(pythons, SMALL + argv)
-    pythons = dict(zip(first, pythons))
-    equal = [same_bits(first, kind) for kind in ("weights", "batch", "masks")]
+def tables(first, layers, runs, differences, rounds):
+    """Returns {name: (header, rows)} of all that was measured."""
+    losses = [[name] + [rows[-1][loss] for loss in LOSSES] for name, rows in runs.items()]
+    steps = [[step] + ["%.3g" % value for value in values]
+             for step, values in enumerate(zip(*differences.values()), 1)]
+    return {
+        "equal": (["what", "arrays", "numbers", *("sha256, TensorFlow " + version for version in first), ""],
+                  [same_bits(first, kind) for kind in ("weights", "batch", "masks")]),
+        "layers": (["layer", "stage", "shape", "largest relative difference",
+                    *("batch norm: TensorFlow %s off float64 by" % version for version in first)], layers),
+        "steps": (["step", *differences], steps),
+        "last": (["run", *LOSSES], losses),
+        "time": (["setting", "steps", "seconds a step: median (range)", "ratio: median (range)"],
+                 list(time_rows(rounds)))}
+
+
+def write(folder, flags, first, runs, differences, rounds):
+    """Writes the plots, the figures and the report."""
     layers = list(stages(first))
-    runs, differences = compare_steps(pythons, SMALL + argv)
-    remove_runs()
-    seconds = timed(pythons, argv)
-    for name, draw in (("texts", lambda path: draw_texts(first, path)),
-                       ("steps", lambda path: draw_steps(differences, path)),
-                       ("moves", lambda path: draw_moves(runs, FLAGS.steps // 2, path))):
-        draw(path_of(name + ".png"))
-    equal_header = ["what", "arrays", "numbers", *("sha256, TensorFlow " + version for version in first), ""]
-    layer_header = ["layer", "stage", "shape", "largest relative difference",
-                    *("batch norm: TensorFlow %s off float64 by" % version for version in first)]
-    time_rows = [[name, len(values), spread(values)] for name, values in seconds.items()]
-    step_rows = [[step] + ["%.3g" % values[step - 1] for values in differences.values()]
-                 for step in range(1, FLAGS.steps + 1)]
-    time_header = ["setting", "steps", "seconds a step: median (range)"]
-    for name, header, body in (("equal", equal_header, equal), ("layers", layer_header, layers),
-                               ("steps", ["step", *differences], step_rows), ("time", time_header, time_rows)):
-        report.write_csv(path_of(name + ".csv"), header, body)
-    last = [[name] + [rows[-1][loss] for loss in LOSSES] for name, rows in runs.items()]
-    report.write_report(
-        path_of("report.html"), "The same run on two TensorFlows", "legacy_tf1.html", versions=" and ".join(first),
-        flags=html.escape(" ".join(argv)) or "the defaults", equal=report.table(equal_header, equal),
-        layers=report.table(layer_header, layers), steps=report.picture(path_of("steps.png")),
-        words="".join("<p>%s</p>" % text for text in in_words(first, layers, differences)),
-        texts=report.picture(path_of("texts.png")), moves=report.picture(path_of("moves.png")),
-        last=report.table(["run", *LOSSES], last), step=FLAGS.steps, time=report.table(time_header, time_rows))
-    print("report: %s" % path_of("report.html"))
+    plots = {name: os.path.join(folder, name + ".png") for name in ("texts", "steps", "moves")}
+    draw_texts(first, plots["texts"])
+    draw_steps(differences, plots["steps"])
+    steps = len(differences[LOSSES[0]])
+    draw_moves(runs, steps // 2, plots["moves"])
+    parts = {}
+    for name, (header, rows) in tables(first, layers, runs, differences, rounds).items():
+        study.write_csv(os.path.join(folder, name + ".csv"), header, rows)
+        parts[name] = study.table(header, rows)
+    parts.update({name: study.picture(path) for name, path in plots.items()},
+                 layers=study.folded("The first forward pass, stage by stage", parts["layers"]))
+    study.write_report(
+        os.path.join(folder, "report.html"), "The same run on two TensorFlows", REPORT, versions=" and ".join(first),
+        flags=" ".join(flags) or "the defaults", step=steps,
+        words="".join("<p>%s</p>" % html.escape(text) for text in in_words(first, layers, differences)), **parts)
+
+
+def main():
+    parser = study.parser(__doc__, "runs/legacy_tf1")
+    parser.add_argument("--tf1_python", default=".venv-tf1/bin/python",
+                        help="a Python 3.7 with TensorFlow 1.15 (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=50,
+                        help="steps to compare; half way a checkpoint is moved each way (default: %(default)s)")
+    parser.add_argument("--timed_steps", type=int, default=8,
+                        help="steps in each of the timed rounds, at the model's full size (default: %(default)s)")
+    parser.add_argument("flags", nargs="*", help="flags of train.py")
+    options = parser.parse_args()
+    folder, flags = options.output_dir, options.flags
+    if not shutil.which(options.tf1_python):
+        sys.exit("error: --tf1_python=%s: no such program; a Python 3.7 with TensorFlow 1.15" % options.tf1_python)
+    os.makedirs(folder, exist_ok=True)
+    remove_runs(folder)  # of an earlier start that was cut short
+    pythons = [sys.executable, options.tf1_python]
+    first = first_steps(pythons, folder, SMALL + flags)
+    pythons = dict(zip(first, pythons))
+    runs, differences = compare_steps(pythons, folder, options.steps, SMALL + flags)
+    remove_runs(folder)
+    rounds = timed(pythons, folder, options.timed_steps, flags)
+    write(folder, flags, first, runs, differences, rounds)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

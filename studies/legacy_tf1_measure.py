@@ -9,24 +9,23 @@ The measuring part of legacy_tf1.py. It runs on TensorFlow 1.15 (Python 3.7) as 
 import os
 import sys
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import log_stability_measure as patches
-import reader
-import train
-from support import hooks, run_folder
+import study
+from support import hooks
 
 AFTER_CONVOLUTION = ("FusedBatchNormV3", "BiasAdd")
 
 
-def first_step():
+def first_step(flags):
     """Returns {name: array} of a run's first step, before its update; the names' first part says what it is."""
     with tf.Graph().as_default() as graph:
-        (inputs, targets), model = train.training_graph(
-            reader.find_pairs(train.folder_of("train")), train.resolve_precision())
+        (inputs, targets), model, _ = study.training_graph(*flags)
         fetches = {"batch/inputs": inputs, "batch/targets": targets}
         for variable in tf.trainable_variables():
             fetches["weights/" + variable.op.name] = variable
@@ -59,12 +58,7 @@ def texts():
 def main():
     if len(sys.argv) < 2:
         sys.exit("usage: python studies/legacy_tf1_measure.py FIRST.npz [--flags of train.py]")
-    train.FLAGS(["train.py", *sys.argv[2:]])
-    try:
-        values = first_step()
-    except (reader.DataError, run_folder.RunError) as error:
-        sys.exit("error: %s" % error)
-    np.savez(sys.argv[1], version=tf.version.VERSION, **dict(values, **texts()))
+    np.savez(sys.argv[1], version=tf.version.VERSION, **dict(first_step(sys.argv[2:]), **texts()))
 
 
 if __name__ == "__main__":

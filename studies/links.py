@@ -6,7 +6,9 @@
 
 Each machine has a TUN device. Its rate is kept by the kernel (tc, tbf); one process of this program carries the packets
 from device to device and holds them back for the delay, since not every kernel has the queue that does (sch_netem).
-What a link made so really does depends on how busy the machine is: measure it (`python studies/links.py`).
+What a link made so really does depends on how busy the machine is. This measures it, in a minute:
+
+    python studies/links.py all
 """
 
 import collections

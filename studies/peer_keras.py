@@ -1,10 +1,11 @@
-"""A peer of the throughput study: the TensorFlow 2 tutorial's pix2pix, written fresh from its text.
+"""A peer of the throughput and quality studies: the TensorFlow 2 tutorial's pix2pix, written fresh from its text.
 
 tensorflow.org/tutorials/generative/pix2pix: Keras layers, a tf.function with two gradient tapes, tf.data.
 """
 
 import os
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.keras import layers
 
@@ -45,13 +46,18 @@ def discriminator():
     return tf.keras.Model(pair, layers.Activation("linear", dtype="float32")(x))
 
 
-def pairs(folder, batch):
+def seed(number):
+    """Seeds everything random that follows."""
+    tf.keras.utils.set_random_seed(number)
+
+
+def pairs(folder, batch, direction="BtoA", resize="nearest"):
     """The tutorial's tf.data pipeline, with prefetch: a side-by-side file -> jittered float32 batches in [-1, 1]."""
     def load(path):
         pair = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
         width = tf.shape(pair)[1] // 2
-        halves = [tf.image.resize(tf.cast(half, tf.float32), [286, 286], method="nearest")
-                  for half in (pair[:, width:], pair[:, :width])]
+        halves = [pair[:, :width], pair[:, width:]][::1 if direction == "AtoB" else -1]
+        halves = [tf.image.resize(tf.cast(half, tf.float32), [286, 286], method=resize) for half in halves]
         halves = tf.image.random_crop(tf.stack(halves), [2, SIZE, SIZE, 3])
         if tf.random.uniform(()) > 0.5:
             halves = tf.image.flip_left_right(halves)
@@ -65,7 +71,11 @@ def pairs(folder, batch):
 
 
 def trainer(precision):
-    """Returns (function (inputs, targets) -> losses that makes a training step, {network: parameters})."""
+    """Returns (step, generate, {network: parameters}) of networks in a precision.
+
+    step: (inputs, targets) -> losses, makes a training step. generate: [N, 256, 256, 3] float32 in numpy -> the same,
+    with the statistics of the batch and dropout, as the tutorial makes its pictures.
+    """
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     networks = {"generator": generator(), "discriminator": discriminator()}
     adams = {name: tf.keras.optimizers.Adam(2e-4, beta_1=0.5) for name in networks}
@@ -86,5 +96,9 @@ def trainer(precision):
             adam.apply_gradients(zip(gradients[name], weights[name]))
         return g_loss, d_loss
 
-    return step, {name: sum(int(tf.size(v)) for v in network.trainable_variables)
-                  for name, network in networks.items()}
+    @tf.function(reduce_retracing=True)
+    def outputs_of(images):
+        return networks["generator"](images, training=True)
+
+    return step, lambda images: outputs_of(tf.constant(images)).numpy(), {
+        name: sum(int(np.prod(v.shape)) for v in network.trainable_variables) for name, network in networks.items()}

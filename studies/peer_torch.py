@@ -1,4 +1,4 @@
-"""A peer of the throughput study: pix2pix as PyTorch programs usually have it, written fresh from its publication.
+"""A peer of the throughput and quality studies: pix2pix as PyTorch programs usually have it, written fresh.
 
 The U-Net of 256 pixels and the 70x70 PatchGAN of the CycleGAN-and-pix2pix collection with batch norm, binary cross
 entropy on logits, one Adam each, and a DataLoader with Pillow.
@@ -56,9 +56,10 @@ def discriminator():
 
 
 class Pairs(torch.utils.data.Dataset):
-    """Side-by-side files, jittered, as float32 (A, B) in [-1, 1]."""
+    """Side-by-side files, jittered, as float32 (input, target) in [-1, 1]."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, direction, resize):
+        self.order, self.method = (1 if direction == "AtoB" else -1), getattr(Image, resize.upper())
         self.paths = sorted(os.path.join(folder, name) for name in os.listdir(folder))
 
     def __len__(self):
@@ -70,35 +71,54 @@ class Pairs(torch.utils.data.Dataset):
         top, left = np.random.randint(0, 31, 2)
         flip = np.random.rand() > 0.5
         halves = []
-        for x in (0, width // 2):
-            half = pair.crop((x, 0, x + width // 2, height)).resize((286, 286), Image.BICUBIC)
+        for x in (0, width // 2)[::self.order]:
+            half = pair.crop((x, 0, x + width // 2, height)).resize((286, 286), self.method)
             half = half.crop((left, top, left + SIZE, top + SIZE))
             half = half.transpose(Image.FLIP_LEFT_RIGHT) if flip else half
             halves.append(torch.from_numpy(np.array(half)).permute(2, 0, 1).float() / 127.5 - 1)
         return tuple(halves)
 
 
-def pairs(folder, batch):
+def seed(number):
+    """Seeds everything random that follows; a DataLoader's workers take their seeds from it."""
+    torch.manual_seed(number)
+
+
+def pairs(folder, batch, direction="AtoB", resize="bicubic"):
     """A DataLoader over a folder, epoch after epoch."""
-    loader = torch.utils.data.DataLoader(Pairs(folder), batch, shuffle=True, num_workers=2, drop_last=True,
-                                         persistent_workers=True)
+    loader = torch.utils.data.DataLoader(Pairs(folder, direction, resize), batch, shuffle=True, num_workers=2,
+                                         drop_last=True, persistent_workers=True)
     while True:
         yield from loader
 
 
+def initialise(module):
+    """Kernels from N(0, 0.02), batch norm's gammas from N(1, 0.02), biases 0: the collection's default."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)):
+        nn.init.normal_(module.weight, 1 if isinstance(module, nn.BatchNorm2d) else 0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def adversarial(logits, is_real):
+    """The binary cross entropy of a discriminator's logits, in float32."""
+    return nn.functional.binary_cross_entropy_with_logits(
+        logits.float(), torch.full_like(logits, float(is_real), dtype=torch.float32))
+
+
 def trainer(precision, channels_last):
-    """Returns (function (inputs, targets) that makes a training step, {network: parameters})."""
+    """Returns (step, generate, {network: parameters}) of networks in a precision.
+
+    step: (inputs, targets), makes a training step. generate: [N, 256, 256, 3] float32 in numpy -> the same, with the
+    statistics of the batch and dropout, as the collection's test script leaves them by default.
+    """
     networks = {"generator": generator(), "discriminator": discriminator()}
     order = torch.channels_last if channels_last else torch.contiguous_format
     for network in networks.values():
-        network.to(memory_format=order)
+        network.apply(initialise).to(memory_format=order)
     g, d = networks.values()
     g_adam, d_adam = (torch.optim.Adam(network.parameters(), 2e-4, betas=(0.5, 0.999)) for network in (g, d))
-    entropy, l1 = nn.BCEWithLogitsLoss(), nn.L1Loss()
-    lower = autocast(precision)
-
-    def adversarial(logits, is_real):
-        return entropy(logits.float(), torch.full_like(logits, float(is_real), dtype=torch.float32))
+    l1, lower = nn.L1Loss(), autocast(precision)
 
     def step(inputs, targets):
         inputs, targets = (x.to(memory_format=order) for x in (inputs, targets))
@@ -118,7 +138,13 @@ def trainer(precision, channels_last):
         (adversarial(fake, True) + 100 * l1(outputs.float(), targets)).backward()
         g_adam.step()
 
-    return step, {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    def generate(images):
+        images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=order)
+        with torch.inference_mode(), lower():
+            return g(images).float().permute(0, 2, 3, 1).numpy()
+
+    return step, generate, {
+        name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
 
 
 def autocast(precision):

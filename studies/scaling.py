@@ -4,11 +4,12 @@
     python studies/scaling.py --output_dir=runs/scaling
 
 measures, in interleaved rounds, each configuration in processes of its own, and keeps what it measured in
-measurements.csv: started again it goes on from there. The links need root (see links.py); without it their parts are
+measurements.csv: started again it continues from there. The links need root (see links.py); without it their parts are
 named and skipped. Then it checks the model against the measurements and draws scaling.png. Run it on a machine that
 does nothing else; all workers share its cores, so their steps can only show the cost, never the gain.
 """
 
+import argparse
 import csv
 import json
 import math
@@ -21,22 +22,13 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from absl import app, flags
-
 import links
-import report
+import study
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("output_dir", "runs/scaling", "Where measurements, tables and the plot go.")
-flags.DEFINE_integer("rounds", 3, "How often everything is measured.", lower_bound=1)
-flags.DEFINE_integer("steps", 6, "Training steps timed in each process, after two that are not.", lower_bound=1)
-flags.DEFINE_integer("filters", 64, "--ngf and --ndf; smaller ones are for a trial of this program.", lower_bound=1)
-flags.DEFINE_integer("image_size", 256, "As train.py's.")
-flags.DEFINE_float("gpu_step", 0.05, "Seconds of a step on a GPU, for the plot.", lower_bound=0.0)
-flags.DEFINE_list("parts", "packing,step,links,linked_step", "What is measured.")
+FLAGS = argparse.Namespace()  # filled by main
 
 HEADER = ["part", "setting", "workers", "round", "measure", "value"]
-MEASURE = os.path.join(report.HERE, "scaling_measure.py")
+MEASURE = os.path.join(study.HERE, "scaling_measure.py")
 PACKINGS = {"one each": 0, "small ones packed": 65536, "one flat tensor": 2 ** 62}
 RATES, DELAYS = (1, 10), (0.2, 5)  # Gbit/s, milliseconds of a round trip
 BATCH = 4
@@ -118,21 +110,27 @@ def with_net(net, function, *arguments):
 def train_commands(count, batch):
     for i in range(count):
         shutil.rmtree(path_of("run-%d" % i), ignore_errors=True)
-    return [[sys.executable, report.TRAIN, "--output_dir=" + path_of("run-%d" % i), "--log_every=1",
+    return [[sys.executable, study.TRAIN, "--output_dir=" + path_of("run-%d" % i), "--log_every=1",
              "--sample_every=1000000", "--save_every=1000000", "--epochs=100000", "--max_steps=%d" % (3 + FLAGS.steps),
              "--ngf=%d" % FLAGS.filters, "--ndf=%d" % FLAGS.filters, "--image_size=%d" % FLAGS.image_size,
              "--batch_size=%d" % batch] for i in range(count)]
 
 
+def step_seconds(folder, batch):
+    """Seconds of each step of a run but the first, which warms up, and the last, which saves."""
+    rows = study.read_csv(os.path.join(folder, "metrics.csv"))
+    return [batch / float(row["images_per_second"]) for row in rows[2:-1]]
+
+
 def team_step(net):
     run_together(net, train_commands(net.count, BATCH))
-    return {"seconds": statistics.median(report.step_seconds(path_of("run-0"))[2:-1])}
+    return {"seconds": statistics.median(step_seconds(path_of("run-0"), BATCH))}
 
 
 def lone_step(count):
     """As many processes as workers, each with a share's batch and nothing to say to the others."""
     run_together(Loopback(count), train_commands(count, BATCH // count), with_config=False)
-    return {"seconds": statistics.mean(statistics.median(report.step_seconds(path_of("run-%d" % i))[2:-1])
+    return {"seconds": statistics.mean(statistics.median(step_seconds(path_of("run-%d" % i), BATCH // count))
                                        for i in range(count))}
 
 
@@ -174,8 +172,8 @@ def measure_all():
     """Measures what measurements.csv does not hold yet."""
     path = path_of("measurements.csv")
     if not os.path.exists(path):
-        report.write_csv(path, HEADER, [])
-    done = {tuple(row[name] for name in HEADER[:4]) for row in report.read_csv(path)}
+        study.write_csv(path, HEADER, [])
+    done = {tuple(row[name] for name in HEADER[:4]) for row in study.read_csv(path)}
     for number in range(FLAGS.rounds):
         for part in FLAGS.parts:
             if part in NEEDS_ROOT and os.getuid():
@@ -212,7 +210,7 @@ def ring_seconds(workers, size, rate, trip, handling):
 def medians():
     """Returns {(part, setting, workers, measure): median over the rounds}."""
     values = {}
-    for row in report.read_csv(path_of("measurements.csv")):
+    for row in study.read_csv(path_of("measurements.csv")):
         values.setdefault((row["part"], row["setting"], int(row["workers"]), row["measure"]), []).append(
             float(row["value"]))
     return {key: statistics.median(found) for key, found in values.items()}
@@ -277,9 +275,16 @@ def draw(found):
     figure.savefig(path_of("scaling.png"), dpi=120)
 
 
-def main(argv):
-    if argv[1:]:
-        sys.exit("error: %s is not a flag; flags are written --name=value" % argv[1])
+def main():
+    parser = study.parser(__doc__, "runs/scaling")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (%(default)s)")
+    parser.add_argument("--steps", type=int, default=6,
+                        help="training steps timed in each process, after two that are not (%(default)s)")
+    parser.add_argument("--filters", type=int, default=64, help="--ngf and --ndf; fewer for a trial of this program")
+    parser.add_argument("--image_size", type=int, default=256, help="as train.py's")
+    parser.add_argument("--gpu_step", type=float, default=0.05, help="seconds of a step on a GPU, for the plot")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is measured")
+    parser.parse_args(namespace=FLAGS)
     os.makedirs(FLAGS.output_dir, exist_ok=True)
     measure_all()
     found = medians()
@@ -291,4 +296,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -1,6 +1,8 @@
 """One worker of the scaling study: times the collectives that carry the default model's gradients, and nothing else.
 
-    TF_CONFIG=... python studies/scaling_measure.py '{"pack": 65536, "rounds": 5, "filters": 64}'
+TF_CONFIG says which worker it is (docs/several_machines.md):
+
+    python studies/scaling_measure.py '{"pack": 65536, "rounds": 5, "filters": 64}'
 """
 
 import json
@@ -43,7 +45,7 @@ def main(pack, rounds, filters):
                 session.run(means)
                 seconds.append(time.perf_counter() - began)
             session.run(start)
-            team.part(session, end)
+            team.leave(session, end)
     count = sum(tensor.shape.num_elements() for network in tensors for tensor in network)
     print(json.dumps({"seconds": seconds[2:], "bytes": 4 * count}), flush=True)
 

@@ -1,258 +1,393 @@
-"""How fast this project is beside its peers, and beside what the machine can do.
+"""How fast is this project beside its peers, and beside what the machine can do?
 
     pip install matplotlib
     python studies/throughput.py --output_dir=runs/throughput --data_dir=datasets/facades
 
-measures training, reading, inference, the start, growth and the machine's own bound, each contender in a process of
-its own, in interleaved rounds, and writes measurements.csv, throughput.png, growth.png and report.html
-(self-contained). Run it on a machine that does nothing else. Peers that are not installed are named and skipped:
---tf1_python and --torch_python say where they are.
+takes 14 minutes a round on two cores that do nothing else. It measures training, reading, inference, the start, growth
+and the machine's own bound, each contender in a process of its own, in interleaved rounds, and writes
+measurements.csv, throughput.png, growth.png and report.html (which holds all it shows). Peers that are not installed
+are named and skipped (--tf1_python and --torch_python say where they are); so is bfloat16 on a CPU that lacks it.
 """
 
+import collections
 import csv
-import functools
-import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import study
 
-from absl import app, flags
-
-import reader
-import report
-import throughput_report
-
-FLAGS = flags.FLAGS
-flags.DEFINE_string("output_dir", "runs/throughput", "Where report, plots and figures go.")
-flags.DEFINE_string("data_dir", "data/sample", "Folder with train/, pairs side by side, 256 pixels or more.")
-flags.DEFINE_string("tf1_python", ".venv-tf1/bin/python", "A Python 3.7 with TensorFlow 1.15.")
-flags.DEFINE_string("torch_python", sys.executable, "A Python with PyTorch, numpy and Pillow.")
-flags.DEFINE_integer("rounds", 3, "How often everything is measured.", lower_bound=1)
-flags.DEFINE_integer("steps", 4, "Training steps timed in each process, after two that are not.", lower_bound=1)
-flags.DEFINE_list("parts", "bound,training,reading,inference,start,loop,profile,growth,length",
-                  "What is measured; the rest is taken from the measurements.csv that is there.")
-
-MEASURE = os.path.join(report.HERE, "throughput_measure.py")
-OURS = throughput_report.OURS
+OURS = "this project"
+MEASURE = "throughput_measure.py"
 HEADER = ["part", "contender", "setting", "measure", "round", "value"]
-SIZES, BATCHES = (64, 128, 256, 512), (1, 2, 4, 8)
+BOUND = "the machine's bound, "
+ADAM = 4 * 7  # bytes of memory traffic a parameter: reads weight, gradient and two moments, writes all but the gradient
+EVERY = {"log": 20, "sample": 100, "checkpoint": 500}  # train.py's default intervals, in steps
+REPORT = """
+Every contender in a process of its own, each part in interleaved rounds; medians (lowest to highest). Other
+environments: $others. $lacks
+
+## What was aimed at
+
+Ratios and differences are of the medians of a round; here are their medians (ranges) over the rounds.
+
+$aims
+
+## The machine's bound
+
+Floating point operations counted with TensorFlow's profiler, divided by the rate of a large matrix product, plus one
+pass of Adam over the parameters at the rate of a large addition in place. A yardstick: a convolution may in principle
+do with fewer operations.
+
+$bound
+
+## Training, inference, reading
+
+$picture
+
+256x256 pixels, 64 filters. The peers are written fresh from what their authors published and run as their users run
+them, reading included. It is the same work: the parameters differ by less than 0.002 % (biases, the bottleneck's
+norm). Memory is the main process's, without a DataLoader's workers. In inference the peers use batch statistics and
+dropout, as their programs do; this project's export has no dropout.
+
+$training
+
+$inference
+
+$reading
+
+## Where a step goes
+
+Batch 4, one op at a time, from TensorFlow's trace: milliseconds of each layer's convolutions, the discriminator's over
+the real and the fake pair together, and the share of the matmul rate that they reach; then all layers together.
+
+$layers
+
+$kinds
+
+## Growth
+
+$growth
+
+## Start
+
+Seconds from the command to what a run writes with its plan and after its first step.
+
+$start
+
+## The loop at batch 4
+
+Seconds of a step, of one whose row is logged, of what the step waits for the reader, of a sample grid and of a
+checkpoint; and of a small step early and late in a run of 3,000.
+
+$loop
+"""
 
 
-def path_of(*parts):
-    return os.path.join(FLAGS.output_dir, *parts)
-
-
-def training_folder():
-    return os.path.join(FLAGS.data_dir, "train")
-
-
-def measure(python, what, peer, **options):
-    """Runs throughput_measure.py; returns (what it found, peak bytes of its process)."""
-    text, peak = report.run_with_peak(python, MEASURE, what, peer, json.dumps(options))
-    return json.loads(text.splitlines()[-1]), peak
-
-
-def train(python, *argv):
-    """Runs train.py in a new folder, with a row for every step; returns (seconds a step, parameters, peak bytes)."""
-    folder = path_of("run")
+def train(options, *flags, python=sys.executable):
+    """Trains in a new folder, with a row for every step; returns the study.Run."""
+    folder = os.path.join(options.output_dir, "run")
     shutil.rmtree(folder, ignore_errors=True)
-    _, peak = report.run_with_peak(python, report.TRAIN, "--data_dir=" + FLAGS.data_dir, "--output_dir=" + folder,
-                                   "--log_every=1", *argv)
-    return report.step_seconds(folder), report.parameters(folder), peak
+    return study.train(folder, options.data, "--log_every=1", "--epochs=100000", *flags, python=python)
+
+
+def peers(torch_python, precisions):
+    """Yields (name, Python, {module, precision and layout}) of the peers that are installed."""
+    for precision in precisions:
+        yield ("TensorFlow 2 tutorial (Keras), " + precision, sys.executable,
+               {"peer": "peer_keras", "precision": precision})
+        for layout in ("channels_last", "channels_first"):
+            if study.version_of(torch_python, "torch"):
+                yield ("PyTorch, %s, %s" % (precision, layout), torch_python,
+                       {"peer": "peer_torch", "precision": precision, "channels_last": layout == "channels_last"})
 
 
 # ---------------------------------------------------------------------------------------------
 # The parts. Each yields (contender, setting, measure, value) of one round.
 
 
-def bound():
-    found, _ = measure(sys.executable, "bound", OURS, folder=training_folder(), batches=[1, 4], steps=5)
-    for name in ("float32", "bfloat16", "bandwidth", "parameters"):
-        yield "machine" if name != "parameters" else OURS, "", name, found[name]
-    for batch, flops in found["flops"].items():
-        yield OURS, "batch %s" % batch, "flops", flops
+def bound(options):
+    found, _ = study.measure(sys.executable, MEASURE, "bound", flags=[options.data], batches=[1, 4], steps=5,
+                             dtypes=options.precisions)
+    yield "memory", "", "GB/s", found["bandwidth"] / 1e9
+    for precision in options.precisions:
+        yield "matmul, " + precision, "", "GFLOP/s", found[precision] / 1e9
+        for batch, flops in found["flops"].items():
+            yield OURS, "batch " + batch, "GFLOP a step", flops / 1e9
+            seconds = flops / found[precision] + ADAM * found["parameters"] / found["bandwidth"]
+            yield BOUND + precision, "batch " + batch, "images/s", int(batch) / seconds
 
 
-def training():
-    for batch in (1, 4):
-        setting = "batch %d" % batch
-        for name, python, precision in ((OURS + ", bfloat16", sys.executable, "bfloat16"),
-                                        (OURS + ", float32", sys.executable, "float32"),
-                                        (OURS + " on TensorFlow 1.15, float32", FLAGS.tf1_python, "float32")):
-            if is_there(python, "tensorflow"):
-                seconds, parameters, peak = train(python, "--batch_size=%d" % batch, "--precision=" + precision,
-                                                  "--max_steps=%d" % (3 + FLAGS.steps), "--epochs=100000")
-                yield from of_training(name, setting, seconds[2:-1], parameters, peak)  # the last makes summaries
-        for name, python, peer, options in peers():
-            found, peak = measure(python, "training", peer, folder=training_folder(), batch=batch, steps=FLAGS.steps,
-                                  **options)
-            yield from of_training(name, setting, found["seconds"], sum(found["parameters"].values()), peak)
-
-
-def of_training(name, setting, seconds, parameters, peak):
-    yield name, setting, "peak_bytes", peak
-    yield name, setting, "parameters", parameters
+def of_training(name, setting, batch, seconds, peak):
+    yield name, setting, "peak GB", peak / 1e9
     for value in seconds:
-        yield name, setting, "seconds", value
+        yield name, setting, "images/s", batch / value
 
 
-def peers():
-    """Yields (name, Python, module, precision and layout as its options) of the peers that are installed."""
-    for precision in ("float32", "bfloat16"):
-        yield "TensorFlow 2 tutorial (Keras), " + precision, sys.executable, "peer_keras", {"precision": precision}
-        for layout in ("channels_last", "channels_first"):
-            if is_there(FLAGS.torch_python, "torch"):
-                yield ("PyTorch, %s, %s" % (precision, layout), FLAGS.torch_python, "peer_torch",
-                       {"precision": precision, "channels_last": layout == "channels_last"})
+def training(options):
+    ours = [("%s, %s" % (OURS, precision), sys.executable, {"precision": precision})
+            for precision in options.precisions]
+    if study.version_of(options.tf1_python, "tensorflow"):
+        ours.append((OURS + " on TensorFlow 1.15, float32", options.tf1_python, {"precision": "float32"}))
+    for batch in (1, 4):
+        for name, python, what in (*ours, *peers(options.torch_python, options.precisions)):
+            if "peer" in what:
+                found, peak = study.measure(python, MEASURE, "training", folder=options.folder, batch=batch,
+                                            steps=options.steps, **what)
+                seconds, parameters = found["seconds"], sum(found["parameters"].values())
+            else:
+                run = train(options, "--batch_size=%d" % batch, "--precision=" + what["precision"],
+                            "--max_steps=%d" % (3 + options.steps), python=python)
+                seconds, parameters, peak = run.seconds[2:-1], run.parameters, run.peak  # the last makes summaries
+            yield name, "", "parameters, million", parameters / 1e6
+            yield from of_training(name, "batch %d" % batch, batch, seconds, peak)
 
 
-@functools.lru_cache(maxsize=None)
-def is_there(python, module):
-    """Whether a Python has a module; says, once, where it has not."""
-    try:
-        found = not subprocess.run([python, "-c", "import %s" % module], capture_output=True, check=False).returncode
-    except OSError:
-        found = False
-    if not found:
-        print("skipped: there is no %s in %s" % (module, python), flush=True)
-    return found
-
-
-def reading():
+def reading(options):
     for cores in (1, 2):
-        for name, python, peer in ((OURS, sys.executable, OURS),
-                                   ("tf.data as in the tutorial", sys.executable, "peer_keras"),
-                                   ("DataLoader with Pillow", FLAGS.torch_python, "peer_torch")):
-            if is_there(python, "torch" if peer == "peer_torch" else "tensorflow"):
-                found, _ = measure(python, "reading", peer, folder=training_folder(), batch=4, cores=cores, seconds=4)
-                yield name, "%d core%s" % (cores, "s" * (cores > 1)), "pairs_per_second", found["rate"]
+        for name, python, package, peer in (
+                (OURS, sys.executable, "tensorflow", None),
+                ("tf.data as in the tutorial", sys.executable, "tensorflow", "peer_keras"),
+                ("DataLoader with Pillow", options.torch_python, "torch", "peer_torch")):
+            if study.version_of(python, package):
+                found, _ = study.measure(python, MEASURE, "reading", folder=options.folder, batch=4,
+                                         cores=cores, seconds=4, peer=peer)
+                yield name, "cores: %d" % cores, "pairs/s", found
 
 
-def inference():
-    folder = path_of("run")
-    train(sys.executable, "--max_steps=1")
-    report.run(sys.executable, report.TRAIN, "--mode=export", "--output_dir=" + folder)
+def inference(options):
+    train(options, "--max_steps=1")
+    folder = os.path.join(options.output_dir, "run")
+    from support import run_folder
+    study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + folder)
+    ours = OURS + ", float32", sys.executable, {"export": run_folder.newest_export(os.path.join(folder, "export"))}
     for batch in (1, 8):
-        ours = OURS + ", float32", sys.executable, OURS, {"export": os.path.join(folder, "export")}
-        for name, python, peer, options in (ours, *peers()):
-            found, _ = measure(python, "inference", peer, batch=batch, steps=2 * FLAGS.steps, **options)
-            for value in found["seconds"]:
-                yield name, "batch %d" % batch, "seconds", value
+        for name, python, what in (ours, *peers(options.torch_python, options.precisions)):
+            for value in study.measure(python, MEASURE, "inference", batch=batch, steps=2 * options.steps, **what)[0]:
+                yield name, "batch %d" % batch, "images/s", batch / value
 
 
-def start():
-    """Seconds of TensorFlow's own import, and from the command to the printed plan and to the first step."""
-    begin = time.perf_counter()
-    report.run(sys.executable, "-c", "import tensorflow.compat.v1")
-    yield "TensorFlow", "", "import", time.perf_counter() - begin
-    folder = path_of("run")
-    shutil.rmtree(folder, ignore_errors=True)
-    rows = os.path.join(folder, "metrics.csv")
-    begin = time.perf_counter()
-    process = subprocess.Popen([sys.executable, report.TRAIN, "--data_dir=" + FLAGS.data_dir, "--output_dir=" + folder,
-                                "--log_every=1", "--max_steps=1"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    for line in process.stdout:
-        if line.startswith(b"starting "):
-            yield OURS, "", "plan", time.perf_counter() - begin
-            break
-    while not os.path.exists(rows) or len(report.read_csv(rows)) < 1:
-        time.sleep(0.02)
-        if process.poll():
-            sys.exit("error: train.py ended before its first step")
-    yield OURS, "", "first_step", time.perf_counter() - begin
-    process.communicate()
+def start(options):
+    begin = time.time()
+    study.run(sys.executable, "-c", "import tensorflow.compat.v1")
+    yield "TensorFlow", "", "import", time.time() - begin
+    begin = time.time()
+    train(options, "--max_steps=1")
+    for name, file in (("plan", "flags.txt"), ("first step", "metrics.csv")):
+        yield OURS, "", name, os.path.getmtime(os.path.join(options.output_dir, "run", file)) - begin
 
 
-def loop():
-    """What the reader, the log, the samples and the checkpoints take, in seconds each."""
-    found, _ = measure(sys.executable, "loop", OURS, folder=training_folder(), batch=4, steps=2 * FLAGS.steps)
-    for name, values in found.items():
-        for value in values:
-            yield OURS, "batch 4", name, value
-    seconds, _, _ = train(sys.executable, "--max_steps=13", "--sample_every=4", "--save_every=6")
+def loop(options):
+    found, _ = study.measure(sys.executable, MEASURE, "loop", flags=[options.data], steps=2 * options.steps)
+    seconds = train(options, "--max_steps=13", "--sample_every=4", "--save_every=6").seconds
     steps = dict(enumerate(seconds, 1))  # what is written after a step is in the time of the next one's row
     plain = statistics.median(steps[step] for step in (3, 6, 10, 11))
-    for step in (4, 8):  # its summaries are made in the step itself
-        yield OURS, "batch 4", "sample", steps[step] + steps[step + 1] - 2 * plain
-    yield OURS, "batch 4", "checkpoint", steps[7] - plain
+    # A sample's summaries are made in the step itself.
+    found["sample"] = [steps[step] + steps[step + 1] - 2 * plain for step in (4, 8)]
+    found["checkpoint"] = [steps[7] - plain]
+    small = train(options, "--image_size=32", "--ngf=8", "--ndf=8", "--max_steps=3000", "--precision=float32").seconds
+    found["small, early"], found["small, late"] = small[500:1500], small[2000:]
+    for name, values in found.items():
+        for value in values:
+            yield OURS, "", name, value
 
 
-def profile():
-    """Where a step at batch 4 spends its time, by layer and kind, and the floating point operations there."""
-    for precision in ("float32", "bfloat16"):
-        found, _ = measure(sys.executable, "profile", OURS, folder=training_folder(), batch=4, precision=precision,
-                           steps=2)
-        for layer, kind, seconds, flops in found["rows"]:
-            yield precision, layer, kind, seconds
-            if flops:
-                yield precision, layer, kind + ", flops", flops
+def profile(options):
+    for precision in options.precisions:
+        together = collections.Counter()
+        for layer, kind, seconds, share in study.measure(
+                sys.executable, MEASURE, "profile", flags=[options.data], precision=precision, steps=2)[0]:
+            together[kind] += seconds
+            if layer:
+                yield precision, layer, kind + ", ms", 1e3 * seconds
+                yield precision, layer, kind + ", share", share
+        for kind, seconds in together.items():
+            yield precision, "", kind + ", ms", 1e3 * seconds
 
 
-def growth():
-    settings = [(size, 4) for size in SIZES] + [(256, batch) for batch in BATCHES if batch != 4]
-    for size, batch in settings:
-        seconds, _, peak = train(sys.executable, "--image_size=%d" % size, "--batch_size=%d" % batch,
-                                 "--max_steps=%d" % (3 + FLAGS.steps), "--epochs=100000")
-        setting = "%d pixels, batch %d" % (size, batch)
-        yield OURS, setting, "peak_bytes", peak
-        for value in seconds[2:-1]:
-            yield OURS, setting, "seconds", value
+def growth(options):
+    for size, batch in ((64, 4), (128, 4), (256, 4), (512, 4), (256, 1), (256, 2), (256, 8)):
+        run = train(options, "--image_size=%d" % size, "--batch_size=%d" % batch,
+                    "--max_steps=%d" % (3 + options.steps))
+        yield from of_training(OURS, "%d pixels, batch %d" % (size, batch), batch, run.seconds[2:-1], run.peak)
 
 
-def length():
-    """Seconds a step early and late in a long run of small steps."""
-    seconds, _, _ = train(sys.executable, "--image_size=32", "--ngf=8", "--ndf=8", "--max_steps=3000",
-                          "--epochs=1000000", "--precision=float32")
-    for name, part in (("early", seconds[500:1500]), ("late", seconds[2000:])):
-        yield OURS, "3000 small steps", name, statistics.median(part)
+PARTS = {part.__name__: part for part in (bound, training, reading, inference, start, loop, profile, growth)}
+
+# ---------------------------------------------------------------------------------------------
+# What was measured, as tables and a plot. Keys are (part, contender, setting, measure).
 
 
-PARTS = {part.__name__: part for part in (bound, training, reading, inference, start, loop, profile, growth, length)}
+def grouped(rows):
+    """Returns ({key: all values}, {key: each round's median}) of measurements.csv's rows."""
+    rounds = collections.defaultdict(lambda: collections.defaultdict(list))
+    for row in rows:
+        rounds[tuple(row[name] for name in HEADER[:4])][row["round"]].append(float(row["value"]))
+    return ({key: [value for values in found.values() for value in values] for key, found in rounds.items()},
+            {key: [statistics.median(values) for values in found.values()] for key, found in rounds.items()})
 
 
-def check_pairs():
-    """Ends with a line where train/ is not what every contender can read."""
-    try:
-        pairs = reader.find_pairs(training_folder())
-    except reader.DataError as error:
-        sys.exit("error: %s (train.py draws the sample set)" % error)
-    if pairs.layout != "side_by_side" or len(pairs.files) < max(BATCHES):
-        sys.exit("error: %s: the contenders need %d pairs or more, side by side" % (training_folder(), max(BATCHES)))
+def pivot(every, keys, rows, columns):
+    """Returns an HTML table of medians (ranges) whose rows and columns stand at these places of the keys."""
+    lines, heads = (list(dict.fromkeys(tuple(key[place] for place in places) for key in keys))
+                    for places in (rows, columns))
+    cells = {(tuple(key[place] for place in rows), tuple(key[place] for place in columns)): study.spread(
+        every[key], "%.4g") for key in keys}
+    return study.table([""] * len(rows) + [", ".join(filter(None, head)) for head in heads],
+                       [[*line, *(cells.get((line, head), "-") for head in heads)] for line in lines])
 
 
-def main(argv):
-    del argv
-    unknown = set(FLAGS.parts) - set(PARTS)
+def over(numerators, denominators):
+    """Returns the ratios of two lists, round by round."""
+    return [a / b for a, b in zip(numerators, denominators)]
+
+
+def best(rounds, part, setting, measure, wanted):
+    """Returns (name, rounds) of the peer with the highest median among those whose name is wanted."""
+    found = {key[1]: values for key, values in rounds.items()
+             if key[0] == part and key[2:] == (setting, measure) and OURS not in key[1] and wanted(key[1])}
+    return max(found.items(), key=lambda item: statistics.median(item[1]))
+
+
+def speed_aims(rounds, precisions):
+    """Yields (what, aim, values by round) of what is to be large."""
+    aims = {("float32", 1): 1.2, ("float32", 4): 1.2, ("bfloat16", 1): 1.5, ("bfloat16", 4): 2}
+    for (precision, batch), aim in aims.items():
+        if precision in precisions:
+            setting = "batch %d" % batch
+            ours = rounds["training", "%s, %s" % (OURS, precision), setting, "images/s"]
+            name, peer = best(rounds, "training", setting, "images/s",
+                              lambda name: precision in name or "float32" in name)  # noqa: B023
+            yield "training, %s, %s, over the fastest peer (%s)" % (precision, setting, name), aim, over(ours, peer)
+            if batch == 4:
+                yield ("training, %s, %s, share of the bound" % (precision, setting),
+                       {"float32": 0.75, "bfloat16": 0.6}[precision],
+                       over(ours, rounds["bound", BOUND + precision, setting, "images/s"]))
+    name, peer = best(rounds, "reading", "cores: 1", "pairs/s", bool)
+    yield ("reading on one core, over the faster of the others (%s)" % name, 1.2,
+           over(rounds["reading", OURS, "cores: 1", "pairs/s"], peer))
+
+
+def cost_aims(rounds, precisions):
+    """Yields (what, aim, values by round) of what is to be small."""
+    loop = {key[3]: values for key, values in rounds.items() if key[0] == "loop"}
+    loop["log"] = [logged - plain for logged, plain in zip(loop["logged"], loop["plain"])]
+    yield ("training time spent waiting for the reader, %", 1,
+           [100 * wait / (wait + plain) for wait, plain in zip(loop["wait"], loop["plain"])])
+    yield ("log, samples and checkpoints at their default intervals, % of training time", 5,
+           [100 * sum(loop[name][i] / steps for name, steps in EVERY.items()) / plain
+            for i, plain in enumerate(loop["plain"])])
+    alone = rounds["start", "TensorFlow", "", "import"]
+    yield ("from the command to the first step beyond TensorFlow's import, seconds", 5,
+           [first - other for first, other in zip(rounds["start", OURS, "", "first step"], alone)])
+    keras = min(statistics.median(values) for key, values in rounds.items()
+                if "Keras" in key[1] and key[2:] == ("batch 4", "peak GB"))
+    for precision in precisions:
+        yield ("peak memory, %s, batch 4, GB (the leanest TensorFlow peer's is the aim)" % precision, keras,
+               rounds["training", "%s, %s" % (OURS, precision), "batch 4", "peak GB"])
+
+
+def aims_table(rounds, precisions):
+    """Returns the table: what was aimed at, the aim, what was measured, and whether the median meets it."""
+    rows = [[what, "at least %.3g" % aim, study.spread(found), "yes" if statistics.median(found) >= aim else "NO"]
+            for what, aim, found in speed_aims(rounds, precisions)]
+    rows += [[what, "under %.3g" % aim, study.spread(found), "yes" if statistics.median(found) < aim else "NO"]
+             for what, aim, found in cost_aims(rounds, precisions)]
+    return study.table(["what", "aim", "measured", "met"], rows)
+
+
+def draw(every, precisions, path):
+    """Training, inference and reading: bars of medians with their ranges; dotted lines are the machine's bound."""
+    figure, panels = study.figure(3, 2, (12.4, 10))
+    shown = [("training", "batch 1"), ("training", "batch 4"), ("inference", "batch 1"), ("inference", "batch 8"),
+             ("reading", "cores: 1"), ("reading", "cores: 2")]
+    for panel, (part, setting) in zip(panels.flat, shown):
+        found = {key: values for key, values in every.items() if key[:3:2] == (part, setting) and "/s" in key[3]}
+        medians = list(map(statistics.median, found.values()))
+        panel.barh([key[1] for key in found], medians, color=["tab:blue" if OURS in key[1] else "0.7" for key in found],
+                   xerr=[[median - min(values) for median, values in zip(medians, found.values())],
+                         [max(values) - median for median, values in zip(medians, found.values())]])
+        for place, median in enumerate(medians):
+            panel.text(0.02 * max(medians), place, "%.3g" % median, va="center", fontsize=8)
+        panel.invert_yaxis()
+        panel.set_title("%s, %s: %s" % (part, setting, next(iter(found))[3]), fontsize=10)
+        panel.tick_params(labelsize=8)
+        if part == "training":
+            for precision, color in zip(precisions, ("tab:orange", "tab:red")):
+                panel.axvline(statistics.median(every["bound", BOUND + precision, setting, "images/s"]), color=color,
+                              linestyle=":", label="bound, " + precision)
+            panel.legend(fontsize=8, loc="lower right", framealpha=1)
+    figure.savefig(path)
+
+
+def write(options, rows):
+    """Writes throughput.png and report.html; all parts must have been measured."""
+    every, rounds = grouped(rows)
+    plot = os.path.join(options.output_dir, "throughput.png")
+    draw(every, options.precisions, plot)
+    others = ["%s %s" % (name, study.version_of(python, name.lower())) for name, python in (
+        ("TensorFlow", options.tf1_python), ("torch", options.torch_python)) if study.version_of(python, name.lower())]
+    of = {part: [key for key in every if key[0] == part] for part in PARTS}
+    parts = {part: pivot(every, of[part], (1,), (2, 3)) for part in ("training", "inference", "reading")}
+    parts.update({part: pivot(every, of[part], (1, 2, 3), ()) for part in ("bound", "start", "loop")})
+    study.write_report(
+        os.path.join(options.output_dir, "report.html"), "Throughput", REPORT, picture=study.picture(plot),
+        others=", ".join(others) or "none",
+        lacks=options.lacks and "bfloat16 is left out: it needs %s." % options.lacks,
+        aims=aims_table(rounds, options.precisions),
+        layers=pivot(every, [key for key in of["profile"] if key[2]], (2,), (1, 3)),
+        growth=pivot(every, of["growth"], (2,), (3,)),
+        kinds=pivot(every, [key for key in of["profile"] if not key[2]], (3,), (1,)), **parts)
+
+
+# ---------------------------------------------------------------------------------------------
+
+
+def parse():
+    parser = study.parser(__doc__, "runs/throughput")
+    parser.add_argument("--data_dir", default=study.SAMPLE_SET,
+                        help="folder with train/, pairs side by side, 256 pixels or more (default: %(default)s)")
+    parser.add_argument("--tf1_python", default=".venv-tf1/bin/python", help="a Python 3.7 with TensorFlow 1.15")
+    parser.add_argument("--torch_python", default=sys.executable, help="a Python with PyTorch, numpy and Pillow")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=4,
+                        help="training steps timed in each process, after two that are not (default: %(default)s)")
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS),
+                        help="what is measured, such as bound,training; the rest is taken from measurements.csv")
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
     if unknown:
         sys.exit("error: --parts=%s: there are %s" % (",".join(sorted(unknown)), ", ".join(PARTS)))
-    check_pairs()
-    os.makedirs(FLAGS.output_dir, exist_ok=True)
-    path = path_of("measurements.csv")
-    kept = [row for row in report.read_csv(path) if row["part"] not in FLAGS.parts] if os.path.exists(path) else []
+    return options
+
+
+def main():
+    options = parse()
+    os.makedirs(options.output_dir, exist_ok=True)
+    study.pairs_of(options.data_dir, ["train"], peers=True)
+    options.data, options.folder = "--data_dir=" + options.data_dir, os.path.join(options.data_dir, "train")
+    options.lacks = study.bfloat16_lacks()
+    options.precisions = ["float32"] + ["bfloat16"] * (not options.lacks)
+    path = os.path.join(options.output_dir, "measurements.csv")
+    kept = [row for row in study.read_csv(path) if row["part"] not in options.parts] if os.path.exists(path) else []
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([HEADER, *([row[name] for name in HEADER] for row in kept)])
-        file.flush()
-        for number in range(FLAGS.rounds):
-            for part in FLAGS.parts:
-                for contender, setting, name, value in PARTS[part]():
+        for number in range(options.rounds):
+            for part in options.parts:
+                for contender, setting, name, value in PARTS[part](options):
                     writer.writerow([part, contender, setting, name, number, "%.9g" % value])
-                    file.flush()
-                print("round %d of %d: %s measured" % (number + 1, FLAGS.rounds, part), flush=True)
-    shutil.rmtree(path_of("run"), ignore_errors=True)
-    rows = report.read_csv(path)
+                file.flush()
+                print("round %d of %d: %s measured" % (number + 1, options.rounds, part), flush=True)
+    shutil.rmtree(os.path.join(options.output_dir, "run"), ignore_errors=True)
+    rows = study.read_csv(path)
     missing = set(PARTS) - {row["part"] for row in rows}
     if missing:
         sys.exit("no report yet: --parts=%s is still to be measured" % ",".join(sorted(missing)))
-    throughput_report.write(rows, FLAGS.output_dir)
-    print("report: %s" % path_of("report.html"))
+    write(options, rows)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()

@@ -1,6 +1,6 @@
 """One contender's measurement for throughput.py, in a process of its own; prints it as JSON.
 
-    python studies/throughput_measure.py training peer_torch '{"folder": "data/train", "batch": 4, ...}'
+    python studies/throughput_measure.py training '{"peer": "peer_torch", "folder": "data/train", "batch": 4, ...}'
 """
 
 import collections
@@ -12,9 +12,7 @@ import statistics
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(HERE, "..")]
+import study
 
 WARM_UP = 2  # steps that are not counted
 PRODUCTS = "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter", "MatMul"
@@ -34,17 +32,29 @@ def training(peer, folder, batch, steps, **options):
     """Seconds of each of a peer's training steps, reading included, and its parameters."""
     module = importlib.import_module(peer)
     data = iter(module.pairs(folder, batch))
-    step, parameters = module.trainer(**options)
+    step, _, parameters = module.trainer(**options)
     return {"seconds": timed(lambda: step(*next(data)), steps), "parameters": parameters}
 
 
-def reading(peer, folder, batch, cores, seconds):
+def inference(batch, steps, peer=None, export=None, **options):
+    """Seconds of each call of a generator for a batch of 256x256 images, numpy in and out."""
+    import numpy as np
+    images = np.random.RandomState(0).uniform(-1, 1, (batch, 256, 256, 3)).astype(np.float32)
+    if export:
+        import tensorflow as tf
+        model = tf.saved_model.load(export).signatures["serving_default"]
+        return timed(lambda: model(images=tf.constant(images))["outputs"].numpy(), steps)
+    _, generate, _ = importlib.import_module(peer).trainer(**options)
+    return timed(lambda: generate(images), steps)
+
+
+def reading(folder, batch, cores, seconds, peer=None):
     """Pairs per second that a reader makes on so many cores, over some seconds after a first epoch."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     count = len(os.listdir(folder))
-    if peer != "this project":
+    if peer:
         data = iter(importlib.import_module(peer).pairs(folder, batch))
-        return {"rate": rate(lambda: next(data), batch, count, seconds)}
+        return rate(lambda: next(data), batch, count, seconds)
     import tensorflow.compat.v1 as tf
 
     import reader
@@ -53,7 +63,7 @@ def reading(peer, folder, batch, cores, seconds):
         step = tf.train.get_or_create_global_step()
         made = tf.group(*reader.training_batches(reader.find_pairs(folder), step, batch_size=batch, threads=cores))
         with tf.train.MonitoredSession() as session:
-            return {"rate": rate(lambda: session.run(made), batch, count, seconds)}
+            return rate(lambda: session.run(made), batch, count, seconds)
 
 
 def rate(function, batch, count, seconds):
@@ -67,86 +77,47 @@ def rate(function, batch, count, seconds):
     return made / (time.perf_counter() - begin)
 
 
-def inference(peer, batch, steps, precision="float32", channels_last=False, export=None):
-    """Seconds of each call of a generator for a batch of 256x256 images; the peers leave dropout on."""
-    if peer == "peer_torch":
-        return inference_torch(batch, steps, precision, channels_last)
-    import numpy as np
-    import tensorflow as tf
-    images = tf.constant(np.random.RandomState(0).uniform(-1, 1, (batch, 256, 256, 3)), tf.float32)
-    if peer == "this project":
-        model = tf.saved_model.load(export).signatures["serving_default"]
-        return {"seconds": timed(lambda: model(images=images)["outputs"].numpy(), steps)}
-    module = importlib.import_module(peer)
-    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
-    network = module.generator()
-    call = tf.function(lambda x: network(x, training=True))  # as the tutorial does
-    return {"seconds": timed(lambda: call(images).numpy(), steps)}
-
-
-def inference_torch(batch, steps, precision, channels_last):
-    import torch
-
-    import peer_torch
-    order = torch.channels_last if channels_last else torch.contiguous_format
-    images = (torch.rand(batch, 3, 256, 256) * 2 - 1).to(memory_format=order)
-    network, lower = peer_torch.generator().to(memory_format=order), peer_torch.autocast(precision)
-    with torch.inference_mode(), lower():
-        return {"seconds": timed(lambda: network(images).float().numpy(), steps)}
-
-
-def training_graph(batch, folder, precision="auto"):
-    """Builds this project's training graph as train.py does; returns (the batch, the Training, a session's config)."""
-    import reader
-    import train
-    train.FLAGS(["train.py", "--batch_size=%d" % batch, "--precision=" + precision])
-    precision = train.resolve_precision()
-    made, model = train.training_graph(reader.find_pairs(folder), precision)
-    return made, model, train.session_config(precision)
-
-
-def loop(peer, folder, batch, steps):
+def loop(flags, steps):
     """Of this project's steps: seconds waiting for the reader, of the step, and of one whose scalars are fetched."""
-    del peer
     import tensorflow.compat.v1 as tf
-    waits, plain, logged = [], [], []
+    found = {"wait": [], "plain": [], "logged": []}
     with tf.Graph().as_default():
-        made, model, config = training_graph(batch, folder)
+        made, model, config = study.training_graph(*flags)
         with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(config=config)) as session:
             for number in range(2 * (WARM_UP + steps)):
                 begin = time.perf_counter()
                 arrays = session.run(made)
                 read = time.perf_counter()
-                session.run([model.train_op, model.finite, model.watch if number % 2 else {}],
+                session.run([model.train_op, model.total, model.watch if number % 2 else {}],
                             dict(zip(made, arrays)))
-                waits.append(read - begin)
-                (logged if number % 2 else plain).append(time.perf_counter() - read)
-    return {"wait": waits[2 * WARM_UP:], "plain": plain[WARM_UP:], "logged": logged[WARM_UP:]}
+                if number >= 2 * WARM_UP:
+                    found["wait"].append(read - begin)
+                    found["logged" if number % 2 else "plain"].append(time.perf_counter() - read)
+    return found
 
 
-def profile(peer, folder, batch, precision, steps):
-    """Where a step's time goes, one op at a time: [[layer, kind, seconds, floating point operations]]."""
-    del peer
+def profile(flags, precision, steps):
+    """Where a step's time goes, one op at a time: [[layer, kind, seconds, share of a large matmul's rate]]."""
     import tensorflow.compat.v1 as tf
     found = collections.defaultdict(lambda: [[], 0])
     with tf.Graph().as_default() as graph:
-        made, model, config = training_graph(batch, folder, precision)
-        ops = {op.name: op.type for op in graph.get_operations()}
-        for name, flops in operations(tf, graph, model.train_op):
-            found[place(name, ops[name])][1] += flops
+        made, model, config = study.training_graph(*flags, "--precision=" + precision)
+        for name, flops in operations(graph, model.train_op):
+            found[place(name, graph.get_operation_by_name(name).type)][1] += flops
         config.inter_op_parallelism_threads = 1  # an op has both cores for itself, so its time is its own
         with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(config=config)) as session:
-            arrays = session.run(made)
+            fed = dict(zip(made, session.run(made)))
             for number in range(WARM_UP + steps):
                 metadata, seconds = tf.RunMetadata(), collections.Counter()
-                session.run(model.train_op, dict(zip(made, arrays)), run_metadata=metadata,
-                            options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE))
+                session.run(model.train_op, fed, tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), metadata)
                 for node in (node for device in metadata.step_stats.dev_stats for node in device.node_stats):
                     op = node.timeline_label.split(" = ")[-1].split("(")[0]
                     seconds[place(node.node_name, op)] += (node.op_end_rel_micros - node.op_start_rel_micros) / 1e6
                 for key, value in seconds.items():
                     found[key][0] += [value] * (number >= WARM_UP)
-    return {"rows": [[*key, statistics.median(seconds), flops] for key, (seconds, flops) in found.items() if seconds]}
+    rate = matmul_rate(precision, steps)
+    return [[*key, statistics.median(seconds), flops / statistics.median(seconds) / rate]
+            for key, (seconds, flops) in sorted(found.items()) if seconds]
 
 
 def place(name, op):
@@ -166,29 +137,27 @@ def place(name, op):
     return "", "everything else"
 
 
-def bound(peer, folder, batches, steps):
+def bound(flags, batches, dtypes, steps):
     """What the machine can do: matmul rates, memory bandwidth; and what a training step has to do."""
-    del peer
     import tensorflow.compat.v1 as tf
-    found = {"flops": {}}
-    for dtype in ("float32", "bfloat16"):
-        found[dtype] = max(2 * size ** 3 / assignment_seconds(
-            tf, dtype, size, lambda x: tf.matmul(x, x), steps) for size in (2048, 4096))
-    found["bandwidth"] = 3 * 4 * 8192 ** 2 / assignment_seconds(tf, "float32", 8192, None, steps)
+    found = {"bandwidth": 3 * 4 * 8192 ** 2 / assignment_seconds("float32", 8192, None, steps), "flops": {}}
+    for dtype in dtypes:
+        found[dtype] = matmul_rate(dtype, steps)
     for batch in batches:
         with tf.Graph().as_default() as graph:
-            _, model, _ = training_graph(batch, folder)
+            _, model, _ = study.training_graph(*flags, "--batch_size=%d" % batch)
             found["parameters"] = sum(v.shape.num_elements() for v in tf.trainable_variables())
-            found["flops"][batch] = sum(flops for _, flops in operations(tf, graph, model.train_op))
+            found["flops"][batch] = sum(flops for _, flops in operations(graph, model.train_op))
     return found
 
 
-def operations(tf, graph, fetch):
+def operations(graph, fetch):
     """Yields (op's name, floating point operations as TensorFlow's profiler counts them) of what a fetch needs.
 
     That is of convolutions and matrix products. Their gradients count as they do themselves; the profiler takes those
     of unpadded ones for larger.
     """
+    import tensorflow.compat.v1 as tf
     needed = {node.name for node in tf.graph_util.extract_sub_graph(graph.as_graph_def(), [fetch.op.name]).node}
     options = tf.profiler.ProfileOptionBuilder(tf.profiler.ProfileOptionBuilder.float_operation())
     scopes, found = [tf.profiler.profile(graph, cmd="scope", options=options.with_empty_output().build())], {}
@@ -201,8 +170,16 @@ def operations(tf, graph, fetch):
         yield name, found.get(forward.group(1), 0) if forward else found[name]
 
 
-def assignment_seconds(tf, dtype, size, function, steps):
+def matmul_rate(dtype, steps):
+    """Operations per second of a large matrix product."""
+    import tensorflow.compat.v1 as tf
+    return max(2 * size ** 3 / assignment_seconds(dtype, size, lambda x: tf.matmul(x, x), steps)
+               for size in (2048, 4096))
+
+
+def assignment_seconds(dtype, size, function, steps):
     """Median seconds of result = function(square matrix), or without a function of result += matrix, in place."""
+    import tensorflow.compat.v1 as tf
     with tf.Graph().as_default():
         matrix, result = (tf.Variable(tf.cast(tf.random.normal([size, size]), dtype), use_resource=True)
                           for _ in range(2))
@@ -213,5 +190,5 @@ def assignment_seconds(tf, dtype, size, function, steps):
 
 
 if __name__ == "__main__":
-    what, peer, options = sys.argv[1:]
-    print(json.dumps(globals()[what](peer, **json.loads(options))))
+    what, options = sys.argv[1:]
+    print(json.dumps(globals()[what](**json.loads(options))))

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 
 class CheckpointError(Exception):
-    """A checkpoint can't be used; the message names it, its variables and the way out."""
+    """A checkpoint can't be used; the message names it, its variables and how to fix it."""
 
 
 def find(folder):
@@ -30,8 +30,9 @@ def find(folder):
 
 
 def step_of(checkpoint):
-    """The step in a checkpoint's name, which ends in -STEP."""
-    return int(checkpoint.rsplit("-", 1)[1])
+    """The step in a checkpoint's name, which ends in -STEP; 0 where it does not."""
+    end = checkpoint.rsplit("-", 1)[-1]
+    return int(end) if end.isdigit() else 0
 
 
 def newest(folder):
@@ -193,6 +194,19 @@ def check_checkpoint(checkpoint, variables):
             "Its shapes are those of %s" % " ".join(fitting) if fitting else
             "If it is not damaged, --generator, --patch or --conditional may be other ones"))
     return {found[variable.op.name][0]: variable for variable in variables}
+
+
+def check_own(checkpoint, variables):
+    """Raises CheckpointError unless a checkpoint of the run at hand holds its variables, and the step of its name."""
+    advice = "it is not as this run wrote it: move it out of %s, and the one before is used" % (
+        os.path.dirname(checkpoint))
+    try:
+        check_checkpoint(checkpoint, variables)
+    except CheckpointError as error:
+        raise CheckpointError("%s; %s" % (error, advice))
+    step = tf.train.load_checkpoint(checkpoint).get_tensor("global_step")
+    if step != step_of(checkpoint):
+        raise CheckpointError("%s is of step %d; %s" % (checkpoint, step, advice))
 
 
 def fingerprint(checkpoint):

@@ -12,11 +12,11 @@ import time
 
 PROBE = 2  # seconds that a connection or an answer may take
 SILENT_PROBES = 10  # so many times in a row, some 30 seconds, another may not answer
-LINGER = 3  # seconds for which one who leaves early still answers, so that the others see who was first
+LINGER = 3  # seconds a failing worker keeps its port open, so that the others name the first failure
 
 
 class WorkerError(Exception):
-    """The workers can't go on together; the message names what is wrong, lost or different, and the way out."""
+    """The workers can't go on together; the message names what is wrong, lost or different, and how to fix it."""
 
 
 def cluster_of(text):
@@ -89,7 +89,7 @@ def wait_for(names, patience):
     while names:
         names = {address: name for address, name in names.items() if not listens(address)}
         if names and time.time() > deadline:
-            raise WorkerError("no answer within --patience=%d seconds from %s; start it there, or take it out of "
+            raise WorkerError("no answer within --patience=%d seconds from %s; start it there, or remove it from "
                               "TF_CONFIG" % (patience, " and ".join(names.values())))
         time.sleep(0.2 if names else 0)
 

@@ -1,4 +1,6 @@
-"""What test mode leaves: measures of its outputs with their intervals, as a table and as a page to look at."""
+"""What test mode leaves: measures of its outputs with their intervals, as a table and as a page to look at; and the
+page of a run's sample grids.
+"""
 
 import collections
 import csv
@@ -6,9 +8,11 @@ import html
 import io
 import json
 import os
+import re
 import string
 import urllib.parse
 
+import imageio.v3 as imageio
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -17,9 +21,11 @@ from support import run_folder
 MEASURES = collections.OrderedDict([("l1", "L1 (lower is better)"), ("psnr", "PSNR in dB (higher is better)"),
                                     ("ssim", "SSIM (higher is better)")])
 
+LEAST_PIXELS = 11  # a side of SSIM's window
+
 
 def measures(output, target):
-    """Returns {name of MEASURES: float32 scalar} of two images [1, H, W, C] in [-1, 1]; H and W are at least 11."""
+    """Returns {name of MEASURES: float32 scalar} of images [1, H, W, C] in [-1, 1]; H, W at least LEAST_PIXELS."""
     unit = [(picture + 1) / 2 for picture in (output, target)]  # SSIM depends on where black is: it takes [0, 1]
     return collections.OrderedDict([
         ("l1", tf.reduce_mean(tf.abs(target - output))),
@@ -27,29 +33,47 @@ def measures(output, target):
         ("ssim", tf.image.ssim(*unit, max_val=1.0)[0])])
 
 
-def write(folder, title, checkpoint, rows, names, kinds, facts):
-    """Writes the page, and where there are measures metrics.csv and metrics.json too.
+def heat_map(logits, low, high):
+    """D's logits [N, h, w, 1] as colours in [-1, 1]: from blue (low) over white to red (high)."""
+    share = tf.clip_by_value(2 * (logits - low) / (high - low) - 1, -1, 1)
+    return 2 * tf.concat([1 + tf.minimum(share, 0), 1 - tf.abs(share), 1 - tf.maximum(share, 0)], axis=3) - 1
+
+
+def to_uint8(images):
+    """[-1, 1] -> 0..255, in the graph."""
+    return tf.cast(tf.round((images + 1) * 127.5), tf.uint8)
+
+
+def write(folder, title, checkpoint, results, facts):
+    """Writes images/NAME-KIND.png, the page, and where there are measures metrics.csv and metrics.json too.
 
     Args:
-      folder: where images/NAME-KIND.png are.
+      folder: an empty one.
       title, checkpoint: what the page is called, and what made the images.
-      rows: for each image (NAME, its measures...).
-      names: of the measures, keys of MEASURES; empty where there were no targets.
-      kinds: of the pictures of an image, in order.
+      results: yields for each image (NAME, {kind: picture [1, H, W, C] in [-1, 1]}, {name of MEASURES: value}); all
+        have the same kinds and measures, which are none where there were no targets.
       facts: {name: value} that metrics.json holds too.
 
     Returns:
       {name of the measure: its `interval`}.
     """
-    metrics = collections.OrderedDict((name, interval([row[1 + i] for row in rows])) for i, name in enumerate(names))
+    os.mkdir(os.path.join(folder, "images"))
+    rows = []
+    for name, pictures, values in results:
+        for kind, picture in pictures.items():
+            run_folder.write_png(os.path.join(folder, "images", "%s-%s.png" % (name, kind)), picture[0])
+        rows.append((name,) + tuple(float(value) for value in values.values()))
+    metrics = collections.OrderedDict((measure, interval([row[1 + i] for row in rows]))
+                                      for i, measure in enumerate(values))
     if metrics:
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows(
-            [["name", *names]] + [row[:1] + tuple("%.9g" % value for value in row[1:]) for row in rows])
+            [["name", *metrics]] + [row[:1] + tuple("%.9g" % value for value in row[1:]) for row in rows])
         run_folder.write_file(os.path.join(folder, "metrics.csv"), table.getvalue())
         run_folder.write_file(os.path.join(folder, "metrics.json"), json.dumps(
             dict(metrics, images=len(rows), checkpoint=checkpoint, **facts), indent=2) + "\n")
-    run_folder.write_file(os.path.join(folder, "index.html"), page_of(title, checkpoint, rows, metrics, kinds))
+    page = page_of(title, checkpoint, rows, metrics, list(pictures))
+    run_folder.write_file(os.path.join(folder, "index.html"), page)
     return metrics
 
 
@@ -66,8 +90,7 @@ def interval(values):
 
 def page_of(title, checkpoint, rows, metrics, kinds):
     """Returns gallery.html filled; its parts between `cut` comments are repeated: a measure, an image, a picture."""
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "gallery.html"), encoding="utf-8") as file:
-        head, measure, middle, article, picture, tail = map(string.Template, file.read().split("<!-- cut -->\n"))
+    head, measure, middle, article, picture, tail = map(string.Template, template("gallery").split("<!-- cut -->\n"))
     header = {"count": len(rows), "title": html.escape(title),
               "checkpoint": html.escape(checkpoint)}
     parts = [head.substitute(header)]
@@ -83,3 +106,37 @@ def page_of(title, checkpoint, rows, metrics, kinds):
         parts.append(article.substitute(words, data=data, numbers=numbers, pictures=pictures))
     parts.append(tail.substitute())
     return "".join(parts)
+
+
+def sample_grids(folder):
+    """Returns the names of the sample grids step-STEP.png in a folder, in order."""
+    return sorted(name for name in os.listdir(folder) if re.fullmatch(r"step-[0-9]{8,}\.png", name))
+
+
+def write_progress(folder):
+    """Writes progress.gif from a folder's sample grids in order, at most 40 of them."""
+    names = sample_grids(folder)
+    shown = [names[i] for i in sorted(set(np.linspace(0, len(names) - 1, 40).astype(int)))] if names else []
+    try:
+        frames = [imageio.imread(os.path.join(folder, name)) for name in shown]
+    except OSError as error:  # a damaged picture must not end a run that trained
+        print("warning: no samples/progress.gif: %s" % str(error).splitlines()[0])
+        return
+    if frames:
+        frames = [frame for frame in frames if frame.shape == frames[-1].shape]  # data_dir may have lost pairs
+        run_folder.write_file(os.path.join(folder, "progress.gif"),
+                              imageio.imwrite("<bytes>", frames, extension=".gif", duration=400, loop=0))
+
+
+def write_samples(folder):
+    """Writes index.html, which shows the grids of samples/ through time; it names their files and holds only steps."""
+    steps = [int(name[5:-4]) for name in sample_grids(folder)]
+    title = html.escape(os.path.basename(os.path.dirname(os.path.abspath(folder))))
+    run_folder.write_file(os.path.join(folder, "index.html"), string.Template(template("samples")).substitute(
+        title=title, steps=",".join(map(str, steps))))
+
+
+def template(name):
+    """Returns the text of an HTML file beside this one."""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".html"), encoding="utf-8") as file:
+        return file.read()

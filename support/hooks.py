@@ -1,8 +1,10 @@
 """What happens beside a step: the stop at NaN, metrics, samples, checkpoints and signals.
 
-The order of these hooks in a session is the order within a step: it is checked, then logged, shown and saved.
+The order of these hooks in a session is the order within a step: it is checked, then logged, shown and saved. Those
+that TensorFlow has are subclassed for what exact resuming needs.
 """
 
+import collections
 import csv
 import os
 import signal
@@ -12,213 +14,234 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 import tqdm
 
-from support import checkpoints, run_folder
+from support import checkpoints, gallery, run_folder
 from support.run_folder import RunError
 
 LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
 
+Run = collections.namedtuple("Run", "folder writer start steps pairs batch_size epochs")
+Run.__doc__ = """What the hooks know of a run.
 
-class StepHook(tf.train.SessionRunHook):
-    """A hook that sees the number and the losses of every step, or whatever else it fetches."""
+* folder: the run folder.
+* writer: the FileWriter of TensorBoard's events.
+* start, steps: the steps that were done before, and those of the whole run.
+* pairs, batch_size, epochs: of training.
+"""
 
-    def __init__(self, model):
-        self.fetches = {"step": model.train_op, "losses": [getattr(model, name) for name in LOSSES]}
 
-    def before_run(self, run_context):
-        del run_context
-        return tf.train.SessionRunArgs(self.fetches)
+def event_writer(folder, graph, start):
+    """Returns the FileWriter of TensorBoard's events of a run that goes on behind a step."""
+    writer = tf.summary.FileWriter(folder, graph=graph)
+    writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
+    return writer
+
+
+def align(timer, every, start):
+    """Makes one of TensorFlow's timers trigger at multiples of `every`, wherever a run was resumed."""
+    timer.update_last_triggered_step(start - start % every)
+
+
+class StopOnNan(tf.train.NanTensorHook):
+    """Raises RunError at the first step with a tensor that is not finite, before anything of that step is saved.
+
+    TensorFlow's hook knows NaN alone, and not which tensor or file it was.
+    """
+
+    def __init__(self, model, folder, weights_finite, files_of_step):
+        """Takes the run folder, {name of a weight: whether it is finite}, and a function: step -> its files' paths."""
+        super().__init__(model.total)
+        self.model, self.folder, self.weights_finite, self.files_of_step = (
+            model, folder, weights_finite, files_of_step)
 
     def after_run(self, run_context, run_values):
-        self.after_step(run_context.session, int(run_values.results["step"]), run_values.results["losses"])
-
-    def after_step(self, session, step, losses):
-        """Called after every step with the three losses, numbers in the order of LOSSES."""
-        raise NotImplementedError
-
-
-class StopOnNan(StepHook):
-    """Raises RunError at the first step with a tensor that is not finite, before anything of that step is saved."""
-
-    def __init__(self, model, finite_weights, files_of_step, folder):
-        """Takes {name of a weight: whether it is finite}, a function step -> paths of its files, and the run folder."""
-        super().__init__(model)
-        self.fetches["finite"], self.weights = model.finite, finite_weights
-        self.files_of_step, self.folder = files_of_step, folder
-
-    def after_run(self, run_context, run_values):
-        step, finite = int(run_values.results["step"]), run_values.results["finite"]
-        bad = [name for name in finite if not finite[name]]
-        if bad:
-            weights = [name for name, good in run_context.session.run(self.weights).items() if not good]
-            then = bad[1:] + weights[:1]
+        if not np.isfinite(run_values.results):
+            session = run_context.session
+            step = session.run(tf.train.get_global_step(session.graph))
+            bad = [name for name, finite in session.run(self.model.finite).items() if not finite]
+            bad += [name for name, finite in session.run(self.weights_finite).items() if not finite][:1]
+            bad = bad or ["a tensor of another worker"]
             raise RunError(
-                "step %d: %s is not finite%s. The batch was %s. What was saved before stays in %s; --gan_loss=log "
-                "or logits, a lower --learning_rate or --precision=float32 in a new --output_dir may hold" % (
-                    step, bad[0], ", then %s" % ", ".join(then) if then else "",
+                "step %d: %s is not finite%s. The batch was %s. What was saved before is kept in %s; try "
+                "--gan_loss=log or logits, a lower --learning_rate or --precision=float32 in a new --output_dir" % (
+                    step, bad[0], ", then %s" % ", ".join(bad[1:]) if bad[1:] else "",
                     ", ".join(self.files_of_step(step)), os.path.join(self.folder, "checkpoints")))
 
 
-class Metrics(StepHook):
-    """Keeps metrics.csv, TensorBoard's scalars and the progress bar (a line now and then without terminal)."""
+class Metrics(tf.train.SessionRunHook):
+    """Keeps metrics.csv, TensorBoard's scalars and the progress bar (without a terminal, a line now and then)."""
 
-    def __init__(self, model, folder, writer, start, record, log_every, batch_size, epochs):
-        """Takes a run folder and its record (see train.describe_run), and from which step it goes on."""
-        super().__init__(model)
-        self.path, self.log_every, self.batch_size, self.epochs = (
-            os.path.join(folder, "metrics.csv"), log_every, batch_size, epochs)
-        self.watch, self.warned = model.watch, False
+    def __init__(self, model, run, log_every):
+        self.run, self.log_every, self.watch = run, log_every, model.watch
+        self.fetches = {"step": model.train_op, "losses": [getattr(model, name) for name in LOSSES]}
+        self.path, self.warned, self.seen = os.path.join(run.folder, "metrics.csv"), False, run.start
         self.columns = ["step", "epoch", *LOSSES, "images_per_second", *model.watch]
         self.bar = self.file = None
-        self.writer, self.start, self.seen = writer, start, start
-        self.steps, self.pairs = record["steps"], record["pairs"]["train"]
 
     def begin(self):
         rows = [self.columns] + self.written_rows()
         run_folder.write_file(self.path, "".join(",".join(row) + "\n" for row in rows))
         self.file = open(self.path, "a")
-        self.bar = tqdm.tqdm(total=self.steps, initial=self.start, unit="step", disable=None)
-        self.logged = self.printed = self.start, time.time()
+        self.bar = tqdm.tqdm(total=self.run.steps, initial=self.run.start, unit="step", disable=None)
+        self.logged = self.printed = self.run.start, time.time()
 
     def written_rows(self):
-        """The rows up to the first step of a metrics.csv that is there; a kill may have cut the last one off."""
-        if not self.start or not os.path.exists(self.path):
+        """The rows of an earlier metrics.csv up to the first step; a kill may have cut the last one short."""
+        if not self.run.start or not os.path.exists(self.path):
             return []
         with open(self.path, errors="replace") as file:
             lines = [line for line in file if line.endswith("\n")]
-        return [row for row in csv.reader(lines) if row and row[0].isdigit() and int(row[0]) <= self.start]
+        return [row for row in csv.reader(lines) if row and row[0].isdigit() and int(row[0]) <= self.run.start]
 
     def before_run(self, run_context):
         del run_context
-        is_logged = (self.seen + 1) % self.log_every == 0 or self.seen + 1 == self.steps
+        step = self.seen + 1
+        is_logged = step % self.log_every == 0 or step == self.run.steps
         return tf.train.SessionRunArgs(dict(self.fetches, watch=self.watch if is_logged else {}))
 
     def after_run(self, run_context, run_values):
-        self.watched = run_values.results["watch"]
-        super().after_run(run_context, run_values)
-
-    def after_step(self, session, step, losses):
-        self.seen = step
-        epoch, now = step * self.batch_size / self.pairs, time.time()
-        rate = (step - self.logged[0]) * self.batch_size / (now - self.logged[1])
-        self.text = "epoch %.4g/%d, D %.3f, GAN %.3f, L1 %.4f, %.3g images/s" % (
-            (epoch, self.epochs) + tuple(losses) + (rate,))
-        self.bar.set_postfix_str(self.text, refresh=False)
+        del run_context
+        self.seen, losses, watched = (run_values.results[name] for name in ("step", "losses", "watch"))
+        epoch, now = self.seen * self.run.batch_size / self.run.pairs, time.time()
+        rate = (self.seen - self.logged[0]) * self.run.batch_size / (now - self.logged[1])
+        text = "epoch %.4g/%d, D %.3f, GAN %.3f, L1 %.4f, %.3g images/s" % (epoch, self.run.epochs, *losses, rate)
+        self.bar.set_postfix_str(text, refresh=False)
         self.bar.update()
-        if self.watched:
-            self.log(step, [epoch, *losses, rate, *self.watched.values()])
-            self.warn_of_dead_patches(step)
-            self.logged = step, now
+        if watched:
+            self.log([epoch, *losses, rate, *watched.values()])
+            self.warn_of_saturated_patches(watched)
+            self.logged = self.seen, now
             if self.bar.disable and now - self.printed[1] > 30:
-                self.print_line(step, now)
+                self.print_line(text, now)
 
-    def log(self, step, values):
-        self.file.write(",".join(["%d" % step] + ["%.9g" % value for value in values]) + "\n")
+    def log(self, values):
+        self.file.write(",".join(["%d" % self.seen] + ["%.9g" % value for value in values]) + "\n")
         self.file.flush()
-        self.writer.add_summary(tf.Summary(value=[
+        self.run.writer.add_summary(tf.Summary(value=[
             tf.Summary.Value(tag=name, simple_value=float(value)) for name, value in zip(self.columns[1:], values)
-        ]), step)
+        ]), self.seen)
 
-    def warn_of_dead_patches(self, step):
+    def warn_of_saturated_patches(self, watched):
         for side in ("real", "fake"):
-            share = self.watched["dead_" + side]
+            share = watched["saturated_" + side]
             if share > 0.5 and not self.warned:
                 self.warned = True
                 self.bar.write("warning: step %d: D gets %.0f %% of the %s patches wrong without a gradient to learn "
-                               "from; --gan_loss=log or logits keeps it" % (step, 100 * share, side))
+                               "from; --gan_loss=log or logits keeps it" % (self.seen, 100 * share, side))
 
-    def print_line(self, step, now):
-        left = (self.steps - step) * (now - self.printed[1]) / (step - self.printed[0])
-        print("step %d/%d, %s, %s left" % (step, self.steps, self.text, tqdm.tqdm.format_interval(left)),
+    def print_line(self, text, now):
+        left = (self.run.steps - self.seen) * (now - self.printed[1]) / (self.seen - self.printed[0])
+        print("step %d/%d, %s, %s left" % (self.seen, self.run.steps, text, tqdm.tqdm.format_interval(left)),
               flush=True)
-        self.printed = step, now
+        self.printed = self.seen, now
 
     def close(self):
         for closing in filter(None, (self.bar, self.file)):
             closing.close()
 
 
-class Samples(tf.train.SessionRunHook):
-    """Writes the sample grid of fixed pairs, and the batch and D's logits for TensorBoard."""
+class Samples(tf.train.SummarySaverHook):
+    """Writes a grid of fixed pairs to samples/, and summaries of the batch for TensorBoard.
 
-    def __init__(self, model, folder, writer, start, steps, every, fixed, one_image, summaries):
+    TensorFlow's hook counts from the step that it is resumed at; this one writes at multiples of `every` and at the
+    run's last step, and a grid at step 0 too.
+    """
+
+    def __init__(self, run, every, fixed, one_image, summaries):
         """Takes the fixed pairs, the graph that train.one_image built for them, and the batch's summaries."""
-        self.step, self.writer, self.next, self.steps, self.every = model.train_op, writer, start + 1, steps, every
-        self.folder, self.fixed, self.summaries = os.path.join(folder, "samples"), fixed, summaries
-        self.image, self.draw, self.output = one_image
+        super().__init__(save_steps=every, summary_writer=run.writer, summary_op=summaries)
+        self.run, self.every, self.fixed, (self.image, self.draw, self.output) = run, every, fixed, one_image
 
-    def is_due(self, step):
-        return step % self.every == 0 or step == self.steps
+    def begin(self):
+        super().begin()
+        self._next_step = self.run.start + 1
+        align(self._timer, self.every, self.run.start)
 
     def after_create_session(self, session, coord):
         del coord
-        if self.next == 1:
+        if self.run.start == 0:
             self.write(session, 0)
 
     def before_run(self, run_context):
-        del run_context
-        summaries = [self.summaries] if self.is_due(self.next) else []
-        return tf.train.SessionRunArgs({"step": self.step, "summaries": summaries})
+        if self._next_step == self.run.steps:
+            self._timer.reset()  # so that it triggers
+        return super().before_run(run_context)
 
     def after_run(self, run_context, run_values):
-        step = int(run_values.results["step"])
-        self.next = step + 1
-        for summary in run_values.results["summaries"]:
-            self.writer.add_summary(summary, step)
-            self.write(run_context.session, step)
+        super().after_run(run_context, run_values)
+        if self._request_summary:
+            self.write(run_context.session, self._next_step - 1)
 
     def write(self, session, step):
         rows = []
         for number, (image, target) in enumerate(self.fixed):
             output = session.run(self.output, {self.image: image, self.draw: number})
             rows.append(np.concatenate([to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
-        path = os.path.join(self.folder, "step-%08d.png" % step)
+        folder = os.path.join(self.run.folder, "samples")
+        path = os.path.join(folder, "step-%08d.png" % step)
         run_folder.write_png(path, np.concatenate(rows))
+        gallery.write_samples(folder)
         with open(path, "rb") as file:
             picture = tf.Summary.Image(encoded_image_string=file.read())
-        self.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="samples", image=picture)]), step)
-        self.writer.flush()
+        self.run.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="samples", image=picture)]), step)
+        self.run.writer.flush()
+
+    def end(self, session=None):  # all is flushed; on a full disk, another flush would keep Checkpoints from saving
+        pass
+
+
+def batch_summaries(batch, model, scale):
+    """TensorBoard's view of a batch: the jittered pairs, the outputs and D's logits.
+
+    Args:
+      batch: (inputs, targets).
+      model: a pix2pix.Training.
+      scale: (low, high), see `gallery.heat_map`.
+    """
+    inputs, targets = batch
+    for name, images in (("inputs", inputs), ("outputs", model.outputs), ("targets", targets)):
+        tf.summary.image(name, gallery.to_uint8(images))
+    for name, logits in (("real", model.real_logits), ("fake", model.fake_logits)):
+        tf.summary.histogram("logits_" + name, logits)
+        tf.summary.image("patches_" + name, gallery.to_uint8(gallery.heat_map(logits, *scale)))
+    return tf.summary.merge_all()
 
 
 def to_rgb(image):
     return np.broadcast_to(image, image.shape[:2] + (3,))
 
 
-class Checkpoints(StepHook):
-    """Saves every save_every steps and at the end, unless an error ended the run."""
+class Checkpoints(tf.train.CheckpointSaverHook):
+    """Saves every `every` steps and at the end, unless an error ended the run.
 
-    def __init__(self, model, folder, saver, start, every, keep, finite):
-        """Takes the run folder, and a bool tensor that says whether all weights are finite."""
-        super().__init__(model)
-        self.folder, self.saver, self.saved, self.seen = os.path.join(folder, "checkpoints"), saver, start, start
-        self.every, self.keep, self.finite = every, keep, finite
+    TensorFlow's hook would also save the weights that were just restored, and a graph with each checkpoint; and it
+    would save weights that are not finite.
+    """
+
+    def __init__(self, run, saver, every, keep, weights_finite):
+        super().__init__(os.path.join(run.folder, "checkpoints"), save_steps=every, saver=saver)
+        self.folder, self.saved, self.every, self.keep, self.weights_finite = (
+            os.path.join(run.folder, "checkpoints"), run.start, every, keep, weights_finite)
         self.megabytes = sum(v.shape.num_elements() * v.dtype.size for v in tf.global_variables()) / 1e6
 
+    def begin(self):
+        self._global_step_tensor = tf.train.get_global_step()
+
     def after_create_session(self, session, coord):
-        del coord
-        self.session = session
+        align(self._timer, self.every, self.saved)
 
-    def after_step(self, session, step, losses):
-        self.seen = step
-        if step % self.every == 0:
-            self.save(session)
-
-    def end(self, session):
-        if self.seen != self.saved:
-            self.save(session)
-
-    def save(self, session):
-        if not session.run(self.finite):
-            raise RunError("step %d: a weight is no longer finite and is not saved. The last good checkpoint is "
-                           "kept in %s; a lower --learning_rate may hold" % (self.seen, self.folder))
+    def _save(self, session, step):
+        if not all(session.run(self.weights_finite).values()):
+            raise RunError("step %d: a weight is no longer finite, so nothing is saved. The last good checkpoint is "
+                           "kept in %s; try a lower --learning_rate" % (step, self.folder))
         try:
-            path = self.saver.save(session, os.path.join(self.folder, "model.ckpt"), self.seen, write_meta_graph=False)
+            path = self._saver.save(session, self._save_path, step, write_meta_graph=False)
             run_folder.sync(path + ".data-00000-of-00001", path + ".index", self.folder)
         except tf.errors.OpError as error:
-            raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB; make room or mend it, and the "
-                           "same command continues from the one before" % (
-                               self.seen, self.folder, run_folder.reason_of(error), self.megabytes))
+            raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB; make room or repair the disk, "
+                           "and the same command continues from the checkpoint before" % (
+                               step, self.folder, run_folder.reason_of(error), self.megabytes))
         checkpoints.tidy(self.folder, path, self.keep)
-        self.saved = self.seen
+        self.saved = step
 
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]  # not on Windows
@@ -227,13 +250,16 @@ SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if 
 class Signals:
     """SIGTERM, SIGHUP and Ctrl-C are kept for `workers.Together` to end the run; a second one leaves at once.
 
+    SIGHUP stays ignored where it is, as nohup wants it.
+
     Attributes:
       number: of the first one that came, or 0.
     """
 
     def __init__(self):
         self.number = 0
-        self.before = {number: signal.signal(number, self.receive) for number in SIGNALS}
+        self.before = {number: signal.signal(number, self.receive) for number in SIGNALS
+                       if not (signal.Signals(number).name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN)}
 
     def receive(self, number, frame):
         del frame

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import sys
@@ -10,26 +11,54 @@ import tempfile
 import filelock
 import imageio.v3 as imageio
 import numpy as np
+import tensorflow.compat.v1 as tf
 
 
 class RunError(Exception):
-    """The run can't start or go on; the message names the flag or the path and the way out."""
+    """The run can't start or go on; the message names the flag or the path and how to fix it."""
 
 
 def read_flags(folder):
     """Returns the flags of the run in a folder as {name: text}; empty where there is none."""
     path = os.path.join(folder, "flags.txt")
     try:
-        with open(path) as file:
-            return dict(line[2:].rstrip("\n").split("=", 1) for line in file if line.startswith("--"))
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().split("\n")
+        if any("\0" in line for line in lines):
+            raise ValueError("zero bytes in it")
+        return dict(line[2:].split("=", 1) for line in lines if line.startswith("--"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
         raise RunError("%s: damaged (%s); put it back, or name a new --output_dir" % (path, error))
 
 
+def write_flags(folder, values):
+    """Writes {name: value} as a flagfile, flags.txt; those without a value, None, are left out."""
+    text = "".join("--%s=%s\n" % item for item in values.items() if item[1] is not None)
+    write_file(os.path.join(folder, "flags.txt"), text.encode("utf-8", "surrogateescape"))
+
+
+def read_record(folder):
+    """Returns the run.json of the run in a folder; None where it is missing or damaged."""
+    try:
+        with open(os.path.join(folder, "run.json")) as file:
+            record = json.load(file)
+        return record if record["pairs"]["train"] and record["precision"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def newest_export(folder):
+    """Returns the export of the highest step in a run's export folder; raises RunError where there is none."""
+    steps = [int(name) for name in (os.listdir(folder) if os.path.isdir(folder) else []) if name.isdigit()]
+    if not steps:
+        raise RunError("%s: no export there; make one with --mode=export" % folder)
+    return os.path.join(folder, str(max(steps)))
+
+
 @contextlib.contextmanager
-def sole_run(folder):
+def run_lock(folder):
     """Makes the run folder and holds its lock, which the system takes back when the process ends, however it ends.
 
     Raises:
@@ -128,7 +157,7 @@ def write_png(path, image):
 
 
 def make_folders(*folders):
-    """Makes folders, and a file without a name in each; raises RunError where that can't be."""
+    """Makes folders and checks with a temporary file that they are writable; raises RunError where they are not."""
     for folder in folders:
         try:
             os.makedirs(folder, exist_ok=True)
@@ -137,6 +166,27 @@ def make_folders(*folders):
         except OSError as error:
             raise RunError("%s: can't write there (%s); name another folder with --output_dir"
                            % (folder, error.strerror))
+
+
+@contextlib.contextmanager
+def naming_failures(folder):
+    """Turns a full or broken disk, and a lack of memory, into a RunError; folder: what it names if nothing else is."""
+    again = "make room or repair the disk, and the same command continues"
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        raise RunError("%s: %s; %s" % (error.filename or folder, error.strerror, again))
+    except tf.errors.ResourceExhaustedError as error:
+        if "No space left" in error.message:
+            raise RunError("%s: %s; %s" % (folder, reason_of(error), again))
+        raise RunError("TensorFlow ran out of memory (%s); a smaller --batch_size, --image_size, --ngf or --ndf takes "
+                       "less. What was saved before is kept" % reason_of(error))
+    except RuntimeError as error:
+        if "events.out.tfevents" not in str(error):  # how TensorBoard's writer says that a disk is full
+            raise
+        raise RunError("%s; %s" % (str(error).splitlines()[0], again))
 
 
 def reason_of(error):

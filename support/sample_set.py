@@ -19,26 +19,40 @@ MATERIALS = {3: (168, 84, 66), 4: (226, 190, 128), 5: (196, 200, 196)}  # by flo
 def draw(folder):
     """Draws the sample set, 512x256 PNG files, as folder/train and folder/val; always the same.
 
-    The folder appears under its name only when it is complete; where somebody else's came first, that one stays.
+    The folder appears under its name only when it is complete; where another process was first, its folder is kept.
+
+    Raises:
+      RunError: the folder can't be written.
     """
-    rng = np.random.RandomState(2017)
     parent, name = os.path.split(os.path.abspath(folder))
-    os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=name + ".", dir=parent) as beside:
-        unfinished = os.path.join(beside, name)
-        for split, count in sorted(COUNTS.items()):
-            os.makedirs(os.path.join(unfinished, split))
-            for number in range(1, count + 1):
-                classes, floors = draw_labels(rng)
-                labels = np.array(list(LABELS.values()), np.uint8)[classes]
-                pair = np.concatenate([labels, draw_photo(classes, floors, rng)], axis=1)
-                imageio.imwrite(os.path.join(unfinished, split, "%d.png" % number), pair)
-        run_folder.sync_folder(unfinished)
-        try:
-            os.rename(unfinished, folder)
-        except OSError:
-            if not os.path.isdir(folder):
-                raise
+    try:
+        os.makedirs(parent, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=name + ".", dir=parent) as beside:
+            draw_splits(os.path.join(beside, name))
+            move(os.path.join(beside, name), folder)
+    except OSError as error:
+        raise run_folder.RunError("%s: can't draw the sample set there (%s)" % (folder, error.strerror))
+
+
+def draw_splits(folder):
+    rng = np.random.RandomState(2017)
+    for split, count in sorted(COUNTS.items()):
+        os.makedirs(os.path.join(folder, split))
+        for number in range(1, count + 1):
+            classes, floors = draw_labels(rng)
+            labels = np.array(list(LABELS.values()), np.uint8)[classes]
+            pair = np.concatenate([labels, draw_photo(classes, floors, rng)], axis=1)
+            imageio.imwrite(os.path.join(folder, split, "%d.png" % number), pair)
+
+
+def move(unfinished, folder):
+    """Gives a whole folder its name, unless there is one of that name."""
+    run_folder.sync_folder(unfinished)
+    try:
+        os.rename(unfinished, folder)
+    except OSError:
+        if not os.path.isdir(folder):
+            raise
 
 
 def draw_labels(rng, size=256):
@@ -89,38 +103,58 @@ def draw_photo(classes, floors, rng):
     y, x = np.mgrid[:height, :width].astype(np.float64)
     mask = {name: classes == i for i, name in enumerate(LABELS)}
     smooth = [scipy.ndimage.gaussian_filter(rng.randn(height, width), s) * s for s in (1, 3, 12, 30)]
-    photo = np.zeros((height, width, 3))
+    haze = (y / height)[..., None]
+    photo = (1 - haze) * (96, 150, 214) + haze * (226, 232, 236)
+    photo += (np.clip(smooth[2] + smooth[3], 0, None) * 90)[..., None]  # clouds
 
     def paint(name, color, shade=1.0):
         shaded = np.asarray(color, np.float64) * np.broadcast_to(shade, (height, width))[..., None]
         photo[mask[name]] = shaded[mask[name]]
 
-    haze = (y / height)[..., None]
-    photo[:] = (1 - haze) * (96, 150, 214) + haze * (226, 232, 236)
-    photo += (np.clip(smooth[2] + smooth[3], 0, None) * 90)[..., None]  # clouds
-
     paint("roof", (92, 74, 74), 0.82 + 0.25 * (y % 6 / 6) + 0.08 * ((x + 5 * (y // 6)) % 10 < 1))
+    paint("wall", MATERIALS[floors], wall_shade(floors, y, x, smooth))
+    paint("cornice", (232, 222, 204), 1 + 0.05 * smooth[0])
+    draw_windows(photo, mask["window"], rng)
+    panels = ((x % 9 < 1) | (y % 17 < 2)).astype(np.float64)
+    paint("door", (104, 62, 36), 1 - 0.35 * panels + 0.1 * smooth[1])
+    photo[edge(mask["door"], 2, 2, 0, 2)] = (62, 38, 24)
+    railing = (x % 4 < 1.5) | edge(mask["balcony"], 2, 1, 0, 1)
+    paint("balcony", (52, 54, 60), np.where(railing, 0.55, 1.9 + 0.2 * smooth[1]))
+    photo[edge(mask["balcony"], 0, 0, 3, 0)] = (188, 180, 168)
+    photo *= shadows(mask)
+    photo[edge(mask["cornice"], 1, 0, 0, 0)] *= 1.12
+    photo[edge(mask["cornice"], 0, 0, 1, 1)] *= 0.7
+
+    light = 1.08 - 0.2 * x / width - 0.06 * y / height
+    photo *= np.where(mask["sky"], 1, light)[..., None] * (0.96 + 0.08 * rng.rand())
+    photo = scipy.ndimage.gaussian_filter(photo, (0.55, 0.55, 0)) + 2.5 * rng.randn(height, width, 3)
+    return np.clip(photo, 0, 255).astype(np.uint8)
+
+
+def wall_shade(floors, y, x, smooth):
+    """How light the wall's material is at each pixel: bricks, plaster or stone."""
     wall = 1 + 0.05 * smooth[0] + 0.06 * smooth[1] + 0.16 * smooth[2]
     if floors == 3:  # bricks, every other course shifted by half a brick
         mortar = (y % 6 < 1) | ((x + 7 * (y // 6 % 2)) % 14 < 1)
         brick = np.sin(91.7 * (y // 6) + 37.3 * ((x + 7 * (y // 6 % 2)) // 14))
-        wall = np.where(mortar, 1.25, wall + 0.1 * brick)
-    elif floors == 5:  # ashlar: large blocks with dark joints
-        wall = np.where((y % 16 < 1) | ((x + 16 * (y // 16 % 2)) % 32 < 1), 0.78, wall)
-    paint("wall", MATERIALS[floors], wall)
-    paint("cornice", (232, 222, 204), 1 + 0.05 * smooth[0])
+        return np.where(mortar, 1.25, wall + 0.1 * brick)
+    if floors == 5:  # ashlar: large blocks with dark joints
+        return np.where((y % 16 < 1) | ((x + 16 * (y // 16 % 2)) % 32 < 1), 0.78, wall)
+    return wall
 
-    def edge(name, top, left, bottom, right):
-        """The pixels of `name` near its border, so many on each side."""
-        inside = mask[name]
-        near = np.zeros_like(inside)
-        for axis, pixels in ((0, top), (1, left), (0, -bottom), (1, -right)):
-            for distance in range(1, abs(pixels) + 1):
-                near |= ~np.roll(inside, int(np.sign(pixels)) * distance, axis)
-        return inside & near
 
-    # Glass mirrors the sky above and a dark room below; frames and glazing bars are painted white.
-    regions, _ = scipy.ndimage.label(mask["window"])
+def edge(inside, top, left, bottom, right):
+    """The pixels of a mask near its border, so many on each side."""
+    near = np.zeros_like(inside)
+    for axis, pixels in ((0, top), (1, left), (0, -bottom), (1, -right)):
+        for distance in range(1, abs(pixels) + 1):
+            near |= ~np.roll(inside, int(np.sign(pixels)) * distance, axis)
+    return inside & near
+
+
+def draw_windows(photo, mask, rng):
+    """Draws into the photo: glass mirrors the sky above and a dark room below; frames and glazing bars are white."""
+    regions, _ = scipy.ndimage.label(mask)
     for number, box in enumerate(scipy.ndimage.find_objects(regions), 1):
         inside = regions[box] == number
         v, u = np.mgrid[:inside.shape[0], :inside.shape[1]] / np.array(inside.shape).reshape(2, 1, 1)
@@ -132,26 +166,15 @@ def draw_photo(classes, floors, rng):
         bars = (np.abs(u - 0.5) * inside.shape[1] < 1) | (np.abs(v - 0.35) * inside.shape[0] < 1)
         glass[bars] = (236, 232, 224)
         photo[box][inside] = glass[inside]
-    photo[edge("window", 2, 2, 2, 2)] = (240, 236, 228)
-    photo[edge("window", 3, 3, 0, 0) & ~edge("window", 2, 2, 0, 0)] *= 0.55  # the recess shades the glass
+    photo[edge(mask, 2, 2, 2, 2)] = (240, 236, 228)
+    photo[edge(mask, 3, 3, 0, 0) & ~edge(mask, 2, 2, 0, 0)] *= 0.55  # the recess shades the glass
 
-    panels = ((x % 9 < 1) | (y % 17 < 2)).astype(np.float64)
-    paint("door", (104, 62, 36), 1 - 0.35 * panels + 0.1 * smooth[1])
-    photo[edge("door", 2, 2, 0, 2)] = (62, 38, 24)
-    railing = (x % 4 < 1.5) | edge("balcony", 2, 1, 0, 1)
-    paint("balcony", (52, 54, 60), np.where(railing, 0.55, 1.9 + 0.2 * smooth[1]))
-    photo[edge("balcony", 0, 0, 3, 0)] = (188, 180, 168)
 
+def shadows(mask):
+    """Returns [H, W, 1], below 1 where what stands out of the front throws a shadow to the lower right."""
     raised = mask["cornice"] | mask["balcony"]
-    shadow = np.zeros((height, width))
-    for distance in range(1, 6):  # what stands out throws a shadow to the lower right
+    shadow = np.zeros(raised.shape)
+    for distance in range(1, 6):
         shadow = np.maximum(shadow, np.roll(raised, (distance, distance // 2), (0, 1)) * (1 - distance / 8))
     lower = mask["wall"] | mask["window"] | mask["door"]
-    photo *= (1 - 0.5 * scipy.ndimage.gaussian_filter(shadow, 0.7) * lower)[..., None]
-    photo[edge("cornice", 1, 0, 0, 0)] *= 1.12
-    photo[edge("cornice", 0, 0, 1, 1)] *= 0.7
-
-    light = 1.08 - 0.2 * x / width - 0.06 * y / height
-    photo *= np.where(mask["sky"], 1, light)[..., None] * (0.96 + 0.08 * rng.rand())
-    photo = scipy.ndimage.gaussian_filter(photo, (0.55, 0.55, 0)) + 2.5 * rng.randn(height, width, 3)
-    return np.clip(photo, 0, 255).astype(np.uint8)
+    return (1 - 0.5 * scipy.ndimage.gaussian_filter(shadow, 0.7) * lower)[..., None]

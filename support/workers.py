@@ -24,8 +24,9 @@ from support.cluster import WorkerError
 
 PACKED = 65536  # gradients of fewer values travel together in one tensor
 FACTS = 128  # how many things can be compared before the first step
-OF_A_LOSS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
-             tf.errors.DeadlineExceededError, tf.errors.FailedPreconditionError)
+CONNECTION_ERRORS = (
+    tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
+    tf.errors.DeadlineExceededError, tf.errors.FailedPreconditionError)
 
 
 class Workers:
@@ -132,6 +133,8 @@ class Workers:
 
         The train op computes them too, so that a step runs the same collectives whatever a worker's hooks fetch.
 
+        What `model.finite` says stays that of the share.
+
         Args:
           model: the Training.
           losses: names of its fields that are scalars.
@@ -139,47 +142,46 @@ class Workers:
         if not self.others:
             return model
         scalars = [getattr(model, name) for name in losses] + list(model.watch.values())
-        scalars += [tf.cast(value, tf.float32) for value in model.finite.values()]
         means, = self.mean([tf.stack([fence(scalar) for scalar in scalars])])
         values = iter(tf.unstack(means))
         fields = {name: next(values) for name in losses}
         fields["watch"] = type(model.watch)((name, next(values)) for name in model.watch)
-        fields["finite"] = type(model.finite)((name, tf.equal(next(values), 1.0)) for name in model.finite)
         with tf.control_dependencies([means]):
             return model._replace(train_op=tf.identity(model.train_op), **fields)
 
-    def agree(self, facts, start, steps):
-        """Compares what must be the same on all workers.
+    def agree(self, facts, news, is_over):
+        """Compares what must be the same on all workers, and tells them what the chief knows.
 
         Args:
-          facts: {what it is called: its value}, at most FACTS - 2.
-          start: the step from which the run goes on; the chief's counts.
-          steps: the run's last step.
+          facts: {what it is called: its value}, at most FACTS - 1 - len(news).
+          news: a list of integers, of which the chief's count: first the step from which the run continues.
+          is_over: function from the chief's news to whether the run is finished, so that nothing follows.
 
         Returns:
-          The chief's `start`.
+          The chief's news.
 
         Raises:
           WorkerError: another's facts are not the chief's; all workers raise it.
         """
         if not self.others:
-            return start
+            return news
         names = sorted(facts)
-        mine = [start, checksum(names)] + [checksum(facts[name]) for name in names]
+        mine = [*news, checksum(names), *(checksum(facts[name]) for name in names)]
         with tf.Graph().as_default():
             table, barrier = self.gather(tf.constant(mine + [0] * (FACTS - len(mine)), tf.int64)), self.barrier()
             with self.naming_lost(), tf.Session(self.target, config=self.config) as session:
                 rows = session.run(table)
-                start = self.watch.saved = int(rows[0][0])
+                told, rows = [int(value) for value in rows[0][:len(news)]], rows[:, len(news):]
+                self.watch.step_ended(saved=told[0])  # the time for the first step begins
                 called = ["the version of this program", *names]
                 wrong = ["%s differs from %s in %s" % (self.names[i], self.names[0], ", ".join(
-                    name for name, here, there in zip(called, rows[0][1:], rows[i][1:]) if here != there))
-                    for i in range(len(self)) if (rows[i][1:] != rows[0][1:]).any()]
-                if wrong or start >= steps:
-                    self.part(session, barrier)
+                    name for name, here, there in zip(called, rows[0], rows[i]) if here != there))
+                    for i in range(len(self)) if (rows[i] != rows[0]).any()]
+                if wrong or is_over(told):
+                    self.leave(session, barrier)
         if wrong:
             raise WorkerError("%s; all workers take the same command, data and versions" % "; ".join(wrong))
-        return start
+        return told
 
     @contextlib.contextmanager
     def naming_lost(self, is_own=lambda error: False):
@@ -191,9 +193,9 @@ class Workers:
         try:
             yield
         except BaseException as error:
-            is_of_loss = isinstance(error, OF_A_LOSS)
+            is_connection = isinstance(error, CONNECTION_ERRORS)
             is_theirs = self.others and isinstance(error, tf.errors.OpError) and not is_own(error) and (
-                self.watch.names_lost(30 if is_of_loss else 5) or is_of_loss)
+                self.watch.names_lost(30 if is_connection else 5) or is_connection)
             self.watch.over = True
             if not is_theirs:
                 raise
@@ -203,8 +205,8 @@ class Workers:
     def barrier(self):
         return self.gather(tf.zeros([1], tf.int64))
 
-    def part(self, session, barrier):
-        """Leaves when all others leave, or after some seconds: another may still be hearing from this one."""
+    def leave(self, session, barrier):
+        """Leaves when all others do, or after some seconds: another may still be receiving data from this one."""
         def run():
             with contextlib.suppress(tf.errors.OpError):
                 session.run(barrier)
@@ -249,7 +251,7 @@ class Together(tf.train.SessionRunHook):
     def end(self, session):
         if self.team.others:
             session.run(self.barriers[0])  # the chief has saved
-            self.team.part(session, self.barriers[1])
+            self.team.leave(session, self.barriers[1])
 
 
 ALONE = Workers()

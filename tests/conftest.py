@@ -37,6 +37,13 @@ def data(tmp_path_factory):
     return str(folder)
 
 
+def options(*argv):
+    """The Options that flags give."""
+    with flagsaver.flagsaver():
+        train.FLAGS(["train.py", *argv])
+        return train.in_force(train.given_flags())
+
+
 @pytest.fixture
 def run(data, capsys):
     """Returns a function that runs train.py with flags, and returns (exit status, what it printed)."""

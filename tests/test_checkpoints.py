@@ -15,9 +15,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import pix2pix
-import reader
 from conftest import ROOT, SMALL, fingerprint, rows, without_timing
-from support import checkpoints, run_folder
+from support import checkpoints, image_files, run_folder
 
 NEWEST = os.path.join("checkpoints", "model.ckpt-6")
 
@@ -288,7 +287,7 @@ def test_an_error_in_a_half_made_step_costs_the_steps_since_the_checkpoint(run, 
         raise MemoryError("no memory left")
 
     monkeypatch.setattr(pix2pix, "generator_gan_loss", failing)
-    monkeypatch.setattr(reader, "undecodable", lambda images: pytest.fail("looked for a bad file"))
+    monkeypatch.setattr(image_files, "undecodable", lambda images: pytest.fail("looked for a bad file"))
     status, _ = run(*argv)
     assert status.startswith("error: TensorFlow ran out of memory") and "\n" not in status
     assert checkpoints.newest(str(tmp_path / "checkpoints")).endswith("-4")
@@ -355,7 +354,7 @@ def test_an_old_checkpoint_exports_without_a_flag(run, old, tmp_path):
     assert ("--bottleneck_norm=True --input_channels=3 --ndf=4 --ngf=2 --norm=batch --output_channels=3 --skip=pre"
             in output)
     with tf.Graph().as_default(), tf.Session() as session:
-        signature = tf.saved_model.loader.load(session, ["serve"], str(tmp_path / "export")).signature_def
+        signature = tf.saved_model.loader.load(session, ["serve"], str(tmp_path / "export" / "80")).signature_def
         names = [next(iter(part.values())).name for part in (signature["serving_default"].inputs,
                                                              signature["serving_default"].outputs)]
         np.testing.assert_allclose(session.run(names[1], {names[0]: image}), expected, atol=1e-6)
@@ -467,5 +466,5 @@ def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(ru
     assert fingerprint(output) == fingerprint(whole)
     assert without_timing(rows(folder)) == without_timing(rows(tmp_path / "whole"))
     assert not has(os.path.join(folder, "checkpoints"), ".tempstate")
-    for path in (tmp_path / "whole" / "samples").iterdir():
+    for path in (tmp_path / "whole" / "samples").glob("*[!l]"):  # index.html has the folder's name in it
         assert path.read_bytes() == (tmp_path / "killed" / "samples" / path.name).read_bytes()

@@ -14,7 +14,7 @@ import scipy.special
 import tensorflow.compat.v1 as tf
 
 import pix2pix
-import train
+from support import precisions
 
 ROOT = os.path.join(os.path.dirname(__file__), "..")
 Z = np.unique(np.concatenate([np.linspace(-120, 120, 481), np.linspace(15, 30, 301), -np.linspace(15, 30, 301)])
@@ -139,7 +139,7 @@ def test_behind_bfloat16_convolutions(is_real, jit):
         seen = session.run(hidden)
     casts = [node for graph in metadata.partition_graphs for node in graph.node
              if "AutoMixedPrecision" in node.name]
-    if not casts and not {"amx_bf16", "avx512_bf16"} & set(train.cpu_fact("flags").split()):
+    if not casts and not {"amx_bf16", "avx512_bf16"} & set(precisions.cpu_fact("flags").split()):
         pytest.skip("this CPU has no bfloat16, and TensorFlow leaves the graph as it is")
     assert casts
     assert np.abs(z).max() > 20
@@ -160,7 +160,7 @@ def test_inside_the_real_training_graph(gan_loss):
         step = tf.train.get_or_create_global_step()
         model = pix2pix.training(
             tf.constant(inputs), tf.constant(targets), step, lambda x: pix2pix.generator(x, filters=4, draw=step),
-            lambda a, b: 100 + 30 * pix2pix.discriminator(a, b, filters=4), gan_loss=gan_loss)
+            lambda a, b: 100 + 30 * pix2pix.discriminator(a, b, filters=4), objective=pix2pix.Objective(gan_loss))
         session.run(tf.global_variables_initializer())
         real, fake, d_loss, gan, _ = session.run(
             [model.real_logits, model.fake_logits, model.d_loss, model.g_loss_gan, model.train_op])

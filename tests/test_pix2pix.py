@@ -444,7 +444,7 @@ def test_losses_stay_float32_under_the_bfloat16_rewrite(gan_loss):
         step = tf.train.get_or_create_global_step()
         model = pix2pix.training(
             inputs, targets, step, lambda x: pix2pix.generator(x, filters=8),
-            lambda a, b: 60 * pix2pix.discriminator(a, b, filters=8), gan_loss=gan_loss)
+            lambda a, b: 60 * pix2pix.discriminator(a, b, filters=8), pix2pix.Objective(gan_loss))
         session.run(tf.global_variables_initializer())
         real, fake, outputs, d_loss, gan, l1, _ = session.run(
             [model.real_logits, model.fake_logits, model.outputs, model.d_loss, model.g_loss_gan,
@@ -514,7 +514,7 @@ def test_each_network_is_trained_by_its_own_loss_alone(session):
 
 
 def test_updates_are_adams_with_the_papers_momenta(session):
-    model = build(2, learning_rate=0.01)
+    model = build(2, adam=pix2pix.Adam(0.01))
     kernel = tf.trainable_variables("generator/decoder_1/kernel")[0]
     gradient = tf.gradients(model.g_loss_gan + 100 * model.g_loss_l1, kernel)[0]
     session.run(tf.global_variables_initializer())
@@ -527,18 +527,18 @@ def test_updates_are_adams_with_the_papers_momenta(session):
 
 
 def test_alternating_updates_show_the_generator_the_new_discriminator(session):
-    model = build(2, update="alternating", learning_rate=0.01)
+    model = build(2, update="alternating", adam=pix2pix.Adam(0.01))
     session.run(tf.global_variables_initializer())
     old = session.run(pix2pix.generator_gan_loss(model.fake_logits))
     seen = session.run([model.g_loss_gan, model.train_op])[0]
     assert abs(seen - old) > 0.01
 
 
-@pytest.mark.parametrize("gan_loss,dead", [("log_literal", 0.75), ("log", 0.25), ("logits", 0.0)])
-def test_dead_patches_are_those_that_are_wrong_without_gradient(session, gan_loss, dead):
+@pytest.mark.parametrize("gan_loss,share", [("log_literal", 0.75), ("log", 0.25), ("logits", 0.0)])
+def test_saturated_patches_are_those_that_are_wrong_without_gradient(session, gan_loss, share):
     logits = tf.constant([[20.0, 90.0, 30.0, -90.0]])  # of fake pairs: three wrong, one right
     gradient = tf.gradients(tf.reduce_mean(pix2pix.patch_loss(logits, False, gan_loss)), logits)[0]
-    assert session.run(pix2pix.dead_share(logits, gradient, is_real=False)) == dead
+    assert session.run(pix2pix.saturated_share(logits, gradient, is_real=False)) == share
 
 
 def test_the_watched_scalars_agree_with_numpy(session):
@@ -550,11 +550,11 @@ def test_the_watched_scalars_agree_with_numpy(session):
         moments = first_moments(session, name).values()
         norm = np.sqrt(sum(np.square(moment, dtype=np.float64).sum() for moment in moments))
         np.testing.assert_allclose(watch[network + "_gradient_norm"], norm, rtol=1e-4)
-    assert watch["dead_real"] == watch["dead_fake"] == 0
+    assert watch["saturated_real"] == watch["saturated_fake"] == 0
 
 
 def test_a_weight_of_zero_leaves_its_term_out(session):
-    model = build(1, gan_weight=0.0)
+    model = build(1, objective=pix2pix.Objective(gan_weight=0.0))
     gradient = tf.gradients(model.g_loss_l1, tf.trainable_variables("generator/decoder_1/kernel"))[0]
     session.run(tf.global_variables_initializer())
     expected = session.run(gradient)
@@ -564,7 +564,7 @@ def test_a_weight_of_zero_leaves_its_term_out(session):
 
 
 def test_training_lowers_the_l1_loss(session):
-    model = build(1, learning_rate=2e-3)
+    model = build(1, adam=pix2pix.Adam(2e-3))
     session.run(tf.global_variables_initializer())
     losses = [session.run([model.g_loss_l1, model.train_op])[0] for _ in range(40)]
     assert np.isfinite(losses).all()

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import reader
 from conftest import write_pairs
-from support import sample_set
+from support import image_files, sample_set
+from support.image_files import DEEP, OTHER, PLAIN
 
 
 def read_training(pairs, steps, start=0, **options):
@@ -157,7 +158,7 @@ def test_pixels_that_cannot_be_decoded_are_named(tmp_path):
     content = bytearray((tmp_path / "2.png").read_bytes())
     content[60:80] = b"\0" * 20
     (tmp_path / "2.png").write_bytes(content)
-    with pytest.raises(reader.DataError, match=r"2\.png: can't be decoded \(.*PNG.*\); replace it"):
+    with pytest.raises(reader.DataError, match=r"2\.png: can't be decoded \(.*PNG.*\); replace or remove it"):
         list(reader.read_in_order(pairs, size=(16, 16)))
 
 
@@ -176,17 +177,17 @@ def test_every_format_is_decoded_to_its_pixels(tmp_path, session, extension, tol
     path = tmp_path / ("1" + extension)
     imageio.imwrite(path, image)
     pairs = reader.find_pairs(str(tmp_path))
-    decoded = session.run(reader.decode(tf.constant(path.read_bytes()), pairs.files[0][0].kind))
+    decoded = session.run(image_files.decode(tf.constant(path.read_bytes()), pairs.files[0][0].kind))
     assert decoded.shape == (16, 32, 3) and decoded.dtype == np.uint8
     assert np.abs(np.float32(decoded) - image).max() <= tolerance
 
 
 @pytest.mark.parametrize("name,mode,options,kind", [
-    ("a.tif", "RGB", {}, reader.OTHER), ("a.tiff", "L", {"compression": "tiff_lzw"}, reader.OTHER),
-    ("a.webp", "RGB", {"lossless": True}, reader.OTHER), ("a.bmp", "P", {}, reader.OTHER),
-    ("a.png", "RGBA", {}, reader.PLAIN), ("a.png", "LA", {}, reader.PLAIN), ("a.png", "P", {}, reader.PLAIN),
-    ("a.jpg", "RGB", {"progressive": True, "quality": 98}, reader.PLAIN), ("a.jpg", "L", {"quality": 98}, reader.PLAIN),
-    ("a.jpg", "CMYK", {"quality": 98}, reader.PLAIN)])
+    ("a.tif", "RGB", {}, OTHER), ("a.tiff", "L", {"compression": "tiff_lzw"}, OTHER),
+    ("a.webp", "RGB", {"lossless": True}, OTHER), ("a.bmp", "P", {}, OTHER),
+    ("a.png", "RGBA", {}, PLAIN), ("a.png", "LA", {}, PLAIN), ("a.png", "P", {}, PLAIN),
+    ("a.jpg", "RGB", {"progressive": True, "quality": 98}, PLAIN), ("a.jpg", "L", {"quality": 98}, PLAIN),
+    ("a.jpg", "CMYK", {"quality": 98}, PLAIN)])
 def test_colour_spaces_and_other_formats_become_rgb(tmp_path, session, name, mode, options, kind):
     y, x = np.mgrid[:16, :32] * 8
     image = PIL.Image.fromarray(np.stack([y, x, 255 - y], axis=-1).astype(np.uint8))
@@ -194,9 +195,9 @@ def test_colour_spaces_and_other_formats_become_rgb(tmp_path, session, name, mod
         image.putalpha(PIL.Image.fromarray(x.astype(np.uint8)))
     image = image.convert(mode)
     image.save(tmp_path / name, **options)
-    found = reader.check_image(str(tmp_path / name))
+    found = image_files.check_image(str(tmp_path / name))
     assert found[1:4] == (kind, 16, 32)
-    decoded = session.run(reader.decode(tf.constant((tmp_path / name).read_bytes()), tf.constant(found.kind)))
+    decoded = session.run(image_files.decode(tf.constant((tmp_path / name).read_bytes()), tf.constant(found.kind)))
     expected = np.asarray(image.convert("RGB"), np.float32)
     assert decoded.shape == (16, 32, 3)
     assert np.abs(decoded - expected).max() <= (12 if name == "a.jpg" else 0)
@@ -206,7 +207,7 @@ def test_an_animated_gif_gives_its_first_frame(tmp_path, session):
     frames = np.stack([np.full((8, 16, 3), value, np.uint8) for value in (200, 10)])
     imageio.imwrite(tmp_path / "1.gif", frames)
     reader.find_pairs(str(tmp_path))
-    decoded = session.run(reader.decode(tf.constant((tmp_path / "1.gif").read_bytes())))
+    decoded = session.run(image_files.decode(tf.constant((tmp_path / "1.gif").read_bytes())))
     assert decoded.shape == (8, 16, 3) and abs(decoded.mean() - 200) < 3
 
 
@@ -214,8 +215,8 @@ def test_a_16_bit_png_keeps_its_depth_and_grey_becomes_colour(tmp_path, session)
     image = np.arange(0, 65536, 128, np.uint16).reshape(16, 32)
     imageio.imwrite(tmp_path / "1.png", image)
     pairs = reader.find_pairs(str(tmp_path))
-    assert pairs.files[0][0].kind == reader.DEEP
-    decoded = session.run(reader.decode(tf.constant((tmp_path / "1.png").read_bytes()), reader.DEEP,
+    assert pairs.files[0][0].kind == DEEP
+    decoded = session.run(image_files.decode(tf.constant((tmp_path / "1.png").read_bytes()), DEEP,
                                         tf.float32))
     np.testing.assert_allclose(decoded, np.repeat(image[..., None] / 257.0, 3, axis=2), rtol=1e-6)
 
@@ -272,7 +273,7 @@ def test_the_pairs_of_training_have_the_size_people_see(tmp_path):
     grey, colour = next(reader.read_in_order(reader.find_pairs(str(tmp_path), "colorize")))
     assert grey.shape == colour.shape == (1, 32, 33, 3)
     write_turned(tmp_path / "B" / "1.png", 1)
-    with pytest.raises(reader.DataError, match="partners have one size"):
+    with pytest.raises(reader.DataError, match="partners must have the same size"):
         reader.find_pairs(str(tmp_path))
 
 
@@ -311,7 +312,7 @@ def test_folders_are_paired_by_stem_and_seen_by_auto(tmp_path):
 @pytest.mark.parametrize("a,b,size,says", [
     (["1.png", "2.png", "3.png"], ["1.png"], (16, 16), r"A/2\.png: no file of this name .*for 1 more: .*A/3\.png"),
     (["1.png"], ["1.png", "7.png"], (16, 16), r"B/7\.png: no file of this name"),
-    (["1.png", "1.bmp"], ["1.png"], (16, 16), "have one name"),
+    (["1.png", "1.bmp"], ["1.png"], (16, 16), "have the same name"),
     (["1.png"], ["1.png"], (16, 20), r"A/1\.png is 16x16 pixels and .*B/1\.png is 20x16"),
     ([], ["1.png"], (16, 16), "A: no image in this folder")])
 def test_folders_that_do_not_pair_name_the_files(tmp_path, a, b, size, says):
@@ -324,7 +325,7 @@ def test_colorize_takes_the_luminance_of_an_image_as_its_input(tmp_path):
     image = np.random.RandomState(0).randint(0, 256, (16, 15, 3), np.uint8)  # an odd width is no matter here
     imageio.imwrite(tmp_path / "1.png", image)
     pairs = reader.find_pairs(str(tmp_path), "colorize")
-    (grey, colour), = reader.read_in_order(pairs, input_channels=1)
+    (grey, colour), = reader.read_in_order(pairs, view=reader.View(input_channels=1))
     np.testing.assert_allclose(colour[0], image / 127.5 - 1, atol=1e-5)
     np.testing.assert_allclose(grey[0, ..., 0], image @ [0.2989, 0.587, 0.114] / 127.5 - 1, atol=1e-3)
 
@@ -332,7 +333,7 @@ def test_colorize_takes_the_luminance_of_an_image_as_its_input(tmp_path):
 def test_inputs_alone_keep_their_size_and_order(tmp_path):
     for number, size in ((1, (16, 15)), (2, (9, 40))):
         imageio.imwrite(tmp_path / ("%d.png" % number), np.zeros((*size, 3), np.uint8))
-    read = list(reader.read_in_order(reader.find_pairs(str(tmp_path), "inputs"), direction="BtoA"))
+    read = list(reader.read_in_order(reader.find_pairs(str(tmp_path), "inputs"), view=reader.View("BtoA")))
     assert [image.shape for image, _ in read] == [(1, 16, 15, 3), (1, 9, 40, 3)]
 
 
@@ -442,8 +443,22 @@ def test_the_seed_decides_order_and_jitter(numbered):
     assert numbers(read_training(numbered, 7, seed=1)[0]) != numbers(read_training(numbered, 7)[0])
 
 
+def test_the_index_queue_is_as_its_worked_example_says():
+    def read(count, step):
+        with tf.Graph().as_default():
+            start = tf.constant(2 * step, tf.int64)
+            queue = reader.index_queue(5, 0, start).dequeue_many(count)
+            with tf.train.MonitoredSession() as session:
+                return [list(part) for part in session.run(queue)]
+
+    assert read(11, step=0) == [list(range(11)), [0, 4, 1, 3, 2, 0, 4, 1, 2, 3, 4]]
+    assert list(zip(*read(4, step=3))) == [(6, 4), (7, 1), (8, 2), (9, 3)]
+    for line in ("index       0   4 | 1   3 | 2   0 | 4   1 | 2   3 | 4  ...", "(6, 4) (7, 1) (8, 2) (9, 3)"):
+        assert line in reader.index_queue.__doc__
+
+
 def test_direction_and_channels(numbered):
-    inputs, targets = read_training(numbered, 2, direction="BtoA", input_channels=1)
+    inputs, targets = read_training(numbered, 2, view=reader.View("BtoA", input_channels=1))
     assert inputs.shape[1:] == (16, 16, 1) and targets.shape[1:] == (16, 16, 3)
     assert [a - 100 for a in numbers(inputs)] == numbers(targets)
 

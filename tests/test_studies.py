@@ -1,8 +1,12 @@
-"""What the studies count and sort by."""
+"""What the studies compute of what they measure, without measuring."""
 
+import argparse
+import importlib
 import os
 import sys
 
+import imageio.v3 as imageio
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -12,7 +16,184 @@ from support import convolutions
 
 sys.path.insert(0, os.path.join(ROOT, "studies"))
 
+import legacy_tf1
+import log_stability
+import precision
+import progress
+import quality
+import study
+import throughput
 import throughput_measure
+
+
+@pytest.mark.parametrize("name", [name[:-3] for name in sorted(os.listdir(os.path.join(ROOT, "studies")))
+                                  if name.endswith(".py") and name not in ("study.py", "peer_torch.py")])
+def test_every_study_loads_and_says_its_command(name):
+    text = importlib.import_module(name).__doc__
+    assert name.startswith("peer_") or "    python studies/%s.py " % name in text
+
+
+def test_a_study_without_matplotlib_ends_before_it_measures(monkeypatch):
+    monkeypatch.setattr(study.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="pip install matplotlib"):
+        study.parser("doc", "runs/study")
+
+
+@pytest.mark.parametrize("values,text", [([], "-"), ([2.0], "2"), ([3.0, 1.0, 2.0], "2 (1 to 3)")])
+def test_a_spread_is_the_median_and_the_range(values, text):
+    assert study.spread(values) == text
+
+
+def test_what_is_kept_is_made_once_and_never_taken_for_something_else(tmp_path):
+    path = str(tmp_path / "piece.json")
+    assert study.kept(path, ["--seed=0"], lambda: {"l1": 0.5}) == {"l1": 0.5}
+    assert study.kept(path, ["--seed=0"], lambda: pytest.fail("made again")) == {"l1": 0.5}
+    with pytest.raises(SystemExit, match="new --output_dir"):
+        study.kept(path, ["--seed=1"], dict)
+
+
+def test_a_program_that_fails_ends_the_study_with_its_last_line():
+    with pytest.raises(SystemExit, match=r"error: .* ZeroDivisionError"):
+        study.run(sys.executable, "-c", "1 / 0")
+    with pytest.raises(SystemExit, match="must be the path of a Python"):
+        study.run("no-such-python", "-c", "")
+
+
+def test_a_run_of_train_is_read_and_found_finished(trained, data):
+    with open(os.path.join(trained, "flags.txt")) as file:
+        flags = file.read().split()
+    run = study.train(trained, *flags)
+    assert len(run.rows) == len(run.seconds) == 6 and min(run.seconds) > 0
+    assert run.parameters > 0 and run.peak > 1e8 and len(run.fingerprint) == 64
+
+
+def test_a_report_escapes_words_and_holds_its_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "facts", lambda: [["CPU", "a & b"]])
+    text = "`a` < $b\n\n## Head $b\n\n$part"
+    study.write_report(str(tmp_path / "report.html"), "T <1>", text, b="<b>", part="<i>part</i>")
+    page = (tmp_path / "report.html").read_text()
+    for piece in ("<h1>T &lt;1&gt;</h1>", "<td>a &amp; b</td>", "<p><code>a</code> &lt; &lt;b&gt;</p>",
+                  "<h2>Head &lt;b&gt;</h2>", "\n<i>part</i>\n"):
+        assert piece in page
+
+
+def test_precision_judges_the_median_difference_by_the_spread_between_seeds():
+    values = {(seed, kind): {"l1": 0.3 + 0.01 * seed + shift, "psnr": 12.0, "ssim": 0.5} for seed in range(3)
+              for kind, shift in (("float32", 0), ("bfloat16", 0.015 if seed else 0.03))}
+    rows = precision.verdict(values)
+    assert rows[0] == ["L1", "0.0200", "+0.0300, +0.0150, +0.0150", "+0.0150", "yes"]
+    values[1, "bfloat16"]["psnr"] = values[2, "bfloat16"]["psnr"] = 11.0
+    assert precision.verdict(values)[1][1:] == ["0.0000", "+0.0000, -1.0000, -1.0000", "-1.0000", "NO"]
+
+
+def test_progress_takes_the_steps_in_order_and_the_columns_of_a_grid(tmp_path):
+    for step in (100, 0, 20):
+        grid = np.repeat(np.uint8([1, 2 + step // 10, 3]), 4)[np.newaxis, :, np.newaxis]
+        imageio.imwrite(str(tmp_path / ("step-%08d.png" % step)), np.tile(grid, (8, 1, 3)))
+    assert progress.sample_steps(str(tmp_path)) == [0, 20, 100]
+    columns, titles = progress.progress(str(tmp_path), [0, 20], 1)
+    assert titles == ["input", "step 0", "step 20", "target"]
+    assert [column.shape for column in columns] == [(4, 4, 3)] * 4 and [c[0, 0, 0] for c in columns] == [1, 2, 4, 3]
+
+
+@pytest.mark.parametrize("name,eps", [("log", 1e-12), ("logits", 0.0), ("lsgan", 0.0), ("log_literal", 1e-7)])
+@pytest.mark.parametrize("side", ["real", "fake"])
+def test_log_stability_s_float64_agrees_with_the_program(session, name, eps, side):
+    z = np.float32(np.arange(-9, 10, 3))
+    fed = tf.constant(z)
+    loss = pix2pix.patch_loss(fed, side == "real", name, eps)
+    value, slope = session.run([loss, tf.gradients(loss, fed)[0]])
+    exact_value, exact_slope = log_stability.exact(name, side, np.float64(z), eps)
+    np.testing.assert_allclose(value, exact_value, rtol=2e-3, atol=1e-6)
+    np.testing.assert_allclose(slope, exact_slope, rtol=2e-3, atol=1e-6)
+
+
+def test_log_stability_finds_where_a_loss_dies_and_is_not_finite():
+    z = np.array([-20.0, 0.0, 15.0, 17.0, 20.0])
+    value, slope = log_stability.exact("log", "fake", z, 1e-12)
+    value[3:], slope[2:] = np.inf, 0
+    row = dict(zip(log_stability.FINDINGS, log_stability.findings(
+        ("2", "log", 1e-12, "float32", "folding", "static", "fake"), (z, value, slope, value))))
+    assert row["gradient dead from |z|"] == "15" and row["inf or NaN from |z|"] == "17"
+    assert row["negative from |z|"] == "" and row["largest finite value"] == "15"
+
+
+def test_legacy_tells_equal_bits_from_others_and_times_by_round():
+    first = {"2.21": {"weights/a": np.float32([0.0, 4.0])}, "1.15": {"weights/a": np.float32([-0.0, 4.0])}}
+    assert legacy_tf1.same_bits(first, "weights")[1:3] == [1, "2"]
+    assert legacy_tf1.same_bits(first, "weights")[-1] == "NOT EQUAL"
+    assert legacy_tf1.relative(*(arrays["weights/a"] for arrays in first.values())) == 0
+    rows = list(legacy_tf1.time_rows({"new": [[1.0, 1.0], [2.0, 2.0]], "old": [[3.0, 3.0], [4.0, 4.0]]}))
+    assert rows[1] == ["old", 4, "3.5 (3 to 4)", "2.5 (2 to 3)"] and rows[0][3] == "1"
+
+
+def measurements():
+    """Two rounds of made-up measurements; the second is of a machine half as fast."""
+    for number, speed in enumerate((1.0, 0.5)):
+        for batch in ("batch 1", "batch 4"):
+            yield "bound", throughput.BOUND + "float32", batch, "images/s", number, 4 * speed
+            for name, rate in (("this project, float32", 3), ("TensorFlow 2 tutorial (Keras), float32", 2),
+                               ("PyTorch, float32, channels_last", 1), ("this project on TensorFlow 1.15, float32", 9)):
+                yield "training", name, batch, "images/s", number, rate * speed
+                yield "training", name, batch, "peak GB", number, rate
+        for name, rate in (("this project", 600), ("tf.data as in the tutorial", 300)):
+            yield "reading", name, "cores: 1", "pairs/s", number, rate * speed
+        for name, value in (("wait", 0.02), ("plain", 0.99), ("logged", 1.19), ("sample", 0), ("checkpoint", 0)):
+            yield "loop", "this project", "", name, number, value / speed
+        yield "start", "this project", "", "first step", number, 7
+        yield "start", "TensorFlow", "", "import", number, 3
+
+
+def test_throughput_s_aims_are_ratios_within_a_round():
+    every, rounds = throughput.grouped([dict(zip(throughput.HEADER, row)) for row in measurements()])
+    assert every["training", "this project, float32", "batch 4", "images/s"] == [3, 1.5]
+    speed = {what: values for what, _, values in throughput.speed_aims(rounds, ["float32"])}
+    assert speed == {
+        "training, float32, batch 1, over the fastest peer (TensorFlow 2 tutorial (Keras), float32)": [1.5, 1.5],
+        "training, float32, batch 4, over the fastest peer (TensorFlow 2 tutorial (Keras), float32)": [1.5, 1.5],
+        "training, float32, batch 4, share of the bound": [0.75, 0.75],
+        "reading on one core, over the faster of the others (tf.data as in the tutorial)": [2, 2]}
+    cost = [values for _, _, values in throughput.cost_aims(rounds, ["float32"])]
+    assert [values[0] for values in cost] == pytest.approx([100 * 0.02 / 1.01, 100 * 0.2 / 20 / 0.99, 4, 3])
+    page = throughput.aims_table(rounds, ["float32"])
+    assert page.count("<td>yes</td>") == 6 and page.count("<td>NO</td>") == 2  # the wait and the memory
+
+
+def test_throughput_s_tables_lay_rounds_together():
+    every, _ = throughput.grouped([dict(zip(throughput.HEADER, row)) for row in measurements()])
+    page = throughput.pivot(every, [key for key in every if key[0] == "reading"], (1,), (2, 3))
+    assert page == study.table(["", "cores: 1, pairs/s"], [["this project", "450 (300 to 600)"],
+                                                           ["tf.data as in the tutorial", "225 (150 to 300)"]])
+
+
+def test_quality_takes_the_settings_in_which_a_peer_trains_fastest(monkeypatch):
+    seconds = {"float32": [2.0, 3.0, 9.0], "bfloat16": [1.0, 2.9, 99.0]}
+    monkeypatch.setattr(study, "measure", lambda *_, precision, **options: ({"seconds": seconds[precision]}, 0))
+    settings = [("python", {"peer": "peer_keras", "precision": precision}) for precision in seconds]
+    options = argparse.Namespace(batch_size=4, data_dir="data")
+    assert quality.fastest(options, settings) == settings[1]
+
+
+def test_quality_measures_pngs_and_pairs_the_contenders_image_by_image(tmp_path):
+    random = np.random.RandomState(0)
+    for name in ("1", "2"):
+        target = random.randint(100, 150, (16, 16, 3), np.uint8)
+        imageio.imwrite(str(tmp_path / (name + "-target.png")), target)
+        for folder, shift in (("ours", 1), ("peer", 1 + int(name))):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            imageio.imwrite(str(tmp_path / folder / (name + "-output.png")), target + np.uint8(shift))
+    found = {name: [quality.measured(str(tmp_path / folder), str(tmp_path))] * 2
+             for name, folder in ((quality.BASE, "ours"), ("peer", "peer"))}
+    rows = quality.results(found)
+    assert [(row["contender"], row["row"]) for row in rows] == [
+        (quality.BASE, "seed 0"), (quality.BASE, "seed 1"), (quality.BASE, "all seeds"),
+        ("peer", "seed 0"), ("peer", "seed 1"), ("peer", "all seeds"),
+        ("peer", "minus this project, image by image")]
+    assert rows[0]["l1"]["mean"] == pytest.approx(1 / 127.5, rel=1e-3)
+    assert rows[-1]["l1"]["mean"] == pytest.approx(1.5 / 127.5, rel=1e-3) and rows[-1]["psnr"]["mean"] < 0
+    lines = quality.markdown(rows, [["CPU", "some"]]).splitlines()
+    assert lines[-1] == "- CPU: some" and len(lines) == 2 + 7 + 2
+    assert lines[2].startswith("| this project | seed 0 | 0.0078 [0.0078, 0.0078] |")
 
 
 @pytest.mark.parametrize("side,filters", [(4, 3), (64, 3), (64, 512)])
@@ -24,7 +205,7 @@ def test_a_convolution_and_its_two_gradients_count_three_times_its_operations(si
             y = pix2pix.conv(x, filters)
         gradients = tf.gradients(y, tf.global_variables())
         fetch = tf.identity(tf.add_n([tf.reduce_sum(gradient) for gradient in [y, *gradients]]))
-        counted = sum(flops for _, flops in throughput_measure.operations(tf, graph, fetch))
+        counted = sum(flops for _, flops in throughput_measure.operations(graph, fetch))
     assert counted == 3 * 2 * 2 * (side // 2) ** 2 * 16 * 5 * filters
 
 

@@ -26,8 +26,8 @@ import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 import train
-from conftest import ROOT, SMALL, fingerprint, rows, without_timing, write_pairs
-from support import checkpoints, convolutions, gallery, hooks, run_folder
+from conftest import ROOT, SMALL, fingerprint, options, rows, without_timing, write_pairs
+from support import checkpoints, convolutions, gallery, hooks, precisions, run_folder
 
 
 def command(*argv):
@@ -39,7 +39,7 @@ def command(*argv):
 
 def test_a_run_leaves_the_promised_folder(trained):
     assert sorted(os.listdir(os.path.join(trained, "samples"))) == [
-        "progress.gif"] + ["step-%08d.png" % step for step in (0, 4, 6)]
+        "index.html", "progress.gif"] + ["step-%08d.png" % step for step in (0, 4, 6)]
     assert imageio.imread(os.path.join(trained, "samples", "progress.gif")).shape == (3, 2 * 32, 3 * 32, 3)
     assert imageio.imread(os.path.join(trained, "samples", "step-00000006.png")).shape == (2 * 32, 3 * 32, 3)
     assert tf.train.latest_checkpoint(os.path.join(trained, "checkpoints")).endswith("model.ckpt-6")
@@ -53,7 +53,7 @@ def test_a_run_leaves_the_promised_folder(trained):
 def test_metrics_have_a_row_a_logged_step_with_finite_losses(trained):
     header, *body = rows(trained)
     assert header == ["step", "epoch", "d_loss", "g_loss_gan", "g_loss_l1", "images_per_second",
-                      "d_max_logit", "dead_real", "dead_fake", "d_gradient_norm", "g_gradient_norm"]
+                      "d_max_logit", "saturated_real", "saturated_fake", "d_gradient_norm", "g_gradient_norm"]
     assert [int(row[0]) for row in body] == [1, 2, 3, 4, 5, 6]
     values = np.float64(body)
     assert np.isfinite(values).all() and (values[:, 2:7] > 0).all() and (values[:, 9:] > 0).all()
@@ -131,51 +131,50 @@ def test_a_lost_list_of_checkpoints_loses_nothing(run, trained, tmp_path):
 def test_the_reader_gets_the_papers_jitter(monkeypatch, data):
     asked = {}
 
-    def training_batches(pairs, step, **options):
-        asked.update(options)
+    def training_batches(pairs, step, **how):
+        asked.update(how)
         image = tf.zeros([1, 256, 256, 3])
         return image, image
 
     monkeypatch.setattr(train.reader, "training_batches", training_batches)
-    with flagsaver.flagsaver(), tf.Graph().as_default():
-        train.FLAGS(["train.py", "--ngf=2", "--ndf=2"])
-        train.training_graph(train.reader.Pairs("side_by_side", [()]), "float32")
+    with tf.Graph().as_default():
+        train.training_graph(options("--ngf=2", "--ndf=2"), train.reader.Pairs("side_by_side", [()]), "float32")
     assert (asked["image_size"], asked["load_size"], asked["flip"], asked["batch_size"]) == (
         (256, 256), (286, 286), True, 4)
 
 
 @pytest.mark.parametrize("begun,continued", [("float32", "bfloat16"), ("bfloat16", "float32")])
 def test_a_run_keeps_the_precision_it_began_with_on_another_cpu(run, data, tmp_path, monkeypatch, begun, continued):
-    precisions, training = [], train.pix2pix.training
+    used, training = [], train.pix2pix.training
 
     def spy(*batch, precision, **options):
-        precisions.append(precision)
+        used.append(precision)
         return training(*batch, precision=precision, **options)
 
     monkeypatch.setattr(train.pix2pix, "training", spy)
     argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--precision=auto"]
     for number, precision in enumerate((begun, continued), 1):
-        monkeypatch.setattr(train, "resolve_precision", lambda found=precision: found)
-        monkeypatch.setattr(train, "runs_bfloat16", lambda: True)
+        monkeypatch.setattr(precisions, "resolve", lambda _, found=precision: found)
+        monkeypatch.setattr(precisions, "runs_bfloat16", lambda: True)
         status, text = run(*argv, "--max_steps=%d" % number)
         assert status == 0 and "%d steps, %s" % (number, begun) in text
-    assert precisions == [begun, begun]
+    assert used == [begun, begun]
 
 
 def test_bfloat16_is_what_the_session_computes_in_or_is_refused_by_name(run, data, tmp_path, monkeypatch):
     argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--max_steps=1", "--precision=bfloat16"]
-    if not train.runs_bfloat16():
+    if not precisions.runs_bfloat16():
         status, _ = run(*argv)
         assert status.startswith("error: --precision=bfloat16 needs a CPU with AVX-512") and "\n" not in status
         assert not os.listdir(tmp_path / "checkpoints")
         return
-    with flagsaver.flagsaver(), tf.Graph().as_default():
-        train.FLAGS(["train.py", *argv])
-        _, model = train.training_graph(train.pairs_of(os.path.join(data, "train")), "bfloat16")
+    with tf.Graph().as_default():
+        pairs = train.reader.find_pairs(os.path.join(data, "train"))
+        _, model = train.training_graph(options(*argv), pairs, "bfloat16")
         metadata = tf.RunMetadata()
-        with tf.train.MonitoredTrainingSession(config=train.session_config("bfloat16")) as session:
+        with tf.train.MonitoredTrainingSession(config=precisions.session_config("bfloat16")) as session:
             session.run(model.train_op, options=tf.RunOptions(output_partition_graphs=True), run_metadata=metadata)
-    assert train.is_bfloat16(metadata)
+    assert precisions.is_bfloat16(metadata)
 
 
 def test_bfloat16_without_onednn_is_refused_by_name_and_auto_is_float32(data, tmp_path):
@@ -191,19 +190,19 @@ def test_bfloat16_without_onednn_is_refused_by_name_and_auto_is_float32(data, tm
 
 def test_a_run_in_bfloat16_is_not_continued_in_another_precision(run, data, tmp_path, monkeypatch):
     argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--precision=auto"]
-    monkeypatch.setattr(train, "resolve_precision", lambda: "bfloat16")
+    monkeypatch.setattr(precisions, "resolve", lambda _: "bfloat16")
     assert run(*argv, "--max_steps=1")[0] == 0
-    monkeypatch.setattr(train, "runs_bfloat16", lambda: False)
+    monkeypatch.setattr(precisions, "runs_bfloat16", lambda: False)
     status, _ = run(*argv, "--max_steps=2")
     assert "--precision of the run in %s is bfloat16, which needs a CPU with AVX-512" % tmp_path in status
 
 
 def test_the_session_keeps_no_second_copy_of_initial_values(data):
-    with flagsaver.flagsaver(), tf.Graph().as_default():
-        train.FLAGS(["train.py", *SMALL, "--ngf=4"])
-        train.training_graph(train.pairs_of(os.path.join(data, "train")), "float32")
+    with tf.Graph().as_default():
+        pairs = train.reader.find_pairs(os.path.join(data, "train"))
+        train.training_graph(options(*SMALL, "--ngf=4"), pairs, "float32")
         sizes, metadata = [v.shape.num_elements() for v in tf.global_variables()], tf.RunMetadata()
-        with tf.Session(config=train.session_config("float32")) as session:
+        with tf.Session(config=precisions.session_config("float32")) as session:
             session.run(tf.global_variables_initializer(), run_metadata=metadata,
                         options=tf.RunOptions(output_partition_graphs=True))
     nodes = [node for graph in metadata.partition_graphs for node in graph.node]
@@ -228,6 +227,21 @@ def test_a_signal_saves_a_checkpoint_and_the_same_command_continues(data, run, t
     assert "from step %d" % step in run(*argv, "--max_steps=%d" % (step + 1))[1]
 
 
+def test_a_signal_in_test_mode_leaves_nothing_behind(data, trained, tmp_path):
+    folder = shutil.copytree(trained, str(tmp_path / "run"))
+    write_pairs(str(tmp_path / "many"), 3)
+    for number in range(4, 400):
+        os.link(tmp_path / "many" / "1.png", tmp_path / "many" / ("%d.png" % number))
+    before = os.listdir(folder)
+    process = subprocess.Popen(command("--mode=test", "--output_dir=" + folder, "--data_dir=%s" % (tmp_path / "many")),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(os.listdir(folder)) > len(before))
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143 and "Traceback" not in errors
+    assert sorted(os.listdir(folder)) == sorted(before)
+
+
 def test_a_second_signal_leaves_at_once(monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
@@ -242,6 +256,17 @@ def test_a_second_signal_leaves_at_once(monkeypatch):
     assert signal.getsignal(signal.SIGTERM) != before
 
 
+def test_an_ignored_hangup_stays_ignored_as_nohup_wants_it():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        kept = hooks.Signals()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and signal.getsignal(signal.SIGTERM) == kept.receive
+        kept.close()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def wait_for(condition, seconds=120):
     end = time.time() + seconds
     while not condition():
@@ -249,8 +274,9 @@ def wait_for(condition, seconds=120):
         time.sleep(0.1)
 
 
-def test_dead_patches_are_warned_of_once(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(train.pix2pix, "dead_share", lambda logits, gradient, is_real: tf.constant(0.4 + 0.3 * is_real))
+def test_saturated_patches_are_warned_of_once(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(train.pix2pix, "saturated_share",
+                        lambda logits, gradient, is_real: tf.constant(0.4 + 0.3 * is_real))
     status, output = run("--output_dir=%s" % tmp_path, "--max_steps=3", *SMALL)
     assert status == 0
     assert output.count("warning: step 1: D gets 70 % of the real patches wrong") == output.count("warning") == 1
@@ -304,10 +330,10 @@ def test_every_flagfile_trains_and_tests(run, data, tmp_path, name):
     ("old_checkpoint", (57183616 + 132 - 2768705, 2768705), 30), ("lsgan", None, 16), ("patch_1", None, 256),
     ("patch_16", None, 126), ("patch_286", None, 6)])
 def test_systems_have_their_sources_parameter_counts_and_grids(name, counts, grid):
-    with flagsaver.flagsaver(), tf.Graph().as_default() as graph:
-        train.FLAGS(["train.py", "--flagfile=" + os.path.join(ROOT, "flags", name + ".flags")])
+    chosen = options("--flagfile=" + os.path.join(ROOT, "flags", name + ".flags"))
+    with tf.Graph().as_default() as graph:
         image = tf.zeros([1, 256, 256, 3])
-        logits = train.discriminate(image, train.generate(image, None))
+        logits = train.discriminate(chosen, image, train.generate(chosen, image, None))
         table = train.pix2pix.layer_table(graph)
     assert logits.shape.as_list() == [1, grid, grid, 1]
     if counts:
@@ -346,12 +372,12 @@ def test_help_shows_every_flag_once_under_its_group():
     result = subprocess.run(command("--help"), capture_output=True, text=True, check=True)
     for title in train.GROUPS:
         assert "\n%s\n" % title in result.stdout
-    for name in train.NAMES:
+    for name in train.RULES:
         assert result.stdout.count("  --%s (" % name) == 1
-    assert len(set(train.NAMES)) == len(train.NAMES)
+    assert len(train.RULES) == sum(map(len, train.GROUPS.values()))
     own = {flag.name for flag in train.FLAGS.get_flags_for_module("train")}
-    assert own == set(train.NAMES)
-    assert all(train.FLAGS[name].help.endswith(".") for name in train.NAMES)
+    assert own == set(train.RULES)
+    assert all(train.FLAGS[name].help.endswith(".") for name in train.RULES)
 
 
 @pytest.mark.parametrize("arrange,says", [
@@ -439,6 +465,17 @@ def test_a_checkpoint_is_found_by_what_people_give(run, trained, data, given):
     status, output = run("--mode=test", "--checkpoint=" + os.path.join(trained, given))
     assert status == 0 and os.path.join(trained, "checkpoints", "model.ckpt-6") in output
     assert os.path.join(trained, "test", "index.html") in output  # beside its own run, not in the default one
+
+
+@pytest.mark.parametrize("changed,says", [
+    ("--image_size=abc", "--image_size=abc: "), ("--norm=odd", "its --norm would be odd"),
+    ("--load_size=16", "--load_size must be at least --image_size")])
+def test_a_value_in_flags_txt_is_checked_as_one_that_is_given(run, trained, tmp_path, changed, says):
+    folder = shutil.copytree(trained, str(tmp_path / "run"))
+    with open(os.path.join(folder, "flags.txt"), "a") as file:
+        file.write(changed + "\n")
+    status, _ = run("--mode=test", "--output_dir=" + folder)
+    assert status.startswith("error: ") and says in status and "\n" not in status
 
 
 def test_training_refuses_a_checkpoint_flag_and_a_run_without_its_flags(run, trained, tmp_path):
@@ -564,22 +601,24 @@ def test_an_output_is_the_same_beside_a_file_of_its_stem(run, trained, tmp_path)
 def test_the_last_result_stays_until_a_new_one_is_whole(run, trained, tmp_path, monkeypatch, mode):
     folder = shutil.copytree(trained, str(tmp_path / "run"))
     argv = ["--mode=" + mode, "--output_dir=" + folder]
+    result = os.path.join(folder, mode if mode == "test" else "export/6")
     assert run(*argv)[0] == 0
-    (tmp_path / "run" / mode / "of_the_first").write_text("")
-    before = sorted(os.listdir(os.path.join(folder, mode)))
+    with open(os.path.join(result, "of_the_first"), "w"):
+        before = sorted(os.listdir(result))
     write, seen = train.pix2pix.generator, []
 
     def failing(*images, **options):
-        seen.append(sorted(os.listdir(os.path.join(folder, mode))))
+        seen.append(sorted(os.listdir(result)))
         raise run_folder.RunError("stopped")
 
     monkeypatch.setattr(train.pix2pix, "generator", failing)
     assert run(*argv)[0] == "error: stopped"
-    assert sorted(os.listdir(os.path.join(folder, mode))) == before == seen[0]
+    assert sorted(os.listdir(result)) == before == seen[0]
     monkeypatch.setattr(train.pix2pix, "generator", write)
     assert run(*argv)[0] == 0
-    assert "of_the_first" not in os.listdir(os.path.join(folder, mode))
-    assert [name for name in os.listdir(folder) if name.startswith(mode)] == [mode]
+    assert "of_the_first" not in os.listdir(result)
+    parent, name = os.path.split(result)
+    assert [beside for beside in os.listdir(parent) if beside.startswith(name)] == [name]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux swaps two folders in one step")
@@ -649,7 +688,7 @@ sys.modules["fcntl"] = sys.modules["resource"] = None
 for module, name in ((signal, "SIGHUP"), (os, "wait4"), (os, "fork")):
     delattr(module, name)
 sys.path[:0] = [%r, %r]
-import reader, pix2pix, train, report
+import reader, pix2pix, train, study
 from support import checkpoints
 print("loaded")
 """ % (ROOT, os.path.join(ROOT, "studies"))
@@ -671,14 +710,13 @@ def test_the_modules_can_be_loaded_again_as_notebooks_do():
 
 def test_the_reader_stays_on_the_cpu_and_the_forms_for_cpus_off_gpus(data, monkeypatch):
     monkeypatch.setattr(convolutions, "has_gpu", lambda: True)
-    with flagsaver.flagsaver(), tf.Graph().as_default() as graph:
-        train.FLAGS(["train.py", *SMALL])
-        train.training_graph(train.pairs_of(os.path.join(data, "train")), "float32")
+    with tf.Graph().as_default() as graph:
+        train.training_graph(options(*SMALL), train.reader.find_pairs(os.path.join(data, "train")), "float32")
         queues = [op for op in graph.get_operations() if op.name.startswith("reader/")]
         others = [op for op in graph.get_operations() if op.name.startswith(("generator/", "discriminator/"))]
     assert len(queues) > 20 and all("CPU:0" in op.device for op in queues if not op.name.startswith("reader/position"))
     assert not any(op.device or op.type in ("GatherV2", "MatMul") for op in others)
-    assert train.session_config("float32").gpu_options.allow_growth
+    assert precisions.session_config("float32").gpu_options.allow_growth
 
 
 def test_test_mode_prints_the_runs_fingerprint(run, trained, tmp_path):
@@ -706,7 +744,7 @@ def test_images_of_any_size_are_tested_at_their_own(run, trained, tmp_path):
     assert run(*argv, "--test_resize")[0] == 0
     assert imageio.improps(os.path.join(trained, "test", "images", "2-output.png")).shape == (32, 32, 3)
     imageio.imwrite(tmp_path / "4.png", np.zeros((10, 40, 3), np.uint8))
-    assert run(*argv)[0].startswith("error: %s/4.png: an image of 20x10 pixels; SSIM needs 11x11" % tmp_path)
+    assert run(*argv)[0].startswith("error: %s/4.png: an image of 20x10 pixels, fewer than the 11x11" % tmp_path)
     assert run(*argv, "--layout=inputs")[0] == run(*argv, "--test_resize")[0] == 0
 
 
@@ -741,10 +779,10 @@ def test_folders_of_grey_and_colour_train_and_test_at_a_size_that_is_not_square(
 
 
 def test_the_learning_rate_decays_to_zero_over_the_last_epochs(run, tmp_path):
-    with flagsaver.flagsaver(), tf.Graph().as_default(), tf.Session() as session:
-        train.FLAGS(["train.py", "--epochs=4", "--decay_epochs=2", "--batch_size=1", "--learning_rate=1.0"])
+    chosen = options("--epochs=4", "--decay_epochs=2", "--batch_size=1", "--learning_rate=1.0")
+    with tf.Graph().as_default(), tf.Session() as session:
         step = tf.get_variable("step", initializer=tf.constant(0, tf.int64), use_resource=True)
-        rate = train.learning_rate(step, 5)
+        rate = train.learning_rate(chosen, step, 5)
         session.run(step.initializer)
         rates = []
         for at in (0, 10, 15, 19, 20):
@@ -790,8 +828,9 @@ with tf.GradientTape() as tape:
 assert np.abs(tape.gradient(total, image).numpy()).max() > 0
 print("the same")
 """
-    result = subprocess.run([sys.executable, "-c", script, os.path.join(trained, "export"), str(tmp_path / "io.npz"),
-                             pairs.files[0][0].path], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", script, os.path.join(trained, "export", "6"),
+                             str(tmp_path / "io.npz"), pairs.files[0][0].path],
+                            capture_output=True, text=True, check=False)
     assert "the same" in result.stdout, result.stderr
 
 
@@ -803,14 +842,14 @@ def test_the_export_reads_bytes_as_test_mode_does_and_refuses_what_is_too_large(
     imageio.imwrite(tmp_path / "in" / "grey.png", (x * 900 + 128).astype(np.uint16))  # 16 bits
     eight = PIL.Image.fromarray((deep // 257).astype(np.uint8))
     names = ["grey"]
-    for orientation, options in ((1, {}), (3, {}), (6, {}), (8, {}), (6, {"order": "<"}), (5, {"format": "PNG"})):
+    for orientation, form in ((1, {}), (3, {}), (6, {}), (8, {}), (6, {"order": "<"}), (5, {"format": "PNG"})):
         exif = PIL.Image.Exif()
         exif[0x010f], exif[0x0112] = "maker", orientation
         block = exif.tobytes()
-        if options.get("order"):  # the same block in the other byte order
+        if form.get("order"):  # the same block in the other byte order
             block = (b"Exif\0\0II*\0\x08\0\0\0\1\0" + struct.pack("<HHIHH", 0x112, 3, 1, orientation, 0) + bytes(4))
-        names.append("%d%s" % (orientation, "".join(options.values()).replace("<", "le")))
-        eight.save(str(tmp_path / "in" / (names[-1] + ".jpg")), format=options.get("format", "JPEG"), exif=block)
+        names.append("%d%s" % (orientation, "".join(form.values()).replace("<", "le")))
+        eight.save(str(tmp_path / "in" / (names[-1] + ".jpg")), format=form.get("format", "JPEG"), exif=block)
     assert run("--mode=test", "--layout=inputs", "--notest_dropout", "--output_dir=" + folder,
                "--data_dir=%s" % (tmp_path / "in"))[0] == 0
     shutil.copytree(os.path.join(folder, "test", "images"), str(tmp_path / "expected"))
@@ -856,7 +895,7 @@ compare()
 print("the same")
 """
     (tmp_path / "empty").write_bytes(b"")
-    result = subprocess.run([sys.executable, "-c", script, os.path.join(folder, "export"), str(tmp_path)],
+    result = subprocess.run([sys.executable, "-c", script, os.path.join(folder, "export", "6"), str(tmp_path)],
                             capture_output=True, text=True, check=False)
     assert "the same" in result.stdout, result.stderr
 
@@ -877,11 +916,10 @@ def test_real_facades_train_and_test(run, tmp_path):
 
 
 def test_equal_images_have_a_psnr_that_json_can_hold(monkeypatch):
-    monkeypatch.setattr(train, "generate", lambda images, draw: images)
+    monkeypatch.setattr(train, "generate", lambda options, images, draw: images)
     picture = np.random.RandomState(0).uniform(-1, 1, (1, 32, 32, 3))
-    with flagsaver.flagsaver(), tf.Graph().as_default(), tf.Session() as session:
-        train.FLAGS(["train.py", "--ndf=2"])
-        image, target, draw, _, measures = train.test_graph()
+    with tf.Graph().as_default(), tf.Session() as session:
+        image, target, draw, _, measures = train.test_graph(options("--ndf=2"))
         session.run(tf.global_variables_initializer())
         values = session.run(measures, {image: picture, target: picture, draw: 0})
     assert (values["l1"], values["psnr"], values["ssim"]) == (0, 100, 1)

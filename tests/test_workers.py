@@ -16,13 +16,12 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from absl.testing import flagsaver
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import train
-from conftest import ROOT, SMALL, fingerprint, rows, without_timing
-from support import cluster, workers
+from conftest import ROOT, SMALL, fingerprint, options, rows, without_timing
+from support import cluster, precisions, workers
 from test_reader import numbered, read_training  # noqa: F401
 
 sys.path.insert(0, os.path.join(ROOT, "studies"))
@@ -135,12 +134,10 @@ def test_the_shares_put_together_are_the_whole_batch(numbered, count, size, thre
 
 def graph_of(team, **flags):
     """A training step's graph as text, without the numbers in its functions' names, which count those of all graphs."""
-    with flagsaver.flagsaver():
-        train.FLAGS(["train.py", *SMALL, *("--%s=%s" % item for item in flags.items())])
-        pairs = train.pairs_of(train.folder_of("train"))
-        with tf.Graph().as_default() as graph:
-            train.training_graph(pairs, "float32", team)
-            made = graph.as_graph_def()
+    chosen = options(*SMALL, *("--%s=%s" % item for item in flags.items()))
+    with tf.Graph().as_default() as graph:
+        train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "float32", team)
+        made = graph.as_graph_def()
     nodes, functions = ([re.sub(r"_(true|false|case|branch[0-9]+)_[0-9]+", r"_\1", str(each)) for each in part]
                         for part in (made.node, made.library.function))
     return "".join(nodes + sorted(functions))
@@ -213,7 +210,7 @@ def test_a_wrong_tf_config_is_one_line(cluster_and_task, says):
 def test_a_batch_that_the_workers_do_not_divide_is_refused(run, monkeypatch, tmp_path):
     monkeypatch.setenv("TF_CONFIG", config_of(free_addresses(2), 0))
     status, _ = run("--output_dir=%s" % tmp_path, *SMALL, "--batch_size=3")
-    assert "--batch_size=3 is what 2 workers see together in a step; take a multiple of 2" in status
+    assert "--batch_size=3 is what 2 workers see together in a step; use a multiple of 2" in status
 
 
 def test_a_worker_that_never_comes_up_and_a_port_in_use_are_named(run, monkeypatch, tmp_path):
@@ -250,13 +247,11 @@ class Share(workers.Workers):
 
 
 def gradients_of_share(i, data):
-    with flagsaver.flagsaver():
-        train.FLAGS(["train.py", *SMALL, "--data_dir=" + data])
-        share, pairs = Share(config_of(["a:1", "b:1"], i)), train.pairs_of(train.folder_of("train"))
-        with tf.Graph().as_default():
-            train.training_graph(pairs, "float32", share)
-            with tf.train.SingularMonitoredSession() as session:
-                return [np.concatenate([each.ravel() for each in part]) for part in session.run(share.gradients)]
+    chosen, share = options(*SMALL, "--data_dir=" + data), Share(config_of(["a:1", "b:1"], i))
+    with tf.Graph().as_default():
+        train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "float32", share)
+        with tf.train.SingularMonitoredSession() as session:
+            return [np.concatenate([each.ravel() for each in part]) for part in session.run(share.gradients)]
 
 
 def test_the_workers_mean_gradients_are_the_means_of_the_shares_gradients(whole, python, data):
@@ -312,12 +307,19 @@ def test_a_signal_to_one_worker_stops_all_after_the_same_step(whole, python, dat
 def test_workers_that_differ_are_refused_on_all_of_them_by_name(data, tmp_path):
     argv = ["--data_dir=" + data, "--max_steps=2"]
     team = Team(tmp_path, *argv, own={1: ["--l1_weight=10", "--max_steps=3"]})
-    says = "%s differs from %s in --l1_weight, --max_steps; all workers take the same command, data and versions" % (
-        team.name(1), team.name(0))
+    says = ("%s differs from %s in --epochs or --max_steps, --l1_weight; all workers take the same command, data and "
+            "versions" % (team.name(1), team.name(0)))
     ended = team.end()
     assert [each.status for each in ended] == [1, 1]
     assert [errors(each) for each in ended] == [["error: %s: %s" % (team.name(i), says)] for i in range(2)]
     assert not os.path.exists(tmp_path / "metrics.csv")
+
+
+def test_epochs_that_decide_the_decay_are_compared_too(data, tmp_path):
+    argv = ["--data_dir=" + data, "--max_steps=2", "--decay_epochs=1"]
+    ended = Team(tmp_path, *argv, own={0: ["--epochs=10"], 1: ["--epochs=20"]}).end()
+    assert [each.status for each in ended] == [1, 1]
+    assert all("in --epochs; all workers take the same" in errors(each)[0] for each in ended)
 
 
 def test_a_bad_image_on_one_worker_ends_all_and_is_named(data, tmp_path):
@@ -342,7 +344,7 @@ def test_a_bad_image_on_one_worker_ends_all_and_is_named(data, tmp_path):
 
 
 def is_bfloat16_native():
-    found = train.cpu_fact("flags").split()
+    found = precisions.cpu_fact("flags").split()
     return "avx512_bf16" in found or "amx_bf16" in found
 
 

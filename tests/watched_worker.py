@@ -72,14 +72,14 @@ def fail_in_checkpoint(folder):
     fail()
 
 
-def save(hook, session, whole=hooks.Checkpoints.save):
-    if "save-%d" % hook.seen == WHEN:
+def save(hook, session, step, whole=hooks.Checkpoints._save):
+    if "save-%d" % step == WHEN:
         threading.Thread(target=fail_in_checkpoint, args=[hook.folder], daemon=True).start()
         run_folder.sync = lambda *paths: fail()  # if it was too fast to be seen
-    whole(hook, session)
+    whole(hook, session, step)
 
 
-workers.Together.before_run, workers.Together.after_run, hooks.Checkpoints.save = before_step, after_step, save
+workers.Together.before_run, workers.Together.after_run, hooks.Checkpoints._save = before_step, after_step, save
 workers.Workers.mean = mean
 if WHEN == "broadcast":
     workers.Workers.broadcast = broadcast

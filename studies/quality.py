@@ -1,0 +1,212 @@
+"""Does this project translate as well as its peers? All train on the same pairs for as long, and one script measures.
+
+    pip install matplotlib
+    python studies/quality.py --data_dir=datasets/facades --direction=BtoA --torch_python=PATH_OF_A_PYTHON_WITH_TORCH
+
+takes some five hours for facades on two cores with AVX-512 bfloat16, and 50 minutes for the sample set, which is the
+default. This project, the TensorFlow 2 tutorial and the usual PyTorch implementation train for --epochs from two seeds
+each: batch 4, the same pairs, the same jitter (bilinear to 286x286, crop to 256x256, mirror), each in the precision and
+layout in which it trains fastest on this machine; so do this project at batch 1 and with instance norm. Each translates
+val one image at a time, as its users do it, with dropout on. It writes each program's PNGs, quality.json and quality.md
+(measures with 95 % intervals, and differences from this project image by image), and for the sample set plate.png:
+outputs beside each other. When it is stopped, the same command goes on with the first training that is not done.
+"""
+
+import functools
+import json
+import math
+import os
+import statistics
+import sys
+
+import imageio.v3 as imageio
+import numpy as np
+
+import study
+import throughput
+
+OURS = {"this project": [], "this project, batch 1": ["--batch_size=1"],
+        "this project, instance norm": ["--norm=instance"]}
+BASE = "this project"
+PROBED_STEPS = 3  # of each precision and layout of a peer, to find its fastest
+PLATE_ROWS = 4
+
+
+def slug(name):
+    """A contender's name as a file name."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+# ---------------------------------------------------------------------------------------------
+# The pieces: each trains one contender from one seed and leaves PNGs
+
+
+def ours(options, flags, folder, seed):
+    """Trains this project, tests it on val, and returns what is to be known of it."""
+    run = study.train(folder, "--data_dir=" + options.data_dir, "--direction=" + options.direction,
+                      "--epochs=%d" % options.epochs, "--max_steps=%d" % options.max_steps, "--seed=%d" % seed,
+                      "--batch_size=%d" % options.batch_size, "--keep=1", *flags)
+    study.test(folder)
+    record = study.read_json(os.path.join(folder, "run.json"))
+    return {"precision": record["precision"], "steps": record["steps"], "fingerprint": run.fingerprint,
+            "images": os.path.join(folder, "test", "images")}
+
+
+def peer(options, settings, steps, folder, seed):
+    """Trains a peer in the fastest of its settings, lets it translate val; returns what is to be known of it."""
+    python, what = study.kept("%s-fastest.json" % folder.rsplit("-", 1)[0], of(options), lambda: fastest(
+        options, settings))
+    images = os.path.join(folder, "images")
+    study.measure(python, "quality_peer.py", data_dir=options.data_dir, direction=options.direction, images=images,
+                  seed=seed, batch=options.batch_size, steps=steps, **what)
+    return dict(what, steps=steps, images=images)
+
+
+def fastest(options, settings):
+    """Returns the (Python, options) among a peer's settings in which it trains fastest here."""
+    seconds = []
+    for python, what in settings:
+        found, _ = study.measure(python, throughput.MEASURE, "training", batch=options.batch_size, steps=PROBED_STEPS,
+                                 folder=os.path.join(options.data_dir, "train"), **what)
+        seconds.append(statistics.median(found["seconds"]))
+        print("%s: %.3g s a step" % (what, seconds[-1]), flush=True)
+    return settings[seconds.index(min(seconds))]
+
+
+def contenders(options, pairs):
+    """Returns {name: function (folder, seed) that makes a piece}."""
+    made = {name: functools.partial(ours, options, flags) for name, flags in OURS.items()}
+    steps = math.ceil(options.epochs * pairs / options.batch_size)
+    settings, precisions = {}, ["float32"] + ["bfloat16"] * (not study.bfloat16_lacks())
+    for name, python, what in throughput.peers(options.torch_python, precisions):
+        settings.setdefault(name.split(",")[0], []).append((python, what))
+    made.update({name: functools.partial(peer, options, found, min(steps, options.max_steps or steps))
+                 for name, found in settings.items()})
+    return made
+
+
+def of(options):
+    """What the results depend on."""
+    return {name: getattr(options, name) for name in ("data_dir", "direction", "epochs", "max_steps", "batch_size")}
+
+
+# ---------------------------------------------------------------------------------------------
+# Measures
+
+
+def measured(outputs, targets):
+    """Returns {stem: {measure: value}} of the PNGs STEM-output.png in a folder against STEM-target.png in another."""
+    import tensorflow.compat.v1 as tf
+
+    from support import gallery
+    values = {}
+    with tf.Graph().as_default(), tf.Session() as session:
+        pictures = [tf.placeholder(tf.uint8, [None, None, 3]) for _ in range(2)]
+        measures = gallery.measures(*(tf.cast(picture, tf.float32)[tf.newaxis] / 127.5 - 1 for picture in pictures))
+        for name in sorted(name for name in os.listdir(targets) if name.endswith("-target.png")):
+            stem = name[:-len("-target.png")]
+            paths = os.path.join(outputs, stem + "-output.png"), os.path.join(targets, name)
+            values[stem] = {measure: float(value) for measure, value in session.run(
+                measures, dict(zip(pictures, map(imageio.imread, paths)))).items()}
+    return values
+
+
+def mean_of_seeds(runs):
+    """Returns {stem: {measure: mean over the runs}} of `measured` of several seeds."""
+    return {stem: {measure: statistics.mean(run[stem][measure] for run in runs) for measure in runs[0][stem]}
+            for stem in runs[0]}
+
+
+def differences(values, base):
+    """Returns {stem: {measure: value - base's}}, image by image."""
+    return {stem: {measure: values[stem][measure] - base[stem][measure] for measure in base[stem]} for stem in base}
+
+
+def intervals(values):
+    """Returns {measure: its mean over the images with the 95 % interval}."""
+    from support import gallery
+    return {measure: gallery.interval([image[measure] for image in values.values()])
+            for measure in next(iter(values.values()))}
+
+
+def results(found):
+    """Returns rows for quality.json from {contender: [`measured` of each seed]}: each seed, all seeds, and paired."""
+    base, rows = mean_of_seeds(found[BASE]), []
+    for name, runs in found.items():
+        rows += [dict(intervals(run), contender=name, row="seed %d" % seed) for seed, run in enumerate(runs)]
+        rows.append(dict(intervals(mean_of_seeds(runs)), contender=name, row="all seeds"))
+        if name != BASE:
+            rows.append(dict(intervals(differences(mean_of_seeds(runs), base)), contender=name,
+                             row="minus %s, image by image" % BASE))
+    return rows
+
+
+def markdown(rows, facts):
+    """Returns the table, and below it where and how it was made."""
+    lines = ["| contender | | L1 | PSNR in dB | SSIM |", "|---|---|---|---|---|"]
+    for row in rows:
+        cells = ["%.4f [%.4f, %.4f]" % tuple(row[measure][key] for key in ("mean", "low", "high"))
+                 for measure in ("l1", "psnr", "ssim")]
+        lines.append("| %s |" % " | ".join([row["contender"], row["row"], *cells]))
+    return "\n".join(lines + [""] + ["- %s: %s" % (what, value) for what, value in facts]) + "\n"
+
+
+def draw_plate(images, path):
+    """Writes the first pairs: input, each contender's output of seed 0, target."""
+    stems = sorted(name[:-len("-target.png")] for name in os.listdir(images[BASE]) if name.endswith("-target.png"))
+    wanted = [("input", images[BASE], "input")] + [(name, folder, "output") for name, folder in images.items()] + [
+        ("target", images[BASE], "target")]
+    study.draw_columns(
+        [np.concatenate([imageio.imread(os.path.join(folder, "%s-%s.png" % (stem, kind)))
+                         for stem in stems[:PLATE_ROWS]]) for _, folder, kind in wanted],
+        [title.replace(BASE + ", ", "").replace("TensorFlow 2 tutorial (Keras)", "TF 2 tutorial")
+         for title, _, _ in wanted], path)
+
+
+# ---------------------------------------------------------------------------------------------
+
+
+def parse():
+    parser = study.parser(__doc__, "runs/quality")
+    parser.add_argument("--data_dir", default=study.SAMPLE_SET,
+                        help="train/ and val/, pairs of 256x256 pixels side by side (default: %(default)s)")
+    parser.add_argument("--direction", default="AtoB", choices=["AtoB", "BtoA"], help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=12, help="default: %(default)s")
+    parser.add_argument("--max_steps", type=int, default=0, help="ends every training earlier; 0 is off")
+    parser.add_argument("--batch_size", type=int, default=4, help="default: %(default)s")
+    parser.add_argument("--seeds", type=int, default=2, help="how many, from 0 up (default: %(default)s)")
+    parser.add_argument("--torch_python", default=sys.executable, help="a Python with PyTorch, numpy and Pillow")
+    return parser.parse_args()
+
+
+def main():
+    options = parse()
+    os.makedirs(options.output_dir, exist_ok=True)
+    pairs = study.pairs_of(options.data_dir, ["train", "val"], peers=True)
+    runs, found, images = [], {}, {}
+    for name, make in contenders(options, len(pairs["train"].files)).items():
+        for seed in range(options.seeds):
+            folder = os.path.join(options.output_dir, "%s-seed%d" % (slug(name), seed))
+            made = study.kept(folder + ".json", of(options), functools.partial(make, folder, seed))
+            runs.append(dict(made, contender=name, seed=seed))
+            images.setdefault(name, made["images"])  # this project leaves the targets as PNGs too
+            found.setdefault(name, []).append(measured(made["images"], images[BASE]))
+            print("%s, seed %d: %s" % (name, seed, {measure: "%.4f" % value["mean"] for measure, value in intervals(
+                found[name][-1]).items()}), flush=True)
+    write(options, runs, found, images)
+
+
+def write(options, runs, found, images):
+    """Writes quality.json, quality.md and, of the sample set, plate.png."""
+    rows, facts = results(found), study.facts() + [["PyTorch", study.version_of(options.torch_python, "torch")]]
+    with open(os.path.join(options.output_dir, "quality.json"), "w") as file:
+        json.dump({"made": dict(facts), "runs": runs, "results": rows}, file, indent=2)
+    with open(os.path.join(options.output_dir, "quality.md"), "w") as file:
+        file.write(markdown(rows, facts))
+    if options.data_dir == study.SAMPLE_SET:
+        draw_plate(images, os.path.join(options.output_dir, "plate.png"))
+    print(markdown(rows, facts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""What the studies share: the one way to run this project's programs, the one report, and how numbers are shown.
+
+It imports no package at the top and runs on Python 3.7, because parts of studies run in other environments.
+"""
+
+import argparse
+import base64
+import collections
+import csv
+import datetime
+import functools
+import html
+import importlib.util
+import json
+import os
+import platform
+import re
+import shlex
+import statistics
+import string
+import subprocess
+import sys
+import tempfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+TRAIN = os.path.join(ROOT, "train.py")
+SAMPLE_SET = "data/sample"
+sys.path.insert(0, ROOT)  # for the imports of the program's modules, wherever the study was started
+
+# ---------------------------------------------------------------------------------------------
+# Running programs
+
+Run = collections.namedtuple("Run", "rows seconds parameters fingerprint peak")
+Run.__doc__ = """A training run: metrics.csv's rows as dicts, the seconds of a step in each, how many parameters both
+networks have, the fingerprint of the weights, and the peak resident memory in bytes."""
+
+
+def run(python, *command):
+    """Runs a program; returns (what it printed, its peak resident memory in bytes), or ends with its error's line."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen([python, *command], stdout=output, stderr=errors)
+        except OSError as error:
+            sys.exit("error: %s: %s; it must be the path of a Python" % (python, error.strerror))
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:  # which the program got too: it saves first
+            process.wait()
+            sys.exit("stopped; the same command continues")
+        texts = []
+        for file in (output, errors):
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+    if status:
+        lines = (texts[1] or texts[0]).strip().splitlines()
+        sys.exit("error: %s %s: %s" % (python, " ".join(command), lines[-1] if lines else status))
+    return texts[0], usage.ru_maxrss * 1024
+
+
+def train(folder, *flags, python=sys.executable):
+    """Runs train.py in a folder, where it goes on or finds itself finished; returns the Run."""
+    text, peak = run(python, TRAIN, "--output_dir=" + folder, *flags)
+    rows = read_csv(os.path.join(folder, "metrics.csv"))
+    with open(os.path.join(folder, "flags.txt")) as file:
+        batch = int(re.search(r"^--batch_size=(\d+)$", file.read(), re.MULTILINE).group(1))
+    return Run(rows, [batch / float(row["images_per_second"]) for row in rows],
+               sum(read_json(os.path.join(folder, "run.json"))["parameters"].values()),
+               re.search(r"^fingerprint: (\w+)$", text, re.MULTILINE).group(1), peak)
+
+
+def test(folder):
+    """Tests the run in a folder on val; returns its metrics.json."""
+    run(sys.executable, TRAIN, "--mode=test", "--split=val", "--output_dir=" + folder)
+    return read_json(os.path.join(folder, "test", "metrics.json"))
+
+
+def measure(python, program, *what, **options):
+    """Runs a measuring part of studies/ in a process of its own; returns (what it found, its peak bytes)."""
+    text, peak = run(python, os.path.join(HERE, program), *what, json.dumps(options))
+    return json.loads(text.splitlines()[-1]), peak
+
+
+def training_graph(*flags):
+    """Builds train.py's training graph in this process; returns (batch, Training, a session's config).
+
+    The only place where a study looks into train.py.
+    """
+    import reader
+    import train as program
+    from support import precisions
+    program.FLAGS(["train.py", *flags])
+    options = program.in_force(program.given_flags())
+    precision = precisions.resolve(options.precision)
+    batch, model = program.training_graph(options, reader.find_pairs(program.folder_of(options, "train")), precision)
+    return batch, model, precisions.session_config(precision)
+
+
+def bfloat16_lacks():
+    """Says what convolutions in bfloat16 lack here; empty where TensorFlow runs them."""
+    from support import precisions
+    return precisions.bfloat16_lacks()
+
+
+@functools.lru_cache(maxsize=None)
+def version_of(python, package):
+    """Returns the version of a package in a Python, empty where there is none, which is said once."""
+    try:
+        found = subprocess.run([python, "-c", "import %s; print(%s.__version__)" % (package, package)],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout.decode().strip()
+    except OSError:
+        found = ""
+    if not found:
+        print("skipped: there is no %s in %s" % (package, python), flush=True)
+    return found
+
+
+def kept(path, of, make):
+    """Returns what make() returns, or what an earlier start left of it as JSON in the file `path`.
+
+    `of` is what it depends on: a file that is of something else ends the program.
+    """
+    if os.path.exists(path):
+        found = read_json(path)
+        if found["of"] != of:
+            sys.exit("error: %s is of %s, not of %s; name a new --output_dir" % (path, found["of"], of))
+        return found["result"]
+    result = make()
+    with open(path + ".tmp", "w") as file:
+        json.dump({"of": of, "result": result}, file, indent=2)
+    os.replace(path + ".tmp", path)
+    return result
+
+
+def pairs_of(data_dir, splits, peers=False):
+    """Returns {split: reader.Pairs}; draws the sample set where it is named and not there.
+
+    Ends the program where there are none, or none side by side, as the `peers` read them.
+    """
+    import reader
+    from support import sample_set
+    if data_dir == SAMPLE_SET and not os.path.exists(data_dir):
+        sample_set.draw(data_dir)
+    try:
+        found = {split: reader.find_pairs(os.path.join(data_dir, split)) for split in splits}
+    except reader.DataError as error:
+        sys.exit("error: %s" % error)
+    if peers and any(pairs.layout != "side_by_side" for pairs in found.values()):
+        sys.exit("error: --data_dir=%s: the peers need pairs side by side" % data_dir)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------
+# What is read and written
+
+
+def parser(doc, output_dir):
+    """Returns a parser of a study's options with --output_dir; ends where there is no matplotlib to draw with."""
+    if not importlib.util.find_spec("matplotlib"):
+        sys.exit("error: this study draws; pip install matplotlib")
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--output_dir", default=output_dir, help="where all of it goes (default: %(default)s)")
+    return made
+
+
+def read_json(path):
+    with open(path) as file:
+        return json.load(file)
+
+
+def read_csv(path):
+    """Returns the rows of a CSV file as dicts."""
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def write_csv(path, header, rows):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def spread(values, number="%.3g"):
+    """Median (lowest to highest); a dash where there is none, one number where all are one."""
+    if not values:
+        return "-"
+    low, median, high = (number % value for value in (min(values), statistics.median(values), max(values)))
+    return median if low == high else "%s (%s to %s)" % (median, low, high)
+
+
+def figure(rows, columns, size):
+    """Returns a figure of matplotlib, which only drawing needs, and its panels [rows, columns]."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    made, panels = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=110, layout="constrained")
+    for panel in panels.flat:
+        panel.spines[["top", "right"]].set_visible(False)
+    return made, panels
+
+
+def draw_columns(columns, titles, path):
+    """Writes pictures [H, W, 3] of one size beside each other, each under its title, at their own resolution."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    height, width = columns[0].shape[0], sum(column.shape[1] for column in columns)
+    made = plt.figure(figsize=(width / 128, (height + 40) / 128), dpi=128)
+    for number, (column, title) in enumerate(zip(columns, titles)):
+        axes = made.add_axes([number / len(columns), 0, 1 / len(columns), height / (height + 40)])
+        axes.imshow(column)
+        axes.axis("off")
+        axes.set_title(title, fontsize=12)
+    made.savefig(path)
+
+
+def facts():
+    """Returns [[what, value]] of where, when and by which command a report is made."""
+    with open("/proc/cpuinfo") as file:
+        cpu = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
+    packages = [name for name in ("tensorflow", "keras", "numpy") if importlib.util.find_spec(name)]
+    versions = ["Python " + platform.python_version()]
+    versions += ["%s %s" % (name, version_of(sys.executable, name)) for name in packages]
+    return [["CPU", "%s, %d cores" % (cpu, len(os.sched_getaffinity(0)))], ["versions", ", ".join(versions)],
+            ["date", datetime.date.today().isoformat()],
+            ["command", "python " + " ".join(map(shlex.quote, ["studies/" + os.path.basename(sys.argv[0]),
+                                                               *sys.argv[1:]]))]]
+
+
+def table(header, rows):
+    """Returns an HTML table."""
+    cells = ["<tr>%s</tr>" % "".join("<th>%s</th>" % html.escape(str(cell)) for cell in header)]
+    cells += ["<tr>%s</tr>" % "".join("<td>%s</td>" % html.escape(str(cell)) for cell in row) for row in rows]
+    return "<div class=wide><table>%s</table></div>" % "".join(cells)
+
+
+def picture(path):
+    """Returns a PNG file as an HTML image that holds its data."""
+    with open(path, "rb") as file:
+        return '<img src="data:image/png;base64,%s">' % base64.b64encode(file.read()).decode()
+
+
+def folded(title, content):
+    """Returns HTML that is shown on demand."""
+    return "<details><summary>%s</summary>%s</details>" % (html.escape(title), content)
+
+
+def write_report(path, title, text, **parts):
+    """Writes a page that holds all it shows, and prints where it is.
+
+    Args:
+      path: of the page.
+      title: its title and first heading; `facts` follow.
+      text: paragraphs and, behind "## ", headings, with an empty line between them; `code`; $NAME in a paragraph
+        stands for words, alone for HTML.
+      parts: {NAME: text or HTML}.
+    """
+    blocks = [table(["made", ""], facts())]
+    for block in text.strip().split("\n\n"):
+        if re.fullmatch(r"\$\w+", block):
+            blocks.append(parts[block[1:]])
+            continue
+        words = html.escape(string.Template(block).substitute(parts), quote=False)
+        words = re.sub("`(.*?)`", r"<code>\1</code>", words)
+        blocks.append("<h2>%s</h2>" % words[3:] if words.startswith("## ") else "<p>%s</p>" % words)
+    with open(os.path.join(HERE, "report.html")) as file:
+        page = string.Template(file.read()).substitute(title=html.escape(title), body="\n".join(blocks))
+    with open(path, "w") as file:
+        file.write(page)
+    print("report: %s" % path)

@@ -1,0 +1,247 @@
+"""One image file: checked by its header, decoded in the graph, turned as people see it.
+
+TensorFlow decodes JPEG, PNG, GIF and most BMP files; imageio the rest. None of it depends on what an image is for.
+"""
+
+import collections
+import os
+import stat
+import zlib
+
+import imageio.v3 as imageio
+import numpy as np
+import PIL.Image
+import tensorflow.compat.v1 as tf
+
+from support import run_folder
+
+MAX_UPLOAD_PIXELS = 4096 * 4096  # decoded, these take 200 MB
+
+
+class DataError(Exception):
+    """The data can't be used; the message names the file or folder and how to fix it."""
+
+
+Image = collections.namedtuple("Image", "path kind height width orientation checksum")
+Image.__doc__ = """A checked image file.
+
+* path; kind: what decodes it, PLAIN, DEEP or OTHER.
+* height, width: in pixels, as people see it, after it was turned.
+* orientation: how its decoded pixels must be turned for that (see `upright`); 1 for OTHER, which decoding turns.
+* checksum: the CRC-32 of its first and last KB.
+"""
+PLAIN, DEEP, OTHER = 0, 1, 2  # TensorFlow in 8 bits, TensorFlow in 16 bits (PNG), imageio
+
+
+# ---------------------------------------------------------------------------------------------
+# The file
+
+
+def check_image(path):
+    """Returns the Image of a file, after looking at its header and at its last bytes.
+
+    Raises:
+      DataError: it can't be read, is no image, or is cut short.
+    """
+    head, tail, is_whole_jpeg = ends_of(path)
+    is_jpeg, is_png = head.startswith(b"\xff\xd8\xff"), head.startswith(b"\x89PNG\r\n\x1a\n")
+    is_other = (head.startswith((b"II*\0", b"MM\0*")) or head[8:12] == b"WEBP"
+                or (head.startswith(b"BM") and head[28:29] != b"\x18"))  # TensorFlow reads BMP of 24 bits alone
+    if not (is_jpeg or is_png or is_other or head.startswith((b"BM", b"GIF8"))):
+        raise DataError("%s: not a JPEG, PNG, BMP, GIF, TIFF or WebP image; convert or remove it" % path)
+    if (is_jpeg and not is_whole_jpeg) or (is_png and b"IEND" not in tail):
+        raise DataError("%s: the file is cut short; copy or download it again" % path)
+    height, width, mode, orientation = header_of(path)
+    if is_other and mode.startswith(("I", "F")):
+        raise DataError("%s: more than 8 bits per channel are read from PNG only; convert it" % path)
+    kind = OTHER if is_other else DEEP if is_png and head[24] == 16 else PLAIN
+    if orientation >= 5:
+        height, width = width, height
+    return Image(path, kind, height, width, 1 if kind == OTHER else orientation, zlib.crc32(head + tail))
+
+
+def ends_of(path):
+    """Returns the first and the last KB of a file, and whether it is a JPEG with an end; raises DataError."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a named pipe would wait
+            raise DataError("%s: not a file; remove it" % path)
+        with open(path, "rb") as file:
+            head = file.read(1024)
+            file.seek(-min(1024, os.path.getsize(path)), os.SEEK_END)
+            tail = file.read()
+            return head, tail, head.startswith(b"\xff\xd8\xff") and has_end(file, tail)
+    except OSError as error:
+        raise DataError("%s: can't be read (%s)" % (path, error.strerror))
+
+
+def header_of(path):
+    """Returns (height, width, PIL's mode, EXIF's orientation) of an image file as stored; raises DataError."""
+    try:
+        with PIL.Image.open(path) as image:  # reads the header alone, and refuses more than 179 million pixels
+            width, height = image.size
+            if image.format == "TIFF":  # whether Pillow gives the turned size before it decodes depends on its version
+                width, height = int(image.tag_v2[256]), int(image.tag_v2[257])
+            return height, width, image.mode, orientation_of(image)
+    except Exception as error:  # whatever the image library makes of a broken header
+        raise DataError("%s: the image can't be opened (%s)" % (path, (str(error).splitlines() or ["?"])[0]))
+
+
+def orientation_of(image):
+    """Returns EXIF's orientation of an opened PIL image, 1 to 8 (see `upright`); 1 where it is none of these."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # PIL would decode all of it to look behind its pixels
+    try:
+        if image.format in ("JPEG", "MPO", "PNG"):  # of these EXIF alone counts, as in an export, not XMP
+            exif = PIL.Image.Exif()
+            exif.load(image.info.get("exif", b""))
+        else:
+            exif = image.getexif()
+        orientation = exif.get(0x0112, 1)
+    except Exception:  # whatever the image library makes of a broken EXIF block; the image can still be decoded
+        return 1
+    return orientation if orientation in (1, 2, 3, 4, 5, 6, 7, 8) else 1
+
+
+def has_end(jpeg, tail):
+    """Whether an open JPEG file has an end marker; tail: the bytes it ends with.
+
+    A thumbnail in the EXIF block has one too, so only what is behind the image's own start of scan counts; and
+    cameras write more behind the end, so it need not be in the tail.
+    """
+    start = start_of_scan(jpeg)
+    outside = max(start - (jpeg.seek(0, os.SEEK_END) - len(tail)), 0)  # bytes of the tail that are before the scan
+    if b"\xff\xd9" in tail[outside:]:
+        return True
+    jpeg.seek(start)
+    return b"\xff\xd9" in jpeg.read()
+
+
+def start_of_scan(jpeg):
+    """Returns where an open JPEG file's first scan begins, in bytes, or 0 where its segments do not lead to one."""
+    jpeg.seek(2)
+    marker = jpeg.read(2)
+    while len(marker) == 2 and marker[0] == 0xff:
+        if marker[1] == 0xff:  # any number of these may stand before a marker
+            marker = marker[1:] + jpeg.read(1)
+            continue
+        if marker[1] == 0xda:
+            return jpeg.tell()
+        length = int.from_bytes(jpeg.read(2), "big")
+        if length < 2:
+            return 0
+        jpeg.seek(length - 2, os.SEEK_CUR)
+        marker = jpeg.read(2)
+    return 0
+
+
+def undecodable(images):
+    """Yields (path, message) of the Images whose pixels can't be decoded."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        path, kind = tf.placeholder(tf.string, []), tf.placeholder(tf.int32, [])
+        decoded = tf.shape(decode(tf.read_file(path), kind))
+        for image in images:
+            try:
+                session.run(decoded, {path: os.fsencode(image.path), kind: image.kind})
+            except tf.errors.OpError as error:
+                yield image.path, "%s: can't be decoded (%s); replace or remove it" % (
+                    image.path, run_folder.reason_of(error))
+
+
+# ---------------------------------------------------------------------------------------------
+# Its pixels, in the graph
+
+
+def decode(contents, kind=PLAIN, dtype=tf.uint8):
+    """Decodes the bytes of an image, of a GIF its first frame, to [H, W, 3] in 0..255.
+
+    Args:
+      contents: string scalar.
+      kind: what decodes it, an int or an int tensor (see Image).
+      dtype: of the result; float32 keeps what a DEEP one has beyond 8 bits.
+    """
+    def decode_image(depth):
+        return tf.image.decode_image(contents, channels=3, dtype=depth, expand_animations=False)
+
+    def decode_other(contents):
+        turns = not contents.startswith((b"II*\0", b"MM\0*"))  # Pillow turns TIFF by itself
+        return np.asarray(imageio.imread(contents, plugin="pillow", mode="RGB", index=0, rotate=turns))
+
+    branches = [lambda: tf.cast(decode_image(tf.uint8), dtype),
+                lambda: tf.cast(tf.cast(decode_image(tf.uint16), tf.float32) / 257.0, dtype),
+                lambda: tf.cast(tf.numpy_function(decode_other, [contents], tf.uint8), dtype)]
+    image = branches[kind]() if isinstance(kind, int) else tf.switch_case(kind, branches)
+    image.set_shape([None, None, 3])
+    return image
+
+
+def upright(image, orientation):
+    """Turns decoded pixels as people see them.
+
+    Args:
+      image: [H, W, C].
+      orientation: int32 scalar, EXIF's: 1 leaves the image, 2 to 4 mirror it or turn it by 180 degrees, and 5 to 8
+        exchange its sides.
+
+    Returns:
+      [H, W, C], or [W, H, C] from 5 to 8.
+    """
+    turned = tf.transpose(image, [1, 0, 2])
+    branches = [lambda: image, lambda: image[:, ::-1], lambda: image[::-1, ::-1], lambda: image[::-1],
+                lambda: turned, lambda: turned[:, ::-1], lambda: turned[::-1, ::-1], lambda: turned[::-1]]
+    result = tf.switch_case(orientation - 1, branches)
+    result.set_shape([None, None, image.shape[2]])
+    return result
+
+
+def decode_upload(contents):
+    """Decodes the bytes of a PNG or JPEG that a stranger sent, as test mode reads the same file.
+
+    Its size is taken from the header before anything is decoded: half a megabyte can hold gigabytes of pixels.
+
+    Args:
+      contents: string scalar.
+
+    Returns:
+      float32 [H, W, 3] in 0..255, with a PNG's 16 bits, and turned by EXIF's orientation (see `upright`). Running
+      it raises tf.errors.InvalidArgumentError where the bytes are no PNG or JPEG, are more than MAX_UPLOAD_PIXELS
+      or can't be decoded.
+    """
+    first = tf.strings.join([tf.strings.substr(contents, 0, 32), tf.constant(b"\0" * 32)])  # 32 bytes of any contents
+    header = tf.io.decode_raw(first, tf.uint8)[:32]
+
+    def begins_with(signature):
+        return tf.reduce_all(tf.equal(header[:len(signature)], np.frombuffer(signature, np.uint8)))
+
+    def png_pixels():  # as floats, since the sides may be anything below 2 ** 32
+        sides = tf.reshape(tf.cast(header[16:24], tf.float64), [2, 4])
+        return tf.reduce_prod(tf.reduce_sum(sides * np.float64([2 ** 24, 2 ** 16, 2 ** 8, 1]), axis=1))
+
+    def jpeg_pixels():
+        return tf.reduce_prod(tf.cast(tf.image.extract_jpeg_shape(contents)[:2], tf.float64))
+
+    is_png, is_jpeg = begins_with(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"), begins_with(b"\xff\xd8\xff")
+    pixels = tf.cond(is_png, png_pixels, lambda: tf.cond(is_jpeg, jpeg_pixels, lambda: tf.constant(0, tf.float64)))
+    checks = [tf.debugging.Assert(is_png | is_jpeg, ["not a PNG or JPEG image"]),
+              tf.debugging.Assert(pixels <= MAX_UPLOAD_PIXELS, [
+                  "the image has too many pixels; the limit is %d, such as 4096x4096; it has" % MAX_UPLOAD_PIXELS,
+                  pixels])]
+    with tf.control_dependencies(checks):
+        contents = tf.identity(contents)
+    image = tf.cond(is_png & tf.equal(header[24], 16), lambda: decode(contents, DEEP, tf.float32),
+                    lambda: decode(contents, PLAIN, tf.float32))
+    return upright(image, orientation_in(contents))
+
+
+def orientation_in(contents):
+    """Finds EXIF's orientation, 1 where there is none, in the first 64 KB of a PNG's or JPEG's bytes; int32 scalar.
+
+    A regular expression can do it in the graph, without Python: the rest is cut away around that one byte.
+    """
+    found = tf.strings.substr(contents, 0, 65536)
+    for order, entry in ((r"MM\x00\*", r"\x01\x12\x00\x03\x00\x00\x00\x01\x00([\x01-\x08])"),
+                         (r"II\*\x00", r"\x12\x01\x03\x00\x01\x00\x00\x00([\x01-\x08])\x00")):
+        block = r"\A\C*?(?:Exif\x00\x00|eXIf)" + order  # as a JPEG's segment and as a PNG's chunk
+        found = tf.strings.regex_replace(found, block + r"\C*?" + entry + r"\C*\z", r"\1")
+    number = tf.strings.join([found, tf.constant(b"\1")])
+    return tf.cond(tf.equal(tf.strings.length(found), 1),
+                   lambda: tf.cast(tf.io.decode_raw(number, tf.uint8)[0], tf.int32), lambda: tf.constant(1))

@@ -1,0 +1,49 @@
+"""The SavedModel of a trained generator, as TensorFlow and its servers load it: two signatures for any image size."""
+
+import os
+
+import tensorflow.compat.v1 as tf
+
+from support import gallery, image_files, palette
+
+
+def signatures(translate, to_input, channels):
+    """Builds the graph of an export.
+
+    Args:
+      translate: function that builds the generator, float32 [N, H, W, channels] -> [N, H, W, 1 or 3], both in [-1, 1].
+      to_input: function [H, W, 3] in 0..255 -> [H, W, channels] in [-1, 1].
+      channels: of the input.
+
+    Returns:
+      {name: signature}: serving_default takes and gives such images; serving_bytes takes the bytes of PNG or JPEG files
+      and gives those of PNG files. It refuses what is neither, or too large; see `image_files.decode_upload`.
+    """
+    def translate_bytes(contents):
+        image = to_input(image_files.decode_upload(contents))
+        return tf.image.encode_png(gallery.to_uint8(translate(image[tf.newaxis])[0]))
+
+    images = tf.placeholder(tf.float32, [None, None, None, channels], "images")
+    image_bytes = tf.placeholder(tf.string, [None], "image_bytes")
+    outputs = translate(images)
+    png_bytes = tf.map_fn(translate_bytes, image_bytes, dtype=tf.string)
+    signature = tf.saved_model.predict_signature_def
+    return {"serving_default": signature({"images": images}, {"outputs": outputs}),
+            "serving_bytes": signature({"image_bytes": image_bytes}, {"png_bytes": png_bytes})}
+
+
+def write(folder, session, signatures, examples):
+    """Writes a session's graph and variables as a SavedModel into an empty folder.
+
+    Args:
+      folder: is removed first, because the builder makes it.
+      session: holds the variables.
+      signatures: see `signatures`.
+      examples: training inputs for demo/, see `palette.write`; may be empty.
+    """
+    os.rmdir(folder)
+    builder = tf.saved_model.Builder(folder)
+    builder.add_meta_graph_and_variables(session, [tf.saved_model.tag_constants.SERVING], signatures)
+    builder.save()
+    if examples:
+        palette.write(os.path.join(folder, "assets.extra"), examples)

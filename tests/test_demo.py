@@ -1,0 +1,327 @@
+"""The page to draw on: the colours it is given, what it takes and refuses, and drawing in a real browser.
+
+The page runs in an environment of its own, made from requirements-demo.txt in .venv-demo or wherever DEMO_PYTHON says;
+the browser is the system's Chromium or Chrome.
+"""
+
+import base64
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import zlib
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+import train
+from conftest import ROOT, SMALL, write_pairs
+from support import gallery, palette, sample_set
+
+SKY, WALL, WINDOW = (np.array(sample_set.LABELS[name], np.uint8) for name in ("sky", "wall", "window"))
+
+
+def fronts(count, size=64):
+    """Label maps of the sample set's colours: sky, a wall, and windows at random places."""
+    for number in range(count):
+        front = np.full((size, size, 3), SKY)
+        front[size // 4:, 4:-4] = WALL
+        for top, left in np.random.RandomState(number).randint(size // 4, size - 12, (3, 2)):
+            front[top:top + 8, left:left + 6] = WINDOW
+        yield front
+
+
+def as_jpeg(picture):
+    return imageio.imread(imageio.imwrite("<bytes>", picture, extension=".jpg", quality=75))
+
+
+# Colours
+
+
+def test_the_palette_of_label_maps_has_their_sets_names():
+    assert palette.find(list(fronts(4))) == sample_set.LABELS
+    cmp = palette.KNOWN[1]
+    blocks = np.array(list(cmp.values()), np.uint8).reshape(3, 4, 3).repeat(32, 0).repeat(32, 1)
+    assert palette.find([as_jpeg(blocks)]) == cmp
+    edges = np.full((64, 64, 3), 255, np.uint8)
+    edges[20:22], edges[:, 40:42] = 0, 0
+    assert list(palette.find([as_jpeg(edges)])) == ["black", "white"]
+
+
+def test_unknown_label_colours_are_found_and_a_photo_has_none():
+    blocks = np.array([[(10, 200, 10), (200, 10, 200)]], np.uint8).repeat(32, 0).repeat(32, 1)
+    blocks[:8] = (250, 120, 0)
+    assert palette.find([blocks]) == {"#0ac80a": (10, 200, 10), "#c80ac8": (200, 10, 200), "#fa7800": (250, 120, 0)}
+    y, x = np.mgrid[:64, :64]
+    photo = np.stack([4 * x, 4 * y, 2 * (x + y)], axis=-1) + np.random.RandomState(0).randint(0, 4, (64, 64, 3))
+    assert palette.find([photo.clip(0, 255).astype(np.uint8)]) == {}
+
+
+def test_an_empty_front_has_the_two_commonest_colours_and_no_window():
+    inputs = list(fronts(9))
+    empty = palette.empty(inputs, palette.find(inputs))
+    assert {tuple(colour) for colour in empty.reshape(-1, 3)} == {tuple(SKY), tuple(WALL)}
+    assert tuple(empty[0, 32]) == tuple(SKY) and tuple(empty[40, 32]) == tuple(WALL)
+
+
+# Exports for the page
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The export folder of a run of two steps on fronts; its step 2 is the newest."""
+    data, run = tmp_path_factory.mktemp("fronts"), str(tmp_path_factory.mktemp("run"))
+    for number, front in enumerate(fronts(4)):
+        imageio.imwrite(data / ("%d.png" % number), np.concatenate([front, 255 - front], axis=1))
+    for steps in ("1", "2"):
+        for mode in ("train", "export"):
+            with flagsaver.flagsaver():
+                train.FLAGS(["train.py", "--mode=" + mode, "--data_dir=%s" % data, "--output_dir=" + run, *SMALL,
+                             "--max_steps=" + steps, "--image_size=64"])
+                assert train.main(["train.py"]) == 0
+    return os.path.join(run, "export")
+
+
+def test_an_export_holds_the_colours_and_the_inputs_of_its_run(exported):
+    assert sorted(os.listdir(exported)) == ["1", "2"]
+    extra = os.path.join(exported, "2", "assets.extra")
+    with open(os.path.join(extra, "palette.json")) as file:
+        assert {name: tuple(colour) for name, colour in json.load(file).items()} == sample_set.LABELS
+    assert sorted(os.listdir(extra)) == ["empty.png"] + ["input-%d.png" % i for i in (1, 2, 3, 4)] + ["palette.json"]
+    assert (imageio.imread(os.path.join(extra, "input-1.png")) == next(fronts(1))).all()
+
+
+def test_an_export_whose_data_is_gone_does_without(run, data, trained, tmp_path):
+    copy = shutil.copytree(trained, str(tmp_path / "run"))
+    assert run("--mode=export", "--output_dir=" + copy, "--data_dir=%s" % (tmp_path / "gone"))[0] == 0
+    assert not os.path.exists(os.path.join(copy, "export", "6", "assets.extra"))
+    write_pairs(str(tmp_path / "photos"), 3)
+    assert run("--mode=export", "--output_dir=" + copy, "--data_dir=%s" % (tmp_path / "photos"))[0] == 0
+    assert "input-1.png" in os.listdir(os.path.join(copy, "export", "6", "assets.extra"))
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def page(exported, tmp_path_factory):
+    """The address of a running page; its home, its working and its temporary folder are checked to stay empty."""
+    python = os.environ.get("DEMO_PYTHON", os.path.join(ROOT, ".venv-demo", "bin", "python"))
+    if "DEMO_PYTHON" not in os.environ and not os.path.exists(python):
+        pytest.skip("no Gradio in .venv-demo (see docs/deploy.md), and DEMO_PYTHON names none")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("page")
+    environment = dict(os.environ, HOME=str(folder), TMPDIR=str(folder), PYTHONDONTWRITEBYTECODE="1",
+                       KERAS_HOME=str(tmp_path_factory.mktemp("keras")))  # where Keras keeps its settings
+    app = subprocess.Popen([python, os.path.join(ROOT, "demo", "app.py"), "--export=" + exported, "--port=%d" % port],
+                           cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    address, end = "http://127.0.0.1:%d/" % port, time.time() + 300
+    while True:
+        assert app.poll() is None and time.time() < end, app.communicate()[0]
+        try:
+            urllib.request.urlopen(address).read()
+            break
+        except OSError:
+            time.sleep(0.3)
+    yield address
+    app.terminate()
+    app.communicate()
+    assert [name for _, _, files in os.walk(folder) for name in files] == []
+
+
+def post(page, path, content, kind="application/json", length=None):
+    """Sends bytes, of which there are to be `length`; returns (status, answer)."""
+    request = urllib.request.Request(page + "gradio_api/" + path, content, {
+        "Content-Type": kind, "Content-Length": str(length or len(content))})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def translate(page, contents):
+    """What the page's function answers to the bytes of a drawing."""
+    config = json.loads(urllib.request.urlopen(page + "config").read())
+    number = next(part["id"] for part in config["components"] if part["type"] == "html")
+    sent = "data:image/png;base64," + base64.b64encode(contents).decode()
+    return post(page, "component_server/", json.dumps({
+        "data": sent, "component_id": number, "fn_name": "translate", "session_hash": "test"}).encode())
+
+
+def png(picture):
+    return imageio.imwrite("<bytes>", picture, extension=".png")
+
+
+def test_the_page_translates_a_drawing(page):
+    status, answer = translate(page, png(next(fronts(1))))
+    picture = imageio.imread(base64.b64decode(answer["picture"].split(",")[1]))
+    assert status == 200 and picture.shape == (64, 64, 3) and answer["milliseconds"] >= 0
+
+
+def test_what_is_no_drawing_gets_one_sentence(page):
+    black = png(np.zeros((64, 64, 3), np.uint8))
+    for contents in (b"", b"not a picture", png(np.zeros((1, 1, 3), np.uint8)), huge_png()):
+        assert translate(page, contents) == (200, {"error": "This is not a drawing of 64 x 64 pixels as PNG."})
+    assert translate(page, black[:60]) == (200, {"error": "This drawing can't be read."})
+
+
+def test_nothing_but_drawings_is_taken(page):
+    assert post(page, "component_server/", b"{}", length=5 * 2 ** 20)[0] == 413
+    assert post(page, "upload", b"--x\r\n", "multipart/form-data; boundary=x")[0] == 413
+    assert post(page, "component_server/", b"--x\r\n", "multipart/form-data; boundary=x")[0] == 413
+    assert post(page, "queue/join", b"{}")[0] == 413
+
+
+def test_a_folder_without_an_export_is_named(page, tmp_path):
+    python = os.environ.get("DEMO_PYTHON", os.path.join(ROOT, ".venv-demo", "bin", "python"))
+    result = subprocess.run([python, os.path.join(ROOT, "demo", "app.py"), "--export=%s" % tmp_path],
+                            capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and "error: --export=%s: no export there" % tmp_path in result.stderr
+
+
+def huge_png():
+    """13,000 x 13,000 black pixels of one bit, in 20 KB."""
+    def chunk(name, content):
+        return (len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big"))
+    header = 2 * (13000).to_bytes(4, "big") + bytes([1, 0, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(
+        b"IDAT", zlib.compress(bytes(13000 * 1626))) + chunk(b"IEND", b"")
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not path and "DEMO_PYTHON" not in os.environ:
+        pytest.skip("no Chromium on the path")
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+READY = "(document.querySelector('.status, output') || {textContent: ''}).textContent.match(/ms|step/)"
+
+
+def opened(browser, address, width=1280):
+    """A tab that fails the test on errors of scripts, and on loading anything from elsewhere."""
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    tab.problems = []
+    tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+    own = (address.rpartition("/")[0], "data:", "blob:")
+    tab.on("request", lambda sent: sent.url.startswith(own) or tab.problems.append(sent.url))
+    tab.goto(address)
+    tab.wait_for_function(READY)
+    return tab
+
+
+def picture_after(tab, act):
+    """The output's address after an act, when it is no longer the one before."""
+    before = tab.locator(".output").get_attribute("src")
+    act()
+    tab.wait_for_function("before => document.querySelector('.output').src != (before || '')", arg=before)
+    return tab.locator(".output").get_attribute("src")
+
+
+def drag(tab, start, end):
+    """Draws from one place of the canvas to another, as shares of its width and height."""
+    box = tab.locator(".drawing").bounding_box()
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
+    tab.mouse.move(*places[0])
+    tab.mouse.down()
+    tab.mouse.move(*places[1], steps=5)
+    tab.mouse.up()
+
+
+def colours_on(tab):
+    """The canvas's pixels, [H, W, 3]."""
+    url = tab.evaluate("document.querySelector('.drawing').toDataURL()")
+    return imageio.imread(base64.b64decode(url.split(",")[1]))[..., :3]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_drawing_a_window_changes_the_picture_and_undo_takes_it_back(page, browser, width):
+    tab = opened(browser, page, width)
+    empty, first = colours_on(tab), tab.locator(".output").get_attribute("src")
+    tab.locator(".palette button", has_text="window").click()
+    drawn = picture_after(tab, lambda: drag(tab, (0.3, 0.5), (0.6, 0.7)))
+    after = colours_on(tab)
+    changed = (after != empty).any(axis=-1)
+    assert (after[changed] == WINDOW).all() and changed[33:44, 20:38].all() and 200 < changed.sum() < 400
+    tab.locator(".tool", has_text="Brush").click()
+    picture_after(tab, lambda: drag(tab, (0.1, 0.1), (0.9, 0.2)))
+    used = {tuple(colour) for colour in colours_on(tab).reshape(-1, 3)}
+    assert used == {tuple(SKY), tuple(WALL), tuple(WINDOW)}  # no softened edges
+    assert picture_after(tab, tab.locator(".undo").click) == drawn
+    assert picture_after(tab, lambda: tab.keyboard.press("Control+z")) == first
+    assert (colours_on(tab) == empty).all() and tab.locator(".undo").is_disabled()
+    picture_after(tab, tab.locator(".starts button").nth(2).click)
+    assert (colours_on(tab) == list(fronts(2))[1]).all()
+    with tab.expect_download() as download:
+        tab.locator(".save").last.click()
+    assert imageio.imread(download.value.path()).shape == (64, 64, 3)
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth") and not tab.problems
+
+
+def test_uploads_work_or_get_one_sentence(page, browser):
+    tab = opened(browser, page)
+    front = list(fronts(3))[2]
+    alpha = np.dstack([front, np.where(np.arange(64) < 32, 0, 255)[None].repeat(64, 0)]).astype(np.uint8)
+    files = {"text": b"hello", "huge": huge_png(), "heavy": bytes(20 * 2 ** 20 + 1), "front": png(front),
+             "large": png(front.repeat(4, 0).repeat(4, 1)), "one": png(np.full((1, 1, 3), 77, np.uint8)),
+             "alpha": png(alpha), "grey": png(front[..., 0]), "deep": png(front[..., 0].astype(np.uint16) * 257)}
+    grey = front[..., :1].repeat(3, axis=2)
+    expected = {
+        "text": "This is not a picture that the browser can read.", "heavy": "The file has more than 20 MB.",
+        "huge": "The picture has 13000 x 13000 pixels; 4096 x 4096 is the most.", "front": front, "large": front,
+        "one": np.full((64, 64, 3), 77), "alpha": np.where(alpha[..., 3:] == 255, front, 255), "grey": grey,
+        "deep": grey}
+    for name, says in expected.items():
+        before = colours_on(tab)
+        tab.evaluate("document.querySelector('.status').textContent = ''")
+        tab.locator(".upload").set_input_files({"name": name, "mimeType": "image/png", "buffer": files[name]})
+        tab.wait_for_function("document.querySelector('.status').textContent")
+        status = tab.locator(".status").text_content()
+        if isinstance(says, str):
+            assert status == says and (colours_on(tab) == before).all()
+        else:
+            assert status.endswith(" ms") and np.abs(colours_on(tab).astype(int) - says).max() <= 1, name
+    assert not tab.problems
+
+
+def test_the_page_of_the_samples_shows_each_grid_from_files_alone(browser, tmp_path):
+    folder = tmp_path / "my <run>" / "samples"
+    folder.mkdir(parents=True)
+    for step in (0, 100, 250):
+        imageio.imwrite(folder / ("step-%08d.png" % step), np.full((8, 24, 3), step, np.uint8))
+    gallery.write_samples(str(folder))
+    tab = opened(browser, (folder / "index.html").as_uri())
+    shown = "document.querySelector('img').src.slice(-12) + ' ' + document.querySelector('output').textContent"
+    assert tab.evaluate(shown) == "00000250.png step 250" and tab.locator("h1").text_content() == "my <run>"
+    tab.keyboard.press("ArrowLeft")
+    assert tab.evaluate(shown) == "00000100.png step 100"
+    tab.keyboard.press("Home")
+    tab.wait_for_function("document.querySelector('img').naturalWidth == 24")
+    assert tab.evaluate(shown) == "00000000.png step 0" and not tab.problems
+    tab.locator("#play").click()
+    tab.wait_for_function("document.querySelector('output').textContent == 'step 250'")
+
+
+def test_the_page_of_thousands_of_samples_is_small(tmp_path):
+    for step in range(0, 500000, 100):
+        (tmp_path / ("step-%08d.png" % step)).touch()
+    begin = time.time()
+    gallery.write_samples(str(tmp_path))
+    assert os.path.getsize(tmp_path / "index.html") < 50000 and time.time() - begin < 2

@@ -1,0 +1,143 @@
+"""What docs/deploy.md says of exports: their folders, the servers' JSON, LiteRT and bfloat16, as it stands there."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import json_format
+
+import train
+from conftest import ROOT
+from support import palette, precisions, run_folder
+
+with open(os.path.join(ROOT, "docs", "deploy.md")) as _file:
+    DOCS = _file.read()
+PYTHON = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+CURL = re.findall(r"^    (echo .*) \| curl", DOCS, re.MULTILINE)
+SIZES = [(32, 32), (64, 96), (75, 50)]
+
+
+@pytest.fixture
+def place(run, trained, tmp_path, monkeypatch):
+    """A folder to work in, with an export where the page has it, and front.png."""
+    folder = shutil.copytree(trained, str(tmp_path / "run"))
+    assert run("--mode=export", "--output_dir=" + folder)[0] == 0
+    shutil.copytree(os.path.join(folder, "export", "6"), str(tmp_path / "runs" / "pix2pix" / "export" / "3200"))
+    imageio.imwrite(tmp_path / "front.png", np.random.RandomState(0).randint(0, 256, (40, 48, 3), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def images_of(height, width):
+    return np.random.RandomState(0).uniform(-1, 1, (1, height, width, 3)).astype(np.float32)
+
+
+def test_the_lines_for_python_and_litert_run_as_they_stand_and_give_the_saved_models_outputs(place):
+    load, convert, halve, _ = PYTHON
+    model = {"tf": tf, "images": tf.constant(images_of(32, 32))}
+    exec(load, model)
+    assert model["outputs"].shape == (1, 32, 32, 3)
+    assert len(convert.splitlines()) == 3
+    exec(convert, {"tf": tf})
+    shutil.move("pix2pix.tflite", "whole.tflite")
+    lines = convert.splitlines(keepends=True)
+    exec(lines[0] + halve + "".join(lines[1:]), {"tf": tf})
+    assert os.path.getsize("pix2pix.tflite") < 0.75 * os.path.getsize("whole.tflite")
+    for path, error in (("whole.tflite", 1e-5), ("pix2pix.tflite", 1e-2)):
+        lite = tf.lite.Interpreter(path).get_signature_runner("serving_default")
+        for size in SIZES:
+            expected = model["model"].signatures["serving_default"](images=tf.constant(images_of(*size)))["outputs"]
+            assert np.abs(lite(images=images_of(*size))["outputs"] - expected).max() < error, (path, size)
+
+
+def test_a_newer_export_stays_beside_the_older_and_nothing_half_made_is_seen(run, trained, tmp_path, monkeypatch):
+    folder = shutil.copytree(trained, str(tmp_path / "run"))
+    earlier = os.path.join(folder, "checkpoints", "model.ckpt-4")
+    assert run("--mode=export", "--output_dir=" + folder, "--checkpoint=" + earlier)[0] == 0
+    seen, write = [], palette.write
+
+    def spy(*arguments):
+        seen.extend(name for name in os.listdir(os.path.join(folder, "export")) if name.isdigit())
+        write(*arguments)
+
+    monkeypatch.setattr(palette, "write", spy)
+    status, output = run("--mode=export", "--output_dir=" + folder)
+    assert status == 0 and "to %s, dropout off" % os.path.join(folder, "export", "6") in output
+    assert seen == ["4"] and sorted(os.listdir(os.path.join(folder, "export"))) == ["4", "6"]
+    (tmp_path / "run" / "export" / "6.x1").mkdir()
+    assert run_folder.newest_export(folder + "/export") == os.path.join(folder, "export", "6")
+    assert run("--mode=export", "--output_dir=" + folder)[0] == 0  # again, over itself
+
+
+def as_tensor(values, spec):
+    """A JSON list of instances as TensorFlow's protocol buffers read it: bytes from base64, by protobuf's own rule."""
+    if spec.dtype == tf.string:
+        message = {"dtype": "DT_STRING", "stringVal": [value["b64"] for value in values]}
+        shape = [len(values)]
+    else:
+        shape = np.shape(values)
+        message = {"dtype": "DT_FLOAT", "floatVal": np.ravel(values).tolist()}
+    message["tensorShape"] = {"dim": [{"size": str(size)} for size in shape]}
+    return tf.constant(tf.make_ndarray(json_format.ParseDict(message, tf.compat.v1.make_tensor_proto(0).__class__())))
+
+
+def test_the_json_of_the_curl_lines_is_what_the_signatures_take(place):
+    model = tf.saved_model.load("runs/pix2pix/export/3200")
+    for line in CURL:
+        sent = json.loads(subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout)
+        signature = model.signatures[sent["signature_name"]]
+        (name, spec), = signature.structured_input_signature[1].items()
+        answer = signature(**{name: as_tensor(sent["instances"], spec)})
+        (name, values), = answer.items()
+        if name.endswith("_bytes"):  # which the server gives as {"b64": ...}
+            png = base64.b64decode(base64.b64encode(values.numpy()[0]))
+            assert imageio.imread(png).shape == (40, 48, 3)
+        else:
+            assert np.shape(values) == np.shape(sent["instances"]) == (1, 2, 2, 3)
+    assert len(CURL) == 2
+
+
+@pytest.mark.skipif(bool(precisions.bfloat16_lacks()), reason="the CPU has no bfloat16")
+def test_the_line_for_bfloat16_changes_an_exports_arithmetic_a_little(place):
+    script = """
+import sys, numpy as np, tensorflow as tf
+exec(sys.argv[1])
+signature = tf.saved_model.load("runs/pix2pix/export/3200").signatures["serving_default"]
+np.save(sys.argv[2], signature(images=tf.constant(np.load("images.npy")))["outputs"].numpy())
+"""
+    np.save("images.npy", images_of(64, 64))
+    outputs = []
+    for number, line in enumerate(("", PYTHON[3])):
+        subprocess.run([sys.executable, "-c", script, line, "%d.npy" % number], check=True, capture_output=True)
+        outputs.append(np.load("%d.npy" % number))
+    assert 0 < np.abs(outputs[1] - outputs[0]).max() < 0.1
+
+
+@pytest.mark.skipif(bool(precisions.bfloat16_lacks()), reason="the CPU has no bfloat16")
+def test_test_mode_takes_a_precision_and_its_measures_stay_float32(run, trained, tmp_path, monkeypatch):
+    configs, session = [], train.restored_session
+    monkeypatch.setattr(train, "restored_session", lambda path, precision="float32": (
+        configs.append(precision), session(path, precision))[1])
+    found = []
+    for precision in ("auto", "float32", "bfloat16"):
+        folder = shutil.copytree(trained, str(tmp_path / precision))
+        assert run("--mode=test", "--precision=" + precision, "--output_dir=" + folder)[0] == 0
+        with open(os.path.join(folder, "test", "metrics.json")) as file:
+            metrics = json.load(file)
+        images = [imageio.imread(os.path.join(folder, "test", "images", "1-%s.png" % kind)) / np.float32(127.5) - 1
+                  for kind in ("output", "target")]
+        measured = tf.image.ssim(*(np.float32((image + 1) / 2) for image in images), max_val=1.0).numpy()
+        with open(os.path.join(folder, "test", "metrics.csv")) as file:
+            ssim = float(file.readlines()[1].split(",")[3])
+        assert abs(ssim - measured) < 2e-3, precision  # the images have 8 bits
+        found.append((metrics["precision"], metrics["l1"]["mean"]))
+    assert configs == ["float32", "float32", "bfloat16"] == [name for name, _ in found]
+    assert found[0][1] == found[1][1] != found[2][1]
