@@ -19,7 +19,7 @@ import zlib
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from support import cluster
+from support import cluster, run_folder
 from support.cluster import WorkerError
 
 PACKED = 65536  # gradients of fewer values travel together in one tensor
@@ -200,7 +200,7 @@ class Workers:
             if not is_theirs:
                 raise
             raise WorkerError(self.watch.message or "TensorFlow can't reach the other workers (%s)"
-                              % error.message.splitlines()[0])
+                              % run_folder.reason_of(error))
 
     def barrier(self):
         return self.gather(tf.zeros([1], tf.int64))
