@@ -12,6 +12,7 @@ with one worker, nothing here adds an op, opens a port or starts a thread.
 import contextlib
 import itertools
 import os
+import re
 import socket
 import threading
 import zlib
@@ -199,8 +200,10 @@ class Workers:
             self.watch.over = True
             if not is_theirs:
                 raise
+            reason = run_folder.reason_of(error)
+            of_grpc = re.search(r'"grpc_message":"(.+?)"', reason)
             raise WorkerError(self.watch.message or "TensorFlow can't reach the other workers (%s)"
-                              % run_folder.reason_of(error))
+                              % (of_grpc.group(1) if of_grpc else reason))
 
     def barrier(self):
         return self.gather(tf.zeros([1], tf.int64))
