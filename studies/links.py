@@ -44,14 +44,14 @@ class Links:
 
     def __init__(self, count, gigabits, milliseconds):
         self.count, self.gigabits, self.milliseconds = count, gigabits, milliseconds
-        self.names = ["links%d" % i for i in range(count)]
+        self.names = ["n%d_%d" % (os.getpid(), i) for i in range(count)]  # also the devices': 15 letters at most
 
     def __enter__(self):
         self.remove()
         for name in self.names:
             sh("ip netns add %s && ip -n %s link set lo up" % (name, name))
         self.hub = subprocess.Popen([sys.executable, os.path.abspath(__file__), "hub", str(self.milliseconds / 2000),
-                                     *self.names], stdout=subprocess.PIPE, text=True)
+                                     *self.names], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.hub.stdout.readline()
         for i, name in enumerate(self.names):
             sh("ip link set {0} netns {0} && ip -n {0} addr add {1}/24 dev {0} && ip -n {0} link set {0} mtu {2} up"
@@ -96,11 +96,13 @@ def hub(delay, *names):
     to = {socket.inet_aton(address(i)): device for i, device in enumerate(devices)}
     held, delay = collections.deque(), float(delay)
     poll = select.epoll()
-    for device in devices:
-        poll.register(device, select.EPOLLIN)
+    for descriptor in [*devices, 0]:  # standard input ends with the process that wanted the links
+        poll.register(descriptor, select.EPOLLIN)
     while True:
         wait = max(held[0][0] - time.perf_counter(), 0) if held else -1
         for device, _ in poll.poll(wait if wait < 0 or wait > 0.0005 else 0):
+            if device == 0:
+                return
             packet = os.read(device, 65536)
             if packet[16:20] in to:
                 held.append((time.perf_counter() + delay, to[packet[16:20]], packet))

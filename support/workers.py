@@ -12,6 +12,7 @@ with one worker, nothing here adds an op, opens a port or starts a thread.
 import contextlib
 import itertools
 import os
+import re
 import socket
 import threading
 import zlib
@@ -19,7 +20,7 @@ import zlib
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from support import cluster
+from support import cluster, run_folder
 from support.cluster import WorkerError
 
 PACKED = 65536  # gradients of fewer values travel together in one tensor
@@ -199,8 +200,10 @@ class Workers:
             self.watch.over = True
             if not is_theirs:
                 raise
+            reason = run_folder.reason_of(error)
+            of_grpc = re.search(r'"grpc_message":"(.+?)"', reason)
             raise WorkerError(self.watch.message or "TensorFlow can't reach the other workers (%s)"
-                              % error.message.splitlines()[0])
+                              % (of_grpc.group(1) if of_grpc else reason))
 
     def barrier(self):
         return self.gather(tf.zeros([1], tf.int64))
