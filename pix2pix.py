@@ -15,6 +15,7 @@ import zlib
 import tensorflow.compat.v1 as tf
 
 from support import convolutions
+from support.precisions import fence
 
 GAN_LOSSES = ("log", "log_literal", "logits", "lsgan")
 NORMS = ("batch", "instance", "none")
@@ -112,14 +113,6 @@ def norm_or_bias(x, norm, epsilon):
     x = fence(x)  # fused_batch_norm keeps float32 statistics by itself
     mean, variance = tf.nn.moments(x, axes=[1, 2], keepdims=True)
     return fence(tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon))
-
-
-def fence(x):
-    """Returns x unchanged, behind a cast that keeps bfloat16 from spreading across it.
-
-    The bfloat16 rewrite spreads from convolutions to what they feed; it stops at a float64 cast.
-    """
-    return tf.cast(tf.cast(x, tf.float64), tf.float32)
 
 
 def dropout(x, rate, seed, draw):

@@ -268,7 +268,6 @@ def options_to_train(given, checkpoint):
     if not given.get("init_checkpoint"):
         return in_force(given)
     weights = checkpoints.full_name(given["init_checkpoint"])
-    checkpoints.check_readable(weights)
     return in_force(dict(given, init_checkpoint=weights), (weights, flags_of_old(weights)))
 
 
@@ -292,10 +291,7 @@ def options_to_restore(given):
     before = run_folder.read_flags(folder)
     if given.get("init_checkpoint") not in (None, before.get("init_checkpoint")):
         raise RunError("--init_checkpoint is for training; test and export take --checkpoint")
-    if checkpoint:
-        checkpoints.check_readable(checkpoint)
-    else:
-        checkpoint = checkpoints.newest(os.path.join(folder, "checkpoints"))
+    checkpoint = checkpoint or checkpoints.newest(os.path.join(folder, "checkpoints"))
     if not checkpoint:
         raise RunError("%s: no checkpoint in %s; train first, or name a run with --output_dir or a checkpoint with "
                        "--checkpoint" % (folder, os.path.join(folder, "checkpoints")))
@@ -768,7 +764,7 @@ def example_inputs(options, given):
         pairs = pairs_of(options, folder_of(options, before.get("split", "train")))
         first = pairs._replace(files=pairs.files[:EXAMPLES])
         view = view_of(options)._replace(resize_method="nearest")  # which makes no new colours
-        return [np.uint8(np.round(127.5 * (hooks.to_rgb(image[0]) + 1)))
+        return [run_folder.pixels(hooks.to_rgb(image[0]))
                 for image, _ in reader.read_in_order(first, size_of(options.image_size), view)]
     except reader.DataError as error:
         print("warning: %s; the export has no palette and no examples for demo/" % error)

@@ -59,11 +59,16 @@ def newest(folder):
 
 
 def full_name(checkpoint):
-    """Makes PATH/NAME-STEP of what people give: a file of it, its folder, or the run's folder."""
+    """Makes PATH/NAME-STEP of what people give: a file of it, its folder, or the run's folder.
+
+    Raises:
+      CheckpointError: it is not there, or can't be read.
+    """
     path = named(checkpoint)
-    if os.path.isdir(path):
-        return newest(path) or newest(os.path.join(path, "checkpoints")) or path
-    return path
+    found = (newest(path) or newest(os.path.join(path, "checkpoints"))) if os.path.isdir(path) else None
+    if not found:  # what newest finds, it has read
+        check_readable(path)
+    return found or path
 
 
 def named(checkpoint):

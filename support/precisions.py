@@ -20,6 +20,14 @@ def session_config(precision):
     return config
 
 
+def fence(x):
+    """Returns x unchanged, behind a cast that keeps bfloat16 from spreading across it.
+
+    The bfloat16 rewrite spreads from convolutions to what they feed; it stops at a float64 cast.
+    """
+    return tf.cast(tf.cast(x, tf.float64), tf.float32)
+
+
 def resolve(precision):
     """Returns float32 or bfloat16: what auto means on this CPU, or else what was asked for.
 

@@ -150,9 +150,14 @@ def exchange(first, second):
         raise
 
 
+def pixels(image):
+    """[-1, 1] -> uint8, as numpy."""
+    return np.uint8(np.round((np.clip(image, -1, 1) + 1) * 127.5))
+
+
 def write_png(path, image):
     """Writes [H, W, C] in [-1, 1] as a PNG."""
-    image = np.uint8(np.round((np.clip(image, -1, 1) + 1) * 127.5))
+    image = pixels(image)
     write_file(path, imageio.imwrite("<bytes>", image[..., 0] if image.shape[-1] == 1 else image, extension=".png"))
 
 

@@ -22,6 +22,7 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 
 from support import cluster, run_folder
 from support.cluster import WorkerError
+from support.precisions import fence
 
 PACKED = 65536  # gradients of fewer values travel together in one tensor
 FACTS = 128  # how many things can be compared before the first step
@@ -93,7 +94,7 @@ class Workers:
             return tensors
         sizes = [tensor.shape.num_elements() for tensor in tensors]
         small = [tensor for tensor, size in zip(tensors, sizes) if size < PACKED]
-        if small:
+        if small:  # fenced, so that bfloat16 in one does not spread to all that are put together with it
             packed = self.reduce(tf.concat([tf.reshape(fence(tensor), [-1]) for tensor in small], 0))
             parts = iter(tf.split(packed, [size for size in sizes if size < PACKED]))
         return [tf.reshape(next(parts), tensor.shape) if size < PACKED else self.reduce(tensor)
@@ -258,11 +259,6 @@ class Together(tf.train.SessionRunHook):
 
 
 ALONE = Workers()
-
-
-def fence(tensor):
-    """Keeps the bfloat16 rewrite from going from one tensor to all that are put together with it."""
-    return tf.cast(tf.cast(tensor, tf.float64), tf.float32)
 
 
 def checksum(value):
