@@ -20,6 +20,7 @@ from support.precisions import fence
 GAN_LOSSES = ("log", "log_literal", "logits", "lsgan")
 NORMS = ("batch", "instance", "none")
 SKIPS = ("post", "pre", "none")
+PIXEL_LOSSES = ("l1", "l2")
 UPDATES = ("simultaneous", "alternating")
 
 MAX_DEPTH = 8  # the paper's generator: 256 pixels down to 1
@@ -35,6 +36,12 @@ PATCHES = {
     142: [(1, 2), (2, 2), (4, 2), (8, 2), (8, 1)],
     286: [(1, 2), (2, 2), (4, 2), (8, 2), (8, 2), (8, 1)],
 }
+
+
+def check_choice(name, value, choices):
+    """Raises ValueError, which names the choices, where a value is none of them."""
+    if value not in choices:
+        raise ValueError("%s must be one of %s, not %r" % (name, ", ".join(map(str, choices)), value))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -101,6 +108,7 @@ def norm_or_bias(x, norm, epsilon):
     Statistics are those of the batch at hand, in training and afterwards alike (paper, 6.2), so
     there are no moving averages. `norm` is one of NORMS; epsilon is added to the variance.
     """
+    check_choice("norm", norm, NORMS)
     channels = [int(x.shape[3])]
     if norm == "none":
         return tf.nn.bias_add(x, tf.get_variable("bias", channels, initializer=zeros))
@@ -169,10 +177,9 @@ def generator(images, *, output_channels=3, filters=64, depth=None, skip="post",
       float32 [N, H, W, output_channels] in [-1, 1].
 
     Raises:
-      ValueError: skip is unknown, or depth is not given and H or W is not a multiple of 32.
+      ValueError: skip or norm is unknown, or depth is not given and H or W is not a multiple of 32.
     """
-    if skip not in SKIPS:
-        raise ValueError("skip must be one of %s, not %r" % (", ".join(SKIPS), skip))
+    check_choice("skip", skip, SKIPS)
     depth = depth or unet_depth(*images.shape.as_list()[1:3])
     widths = [filters * min(2 ** i, 8) for i in range(depth)]  # 64 128 256 512 512 512 512 512
 
@@ -234,7 +241,11 @@ def discriminator(inputs, targets, *, filters=64, patch=70, norm="batch", norm_e
 
     Returns:
       float32 [N, h, w, 1] logits, large where the patch looks real; with patch 70, h = H / 8 - 2.
+
+    Raises:
+      ValueError: patch or norm is unknown.
     """
+    check_choice("patch", patch, PATCHES)
     size = 1 if patch == 1 else 4
     with tf.variable_scope("discriminator", reuse=tf.AUTO_REUSE, use_resource=True,
                            custom_getter=seeded(seed)):
@@ -297,6 +308,7 @@ def patch_loss(logits, is_real, gan_loss="log", eps=1e-12):
     Raises:
       ValueError: gan_loss is unknown.
     """
+    check_choice("gan_loss", gan_loss, GAN_LOSSES)
     logits = fence(logits)
     if gan_loss == "log":
         return -log_sigmoid_plus_eps(logits if is_real else -logits, eps)
@@ -307,9 +319,7 @@ def patch_loss(logits, is_real, gan_loss="log", eps=1e-12):
     label = tf.ones_like(logits) if is_real else tf.zeros_like(logits)
     if gan_loss == "logits":
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=label, logits=logits)
-    if gan_loss == "lsgan":
-        return tf.square(logits - label)
-    raise ValueError("gan_loss must be one of %s, not %r" % (", ".join(GAN_LOSSES), gan_loss))
+    return tf.square(logits - label)
 
 
 def discriminator_loss(real_logits, fake_logits, gan_loss="log", eps=1e-12):
@@ -347,7 +357,7 @@ Objective.__new__.__defaults__ = ("log", 1e-12, "l1", 100.0, 1.0, 1.0)
 Objective.__doc__ = """What the two networks minimise.
 
 * gan_loss, eps: see `patch_loss`.
-* pixel_loss: l1 or l2.
+* pixel_loss: one of PIXEL_LOSSES.
 * l1_weight, gan_weight: G minimises gan_weight * GAN + l1_weight * pixel_loss (paper, equation 4); a weight of 0
   leaves its term out.
 * d_weight: of D's loss; 0.5 halves it (paper, section 3.3).
@@ -358,13 +368,13 @@ Adam.__new__.__defaults__ = (2e-4, 0.5, 1e-8)
 Adam.__doc__ = """Options of tf.train.AdamOptimizer (paper, section 3.3); learning_rate may be a scalar tensor."""
 
 Training = collections.namedtuple(
-    "Training", "outputs real_logits fake_logits d_loss g_loss_gan g_loss_l1 train_op watch total finite")
+    "Training", "outputs real_logits fake_logits d_loss g_loss_gan g_loss_l1 train_op watched nan_probe finite")
 Training.__doc__ = """A training step.
 
 * outputs, real_logits, fake_logits: of the batch, before the updates.
 * d_loss, g_loss_gan, g_loss_l1: float32 scalars without their weights; g_loss_l1 is L1 whatever the pixel loss is.
 * train_op: makes the whole step in one session.run; returns the new step.
-* watch, total, finite: see `diagnostics`.
+* watched, nan_probe, finite: see `diagnostics`.
 """
 
 
@@ -387,7 +397,12 @@ def training(inputs, targets, step, generate, discriminate, objective=Objective(
 
     Returns:
       A Training.
+
+    Raises:
+      ValueError: update or the objective's pixel_loss is unknown.
     """
+    check_choice("update", update, UPDATES)
+    check_choice("pixel_loss", objective.pixel_loss, PIXEL_LOSSES)
     with convolutions.gradients_for(precision):
         outputs = generate(inputs)
         real_logits = discriminate(inputs, targets)
@@ -406,11 +421,11 @@ def training(inputs, targets, step, generate, discriminate, objective=Objective(
     terms = [weight * loss for weight, loss in ((objective.gan_weight, gan), (objective.l1_weight, pixel)) if weight]
     g_step, g_norm = adam_step(tf.add_n(terms), "generator/", adam, "Adam_G", mean)
 
-    watch, total, finite, kept = diagnostics(inputs, targets, outputs, real_logits, fake_logits, d_loss, gan, l1,
+    watched, nan_probe, finite, kept = diagnostics(inputs, targets, outputs, real_logits, fake_logits, d_loss, gan, l1,
                                              d_norm, g_norm)
     with tf.control_dependencies([d_step, g_step, kept]):
         train_op = tf.identity(step.assign_add(1))
-    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watch, total, finite)
+    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watched, nan_probe, finite)
 
 
 def adam_step(loss, scope, adam, name, mean):
@@ -439,10 +454,10 @@ def diagnostics(inputs, targets, outputs, real_logits, fake_logits, d_loss, g_lo
     """Builds what watches a training step; d_norm and g_norm are the norms of the networks' gradients.
 
     Returns:
-      (watch, total, finite, kept):
-      watch: {name: float32 scalar}: D's largest absolute logit, the saturated share of each side (see
+      (watched, nan_probe, finite, kept):
+      watched: {name: float32 scalar}: D's largest absolute logit, the saturated share of each side (see
         `saturated_share`), and the norms.
-      total: float32 scalar, the sum of losses, norms and largest logit: NaN or infinite as soon as a tensor of the
+      nan_probe: float32 scalar, the sum of losses, norms and largest logit: NaN or infinite as soon as a tensor of the
         step is, since losses and gradients depend on all of them.
       finite: {name: bool scalar} in the order of computation, whether a tensor of the last step held neither NaN nor
         infinity (all of a network's gradients: whether their norm is finite in float32). Read from a local variable,
@@ -450,7 +465,7 @@ def diagnostics(inputs, targets, outputs, real_logits, fake_logits, d_loss, g_lo
       kept: the op that fills that variable, a part of the step.
     """
     real_gradient, fake_gradient = tf.gradients(d_loss, [real_logits, fake_logits])
-    watch = collections.OrderedDict([
+    watched = collections.OrderedDict([
         ("d_max_logit", tf.reduce_max(tf.abs(tf.stack([real_logits, fake_logits])))),
         ("saturated_real", saturated_share(real_logits, real_gradient, True)),
         ("saturated_fake", saturated_share(fake_logits, fake_gradient, False)),
@@ -459,12 +474,12 @@ def diagnostics(inputs, targets, outputs, real_logits, fake_logits, d_loss, g_lo
         ("inputs", inputs), ("targets", targets), ("outputs", outputs), ("real_logits", real_logits),
         ("fake_logits", fake_logits), ("d_loss", d_loss), ("g_loss_gan", g_loss_gan), ("g_loss_l1", g_loss_l1),
         ("d_gradients", d_norm), ("g_gradients", g_norm)])
-    total = tf.add_n([watch["d_max_logit"], d_loss, g_loss_gan, g_loss_l1, d_norm, g_norm])
+    nan_probe = tf.add_n([watched["d_max_logit"], d_loss, g_loss_gan, g_loss_l1, d_norm, g_norm])
     place = tf.get_variable("diagnostics/finite", initializer=tf.ones([len(tensors)], tf.bool), trainable=False,
                             use_resource=True, collections=[tf.GraphKeys.LOCAL_VARIABLES])
     finite = collections.OrderedDict(zip(tensors, tf.unstack(place.read_value())))
     kept = place.assign(tf.stack([all_finite(tensor) for tensor in tensors.values()]), read_value=False)
-    return watch, total, finite, kept
+    return watched, nan_probe, finite, kept
 
 
 def saturated_share(logits, gradient, is_real):

@@ -144,6 +144,12 @@ def stem(path):
     return os.path.splitext(os.path.basename(path))[0]
 
 
+def short_names(names):
+    """The names without their endings, if these are still all different; else the names."""
+    stems = [stem(name) for name in names]
+    return stems if len(set(stems)) == len(stems) else names
+
+
 def check_pair(paths, layout):
     """Returns the Images of a pair's files; raises DataError where they can't be a pair."""
     images = tuple(image_files.check_image(path) for path in paths)

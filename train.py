@@ -11,7 +11,6 @@ data and graph as the flags want them, and the three modes.
 import collections
 import contextlib
 import gc
-import json
 import math
 import os
 import platform
@@ -22,7 +21,7 @@ import zlib
 from absl import app, flags
 
 from support import flag_rules
-from support.flag_rules import FIXED, FREE, OWN, RUN, SAME, WITH_DECAY, Rule
+from support.flag_rules import FIXED, FREE, OWN, RUN, SAME, WITH_DECAY, Rule, is_size, size_of
 
 FLAGS = flags.FLAGS
 
@@ -33,21 +32,17 @@ flags.DEFINE_enum("mode", "train", ["train", "test", "export"],
                   "What to do: train a model, test it on pairs, or export it as a SavedModel.")
 flags.DEFINE_string("output_dir", "runs/pix2pix",
                     "The run folder. Running the same command again continues the run in it.")
-flags.DEFINE_string("checkpoint", None,
-                    "The checkpoint that test and export restore, as PATH/model.ckpt-STEP; also one of the "
-                    "one-file TF1 program. Default: the newest of the run in output_dir.")
-flags.DEFINE_string("init_checkpoint", None,
-                    "Training starts at step 0 from the weights in this checkpoint instead of from "
-                    "random ones; it may be one of the one-file TF1 program.")
-flags.DEFINE_integer("seed", 0, "Decides weights, order, jitter and dropout; two runs with equal flags and "
-                     "seeds are equal bit for bit on one kind of hardware.", lower_bound=0, upper_bound=2 ** 63 - 1)
+flags.DEFINE_string("checkpoint", None, "The checkpoint that test and export restore, as PATH/model.ckpt-STEP; also "
+                    "one of the one-file TF1 program. Default: the newest of the run in output_dir.")
+flags.DEFINE_string("init_checkpoint", None, "Training starts at step 0 from the weights in this checkpoint instead of "
+                    "from random ones; it may be one of the one-file TF1 program.")
+flags.DEFINE_integer("seed", 0, "Decides weights, order, jitter and dropout; two runs with equal flags and seeds are "
+                     "equal bit for bit on one kind of hardware.", lower_bound=0, upper_bound=2 ** 63 - 1)
 
-flags.DEFINE_string("data_dir", "data/sample",
-                    "Folder with the splits train/, val/ and test/, or with the images themselves. The "
-                    "default, a drawn sample set, is made on first use.")
-flags.DEFINE_string("split", None,
-                    "The folder inside data_dir to read. Default: train; in test mode the first of test, "
-                    "val and train that exists.")
+flags.DEFINE_string("data_dir", "data/sample", "Folder with the splits train/, val/ and test/, or with the images "
+                    "themselves. The default, a drawn sample set, is made on first use.")
+flags.DEFINE_string("split", None, "The folder inside data_dir to read. Default: train; in test mode the first of "
+                    "test, val and train that exists.")
 flags.DEFINE_enum("layout", "auto", ["auto", "side_by_side", "folders", "colorize", "inputs"],
                   "How a split holds its pairs: side by side in one file; as A/ and B/, partners of one name (auto "
                   "sees these two by itself); plain colour images, whose luminance is the input; or, in test mode, "
@@ -71,14 +66,12 @@ flags.DEFINE_integer("reader_threads", 2, "How many pairs are made ready at once
 
 flags.DEFINE_integer("ngf", 64, "Filters in the generator's first layer (paper: 64).", lower_bound=1)
 flags.DEFINE_integer("ndf", 64, "Filters in the discriminator's first layer (paper: 64).", lower_bound=1)
-flags.DEFINE_enum("generator", "unet", ["unet", "encoder_decoder"],
-                  "With skips from the encoder to the decoder, or without (paper, 4.2).")
-flags.DEFINE_enum("skip", "post", ["post", "pre"],
-                  "Where the U-Net's skips leave the encoder: behind its leaky ReLU, or before it, to be joined "
-                  "before the decoder's ReLU (pre is the paper's code).")
-flags.DEFINE_enum("norm", "batch", ["batch", "instance", "none"],
-                  "Normalisation after the convolutions, with the statistics of the batch at hand in "
-                  "training, test and export alike (paper: batch).")
+flags.DEFINE_enum("generator", "unet", ["unet", "encoder_decoder"], "With skips from the encoder to the decoder, or "
+                  "without (paper, 4.2).")
+flags.DEFINE_enum("skip", "post", ["post", "pre"], "Where the U-Net's skips leave the encoder: behind its leaky ReLU, "
+                  "or before it, to be joined before the decoder's ReLU (pre is the paper's code).")
+flags.DEFINE_enum("norm", "batch", ["batch", "instance", "none"], "Normalisation after the convolutions, with the "
+                  "statistics of the batch at hand in training, test and export alike (paper: batch).")
 flags.DEFINE_float("norm_epsilon", 1e-5, "Added to the variance in normalisation.", lower_bound=0.0)
 flags.DEFINE_bool("bottleneck_norm", False, "Whether the 1x1 bottleneck is normalised too. The paper's "
                   "erratum says no: with batch size 1 it would be erased.")
@@ -101,16 +94,13 @@ flags.DEFINE_float("eps", 1e-12, "The eps inside the logarithm of log and log_li
                    "(1e-12 is the classic TF1 programs').")
 flags.DEFINE_enum("pixel_loss", "l1", ["l1", "l2"],
                   "The generator's other term: mean absolute or mean square difference (paper: l1).")
-flags.DEFINE_float("l1_weight", 100.0, "Weight of --pixel_loss; 0 leaves it out (paper: 100).",
-                   lower_bound=0.0)
+flags.DEFINE_float("l1_weight", 100.0, "Weight of --pixel_loss; 0 leaves it out (paper: 100).", lower_bound=0.0)
 flags.DEFINE_float("gan_weight", 1.0, "Weight of the adversarial term in the generator's loss; 0 leaves it "
                    "out (paper: 1).", lower_bound=0.0)
 flags.DEFINE_float("d_weight", 1.0, "Weight of the discriminator's loss (paper: 0.5).", lower_bound=0.0)
 
-flags.DEFINE_integer("epochs", 200, "Length of the run in passes over the training pairs (paper: 200).",
-                     lower_bound=1)
-flags.DEFINE_integer("max_steps", 0, "Stops the run at this step if epochs would go further; 0 is off.",
-                     lower_bound=0)
+flags.DEFINE_integer("epochs", 200, "Length of the run in passes over the training pairs (paper: 200).", lower_bound=1)
+flags.DEFINE_integer("max_steps", 0, "Stops the run at this step if epochs would go further; 0 is off.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 4, "Pairs in a step, of all workers together. The paper has 1 for facades; 4 makes "
                      "better use of a CPU.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 2e-4, "Adam's step size, of both networks (paper: 0.0002).")
@@ -127,8 +117,7 @@ flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"],
                   "it is float32. An export's is chosen where it runs (docs/deploy.md).")
 
 flags.DEFINE_integer("log_every", 20, "Steps between rows of metrics.csv.", lower_bound=1)
-flags.DEFINE_integer("sample_every", 100, "Steps between sample grids; there is one of step 0 too.",
-                     lower_bound=1)
+flags.DEFINE_integer("sample_every", 100, "Steps between sample grids; there is one of step 0 too.", lower_bound=1)
 flags.DEFINE_integer("save_every", 500, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("keep", 3, "How many checkpoints are kept, the newest.", lower_bound=1)
 
@@ -143,17 +132,17 @@ GROUPS = collections.OrderedDict([
         "mode": Rule(FREE, OWN), "output_dir": Rule(FREE, OWN), "checkpoint": Rule(FREE, OWN),
         "init_checkpoint": Rule(SAME, OWN), "seed": Rule(SAME, RUN)}),
     ("Data", {
-        "data_dir": Rule(FREE, RUN), "split": Rule(SAME, OWN), "layout": Rule(SAME, RUN),
-        "direction": Rule(SAME, RUN), "image_size": Rule(SAME, RUN), "load_size": Rule(SAME, RUN),
-        "resize_method": Rule(SAME, RUN), "flip": Rule(SAME, RUN), "test_resize": Rule(FREE, RUN),
-        "input_channels": Rule(SAME, FIXED, OLD), "output_channels": Rule(SAME, FIXED, OLD),
-        "skip_bad_images": Rule(FREE, RUN), "reader_threads": Rule(FREE, RUN)}),
+        "data_dir": Rule(FREE, RUN), "split": Rule(SAME, OWN), "layout": Rule(SAME, RUN), "direction": Rule(SAME, RUN),
+        "image_size": Rule(SAME, RUN), "load_size": Rule(SAME, RUN), "resize_method": Rule(SAME, RUN),
+        "flip": Rule(SAME, RUN), "test_resize": Rule(FREE, RUN), "input_channels": Rule(SAME, FIXED, OLD),
+        "output_channels": Rule(SAME, FIXED, OLD), "skip_bad_images": Rule(FREE, RUN),
+        "reader_threads": Rule(FREE, RUN)}),
     ("Networks", {
         "generator": Rule(SAME, FIXED), "ngf": Rule(SAME, FIXED, OLD), "skip": Rule(SAME, FIXED, OLD),
-        "norm": Rule(SAME, FIXED, OLD), "norm_epsilon": Rule(SAME, FIXED),
-        "bottleneck_norm": Rule(SAME, FIXED, OLD), "leaky_slope": Rule(SAME, FIXED), "dropout": Rule(SAME, RUN),
-        "dropout_blocks": Rule(SAME, RUN), "test_dropout": Rule(FREE, RUN), "ndf": Rule(SAME, FIXED, OLD),
-        "patch": Rule(SAME, FIXED), "conditional": Rule(SAME, FIXED)}),
+        "norm": Rule(SAME, FIXED, OLD), "norm_epsilon": Rule(SAME, FIXED), "bottleneck_norm": Rule(SAME, FIXED, OLD),
+        "leaky_slope": Rule(SAME, FIXED), "dropout": Rule(SAME, RUN), "dropout_blocks": Rule(SAME, RUN),
+        "test_dropout": Rule(FREE, RUN), "ndf": Rule(SAME, FIXED, OLD), "patch": Rule(SAME, FIXED),
+        "conditional": Rule(SAME, FIXED)}),
     ("Losses", {
         "gan_loss": Rule(SAME, RUN), "eps": Rule(SAME, OWN), "pixel_loss": Rule(SAME, OWN),
         "l1_weight": Rule(SAME, OWN), "gan_weight": Rule(SAME, OWN), "d_weight": Rule(SAME, OWN)}),
@@ -167,26 +156,11 @@ GROUPS = collections.OrderedDict([
     ("Several machines", {"patience": Rule(FREE, OWN)}),
 ])
 RULES = collections.OrderedDict(item for group in GROUPS.values() for item in group.items())
+FROM_OLD = [name for name, rule in RULES.items() if rule.from_old]
 Options = collections.namedtuple("Options", list(RULES))  # a value of each flag
 
 # Pixels that a discriminator needs for one logit, where it is more than the generator needs.
 SMALLEST = {"142": 64, "286": 96}
-
-
-def size_of(text):
-    """Returns (height, width) of N or H,W; raises ValueError where it is neither."""
-    sides = [int(side) for side in text.split(",")]
-    if len(sides) > 2:
-        raise ValueError(text)
-    return sides[0], sides[-1]
-
-
-def is_size(text, multiple):
-    try:
-        return all(side > 0 and side % multiple == 0 for side in size_of(text))
-    except ValueError:
-        return False
-
 
 flags.register_validator("image_size", lambda text: is_size(text, 32),
                          "must be N or HEIGHT,WIDTH in multiples of 32, such as 256 or 256,512")
@@ -262,23 +236,15 @@ def options_to_train(given, checkpoint):
     """Returns the Options to start a run with, or to continue the one in --output_dir from its newest checkpoint."""
     if checkpoint:
         before = run_folder.read_flags(FLAGS.output_dir)
-        weights = init_checkpoint_of_run(given.get("init_checkpoint"), before.get("init_checkpoint"))
-        decided = {name: before[name] for name, rule in RULES.items() if weights and rule.from_old and name in before}
+        asked, weights = given.get("init_checkpoint"), before.get("init_checkpoint")
+        if asked and not checkpoints.is_named(weights, asked):
+            weights = asked  # `check_same_run` refuses it
+        decided = {name: before[name] for name in FROM_OLD if weights and name in before}
         return in_force(dict(given, init_checkpoint=weights), ("the run in %s" % FLAGS.output_dir, decided))
     if not given.get("init_checkpoint"):
         return in_force(given)
     weights = checkpoints.full_name(given["init_checkpoint"])
-    return in_force(dict(given, init_checkpoint=weights), (weights, flags_of_old(weights)))
-
-
-def init_checkpoint_of_run(asked, recorded):
-    """Returns the recorded checkpoint if the user asked for none, for it, or for a folder in which it lies.
-
-    Else it returns what was asked for, and `check_same_run` refuses it.
-    """
-    if not asked or (recorded and (recorded + os.sep).startswith(checkpoints.named(asked) + os.sep)):
-        return recorded
-    return asked
+    return in_force(dict(given, init_checkpoint=weights), (weights, checkpoints.flags_of_old(weights, FROM_OLD)))
 
 
 def options_to_restore(given):
@@ -291,27 +257,17 @@ def options_to_restore(given):
     before = run_folder.read_flags(folder)
     if given.get("init_checkpoint") not in (None, before.get("init_checkpoint")):
         raise RunError("--init_checkpoint is for training; test and export take --checkpoint")
-    checkpoint = checkpoint or checkpoints.newest(os.path.join(folder, "checkpoints"))
+    checkpoint = checkpoint or checkpoints.newest(run_folder.checkpoints_of(folder))
     if not checkpoint:
         raise RunError("%s: no checkpoint in %s; train first, or name a run with --output_dir or a checkpoint with "
-                       "--checkpoint" % (folder, os.path.join(folder, "checkpoints")))
+                       "--checkpoint" % (folder, run_folder.checkpoints_of(folder)))
     of_the_run = {name: before[name] for name, rule in RULES.items() if rule.on_restore != OWN and name in before}
     if before:
         of_the_run["output_dir"] = folder
     if FLAGS.mode == "export":  # takes dropout from the command line alone
         of_the_run["test_dropout"] = "false"
-    return in_force(given, (checkpoint, flags_of_old(checkpoint)), ("the run in %s" % folder, of_the_run)), checkpoint
-
-
-def flags_of_old(checkpoint):
-    """Returns, and prints, {name: text} of the flags that a checkpoint of the one-file TF1 program decides."""
-    found = checkpoints.variables_in(checkpoint)
-    if not checkpoints.is_foreign(found):
-        return {}
-    options = dict(checkpoints.options_of(checkpoints.shapes_of(found)), skip="pre")
-    texts = {name: str(options[name]) for name, rule in sorted(RULES.items()) if rule.from_old and name in options}
-    print("%s is of the one-file TF1 program: %s" % (checkpoint, " ".join("--%s=%s" % item for item in texts.items())))
-    return texts
+    of_old = checkpoints.flags_of_old(checkpoint, FROM_OLD)
+    return in_force(given, (checkpoint, of_old), ("the run in %s" % folder, of_the_run)), checkpoint
 
 
 def check_same_run(options, record):
@@ -330,15 +286,10 @@ def check_same_run(options, record):
         raise RunError("%s holds checkpoints, but its flags.txt or run.json is missing or damaged; put it back, or "
                        "name a new --output_dir" % folder)
     path = os.path.join(folder, "flags.txt")
-    differing = flag_rules.differences(RULES, FLAGS, options._asdict(), before, path)
-    if old.get("pairs_sha256", record["pairs_sha256"]) != record["pairs_sha256"] or (  # earlier versions had no hash
-            old["pairs"]["train"] != record["pairs"]["train"]):
-        differing.append("--data_dir holds other pairs than the run's")
-    if options.precision != "auto" and record["precision"] != old["precision"]:
-        differing.append("--precision is %s here and %s in the run" % (record["precision"], old["precision"]))
-    if old.get("workers", 1) != record["workers"]:  # earlier versions had one
-        differing.append("TF_CONFIG makes %d workers here and there were %d in the run"
-                         % (record["workers"], old.get("workers", 1)))
+    if options.precision == "auto":
+        record = dict(record, precision=old["precision"])
+    differing = (flag_rules.differences(RULES, FLAGS, options._asdict(), before, path)
+                 + run_folder.differences(record, old))
     if differing:
         raise RunError("%s holds another run: %s. Continue it with --flagfile=%s --output_dir=%s, or name a new "
                        "--output_dir" % (folder, "; ".join(differing), path, folder))
@@ -446,7 +397,7 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
         *batch, step, lambda images: generate(options, images, draw),
         lambda inputs, targets: discriminate(options, inputs, targets), objective, adam, update=options.update,
         precision=precision, mean=team.mean)
-    return batch, team.whole(model, (*hooks.LOSSES, "total"))
+    return batch, team.averaged(model, (*hooks.LOSSES, "nan_probe"))
 
 
 def learning_rate(options, step, pairs):
@@ -478,6 +429,17 @@ def one_image(options):
 # ---------------------------------------------------------------------------------------------
 # --mode=train
 
+Job = collections.namedtuple("Job", "options pairs record team start checkpoint")
+Job.__new__.__defaults__ = (None,)
+Job.__doc__ = """What one process has to do in a run.
+
+* options, pairs: the Options, and the Pairs to train on.
+* record: see `describe_run`.
+* team: the Workers, of which this process is one.
+* start: the step to go on from.
+* checkpoint: that of `start`, or None where there is none, or where the chief has it.
+"""
+
 
 def train(given):
     """Trains, or continues training; returns the exit status."""
@@ -496,20 +458,20 @@ def train(given):
 
 def train_run(given, team):
     """Trains, or continues training, what is in the run folder; returns the exit status."""
-    folder, saved = FLAGS.output_dir, os.path.join(FLAGS.output_dir, "checkpoints")
+    folder, saved = FLAGS.output_dir, run_folder.checkpoints_of(FLAGS.output_dir)
     with run_folder.run_lock(folder):
         checkpoint = checkpoints.newest(saved)
         options = options_to_train(given, checkpoint)
         pairs = pairs_of(options, folder_of(options, options.split or "train"))
-        run_folder.make_folders(saved, os.path.join(folder, "samples"))
+        run_folder.make_folders(saved, run_folder.samples_of(folder))
         record = describe_run(options, pairs, team)
         if checkpoint:
             record["precision"] = check_same_run(options, record)
         checkpoints.tidy(saved, checkpoint, options.keep)
         start = agree(options, team, record, checkpoints.step_of(checkpoint) if checkpoint else 0)
         if start < record["steps"]:
-            signal_number = run_steps(options, pairs, record, checkpoint, start, team)
-            gallery.write_progress(os.path.join(folder, "samples"))
+            signal_number = run_steps(Job(options, pairs, record, team, start, checkpoint))
+            gallery.write_progress(run_folder.samples_of(folder))
             if signal_number:
                 return 128 + signal_number
             checkpoint = checkpoints.newest(saved)
@@ -527,7 +489,7 @@ def train_share(given, team):
     if start < record["steps"]:
         print("%s: from step %d, %d pairs, %d steps, %s" % (
             name, start, len(pairs.files), record["steps"], record["precision"]), flush=True)
-        signal_number = run_steps(options, pairs, record, None, start, team)
+        signal_number = run_steps(Job(options, pairs, record, team, start))
         if signal_number:
             return 128 + signal_number
     print("%s: finished, %d steps done; the run is with %s" % (name, max(start, record["steps"]), team.names[0]))
@@ -565,36 +527,33 @@ def describe_run(options, pairs, team):
             "steps": min(steps, options.max_steps or steps)}
 
 
-def run_steps(options, pairs, record, checkpoint, start, team):
-    """Runs steps from `start`, where the checkpoint is if there is one, to the run's last step or to a signal.
+def run_steps(job):
+    """Runs a job's steps to the run's last one, or to a signal.
 
     Returns:
       The number of the signal that ended it before the last step, or 0.
     """
-    config = precisions.session_config(record["precision"])
+    options, pairs, team, last = job.options, job.pairs, job.team, job.record["steps"]
+    config = precisions.session_config(job.record["precision"])
     config.MergeFrom(team.config)
     with contextlib.ExitStack() as closing, tf.Graph().as_default():
-        batch, model = training_graph(options, pairs, record["precision"], team)
+        batch, model = training_graph(options, pairs, job.record["precision"], team)
         finite = collections.OrderedDict((v.op.name, pix2pix.all_finite(v)) for v in tf.trainable_variables())
-        writing, saving, scaffold = [], None, {}
+        writing, saving, own = [], None, {}
         if team.rank == 0:  # the others get the chief's variables and write nothing
-            if checkpoint:
-                checkpoints.check_own(checkpoint, tf.global_variables())
-            saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
-            scaffold = {"saver": saver, "init_fn": None if checkpoint else initial_weights(options)}
-            announce(options, start, record)
-            writing = writing_hooks(options, pairs, batch, model, record, start, saver, finite, closing)
-            saving = writing[-1]
+            init_fn = starting_weights(job)
+            announce(job)
+            writing, saving = writing_hooks(job, batch, model, finite, closing)
+            own = {"saver": saving.saver, "init_fn": init_fn}
         signals = closing.enter_context(contextlib.closing(hooks.Signals()))
-        together = workers.Together(team, lambda: signals.number, lambda: saving.saved if saving else 0)
+        together = workers.StopTogether(team, lambda: signals.number, lambda: saving.saved if saving else 0)
         nan = hooks.StopOnNan(model, options.output_dir, finite, lambda step: reader.files_of_step(
             pairs, step, options.batch_size, options.seed))
-        last = tf.train.StopAtStepHook(last_step=record["steps"])
         with reader.naming_bad_files(pairs), team.naming_lost(reader.is_from_queues), tf.train.SingularMonitoredSession(
-                hooks=[nan, *writing, last, together], master=team.target, config=config,
-                scaffold=tf.train.Scaffold(ready_for_local_init_op=team.ready(), **scaffold),
-                checkpoint_filename_with_path=checkpoint) as session:
-            step = start
+                hooks=[nan, *writing, tf.train.StopAtStepHook(last_step=last), together], master=team.target,
+                config=config, scaffold=tf.train.Scaffold(ready_for_local_init_op=team.ready_for_local_init(), **own),
+                checkpoint_filename_with_path=job.checkpoint) as session:
+            step = job.start
             try:
                 while not session.should_stop():
                     step = session.run(model.train_op)
@@ -602,34 +561,48 @@ def run_steps(options, pairs, record, checkpoint, start, team):
                 if saving and reader.is_from_queues(error):  # no step was begun, and what was learned so far is whole
                     saving.end(session.raw_session())
                 raise
-    if step == record["steps"]:
+    if step == last:
         return 0
-    print("stopped and saved at step %d of %d; the same command continues" % (step, record["steps"]))
+    print("stopped and saved at step %d of %d; the same command continues" % (step, last))
     return together.number
 
 
-def writing_hooks(options, pairs, batch, model, record, start, saver, finite, closing):
-    """Returns the hooks that keep the run folder, saving as the last one; an ExitStack closes what they open."""
-    writer = hooks.event_writer(options.output_dir, tf.get_default_graph(), start)
-    run = hooks.Run(options.output_dir, closing.enter_context(contextlib.closing(writer)), start, record["steps"],
-                    len(pairs.files), options.batch_size, options.epochs)
-    metrics = hooks.Metrics(model, run, options.log_every)
-    samples = hooks.Samples(run, options.sample_every, sample_pairs(options, pairs), one_image(options),
+def writing_hooks(job, batch, model, finite, closing):
+    """Builds the hooks that keep the run folder; `closing`, an ExitStack, closes what they open.
+
+    Returns:
+      (all of them, the one that saves).
+    """
+    options, folder = job.options, job.options.output_dir
+    saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
+    writer = closing.enter_context(contextlib.closing(
+        hooks.event_writer(folder, tf.get_default_graph(), job.start)))
+    run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size,
+                    options.epochs)
+    metrics = closing.enter_context(contextlib.closing(hooks.Metrics(model, run, options.log_every)))
+    samples = hooks.Samples(run, options.sample_every, sample_pairs(options, job.pairs), one_image(options),
                             hooks.batch_summaries(batch, model, logits_scale(options)))
-    closing.enter_context(contextlib.closing(metrics))
-    return [metrics, samples, hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)]
+    saving = hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)
+    return [metrics, samples, saving], saving
 
 
-def initial_weights(options):
-    """Returns a Scaffold's init_fn that loads --init_checkpoint into both networks, or None."""
-    if not options.init_checkpoint:
+def starting_weights(job):
+    """Returns a Scaffold's init_fn that loads --init_checkpoint, or None; raises CheckpointError where it does not fit.
+
+    The session itself restores the job's checkpoint, which is only checked here.
+    """
+    if job.checkpoint:
+        checkpoints.check_own(job.checkpoint, tf.global_variables())
+    if job.checkpoint or not job.options.init_checkpoint:
         return None
-    weights = tf.train.Saver(checkpoints.check_checkpoint(options.init_checkpoint, tf.trainable_variables()))
-    return lambda scaffold, session: weights.restore(session, options.init_checkpoint)
+    path = job.options.init_checkpoint
+    weights = tf.train.Saver(checkpoints.check_checkpoint(path, tf.trainable_variables()))
+    return lambda scaffold, session: weights.restore(session, path)
 
 
-def announce(options, start, record):
+def announce(job):
     """Prints the layers and what starts now, and writes flags.txt and run.json."""
+    folder, record = job.options.output_dir, job.record
     table = pix2pix.layer_table(tf.get_default_graph())
     record["parameters"] = {network: sum(row[2] for row in table if row[0].startswith(network))
                             for network in ("generator", "discriminator")}
@@ -637,14 +610,13 @@ def announce(options, start, record):
         print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
     for network, count in record["parameters"].items():
         print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
-    folder = options.output_dir
-    run_folder.write_flags(folder, {name: value for name, value in options._asdict().items()
+    run_folder.write_flags(folder, {name: value for name, value in job.options._asdict().items()
                                     if name not in ("mode", "output_dir", "checkpoint")})
-    run_folder.write_file(os.path.join(folder, "run.json"), json.dumps(record, indent=2) + "\n")
-    begin = "continuing %s from step %d" % (folder, start) if start else "starting %s" % folder
+    run_folder.write_record(folder, record)
+    begin = "continuing %s from step %d" % (folder, job.start) if job.start else "starting %s" % folder
     print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]))
     print("look at %s (any browser), or: pip install tensorboard && tensorboard --logdir %s"
-          % (os.path.join(folder, "samples", "index.html"), folder), flush=True)
+          % (os.path.join(run_folder.samples_of(folder), "index.html"), folder), flush=True)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -678,21 +650,21 @@ def translated(options, checkpoint, pairs, precision):
     The measures have a session of their own: in bfloat16's, SSIM would be computed in bfloat16 too.
     """
     names = [os.path.basename(files[0].path) for files in pairs.files]
-    stems = [reader.stem(name) for name in names]
-    shown_names = stems if len(set(stems)) == len(stems) else names
     with tf.Graph().as_default():
         image, target, draw, pictures, measures = test_graph(options)
         if pairs.layout == "inputs":
             del pictures["target"]
             measures = {}
-        session = restored_session(checkpoint, precision)
+        session = checkpoints.restored_session(checkpoint, precision)
         exact = tf.Session(config=precisions.session_config("float32"))
-    read = reader.read_in_order(pairs, size_of(options.image_size) if options.test_resize else None, view_of(options))
+    pairs_read = reader.read_in_order(pairs, size_of(options.image_size) if options.test_resize else None,
+                                      view_of(options))
+    named = zip(tqdm.tqdm(names, unit="image", disable=None), reader.short_names(names), pairs_read)
     with session, exact:
-        for name, shown_name, pair in zip(tqdm.tqdm(names, unit="image", disable=None), shown_names, read):
+        for name, short_name, pair in named:
             mask = zlib.crc32(os.fsencode(name))  # the image's own dropout, whatever lies beside it
             shown = session.run(pictures, {image: pair[0], target: pair[1], draw: mask})
-            yield shown_name, shown, exact.run(measures, {pictures["output"]: shown["output"], target: pair[1]})
+            yield short_name, shown, exact.run(measures, {pictures["output"]: shown["output"], target: pair[1]})
 
 
 def test_graph(options):
@@ -723,14 +695,6 @@ def padded(options, images):
     return pix2pix.reflect_to_multiple(images, multiple, SMALLEST.get(options.patch, 32))
 
 
-def restored_session(checkpoint, precision="float32"):
-    """Returns a session with the default graph's variables from a checkpoint."""
-    saver = tf.train.Saver(checkpoints.check_checkpoint(checkpoint, tf.global_variables()))
-    session = tf.Session(config=precisions.session_config(precision))
-    saver.restore(session, checkpoint)
-    return session
-
-
 def export(given):
     """Writes the generator as a SavedModel into export/STEP (see support/serving.py); returns the exit status."""
     options, checkpoint = options_to_restore(given)
@@ -746,7 +710,7 @@ def export(given):
         channels = int(options.input_channels)
         signatures = serving.signatures(
             translate, lambda image: reader.to_channels(reader.normalise(image), channels), channels)
-        with restored_session(checkpoint) as session, run_folder.replacing(path) as folder:
+        with checkpoints.restored_session(checkpoint) as session, run_folder.replacing(path) as folder:
             serving.write(folder, session, signatures, examples)
     print("exported %s to %s, dropout %s" % (checkpoint, path, "on" if options.test_dropout else "off"))
     return 0

@@ -227,7 +227,7 @@ def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=1e-
         unittest.mock.patch.stopall()
         image = tf.placeholder(tf.float32, [1, size, size, 3])
         output = generate(image)
-        fetched = dict(model.watch, **{name: getattr(model, name) for name in ("d_loss", "g_loss_gan", "g_loss_l1")})
+        fetched = dict(model.watched, **{name: getattr(model, name) for name in ("d_loss", "g_loss_gan", "g_loss_l1")})
         log = []
         with tf.train.MonitoredSession() as session:
             for _ in range(steps):

@@ -88,7 +88,7 @@ def loop(flags, steps):
                 begin = time.perf_counter()
                 arrays = session.run(made)
                 read = time.perf_counter()
-                session.run([model.train_op, model.total, model.watch if number % 2 else {}],
+                session.run([model.train_op, model.nan_probe, model.watched if number % 2 else {}],
                             dict(zip(made, arrays)))
                 if number >= 2 * WARM_UP:
                     found["wait"].append(read - begin)

@@ -11,6 +11,8 @@ import re
 
 import tensorflow.compat.v1 as tf
 
+from support import precisions, run_folder
+
 
 class CheckpointError(Exception):
     """A checkpoint can't be used; the message names it, its variables and how to fix it."""
@@ -65,7 +67,7 @@ def full_name(checkpoint):
       CheckpointError: it is not there, or can't be read.
     """
     path = named(checkpoint)
-    found = (newest(path) or newest(os.path.join(path, "checkpoints"))) if os.path.isdir(path) else None
+    found = (newest(path) or newest(run_folder.checkpoints_of(path))) if os.path.isdir(path) else None
     if not found:  # what newest finds, it has read
         check_readable(path)
     return found or path
@@ -77,6 +79,11 @@ def named(checkpoint):
     if os.path.basename(path) == "checkpoint" and os.path.isfile(path):  # TensorFlow's list
         return os.path.dirname(path)
     return re.sub(r"\.(index|meta|data-[0-9]+-of-[0-9]+)$", "", path)
+
+
+def is_named(checkpoint, asked):
+    """Whether `asked` names a checkpoint, PATH/NAME-STEP or None, or a folder in which it lies."""
+    return bool(checkpoint) and (checkpoint + os.sep).startswith(named(asked) + os.sep)
 
 
 def tidy(folder, newest, keep):
@@ -170,6 +177,17 @@ def options_of(shapes):
     return options
 
 
+def flags_of_old(checkpoint, names):
+    """Returns, and prints, {flag: text} of those `names` that a checkpoint of the one-file TF1 program decides."""
+    found = variables_in(checkpoint)
+    if not is_foreign(found):
+        return {}
+    options = dict(options_of(shapes_of(found)), skip="pre")
+    texts = {name: str(options[name]) for name in sorted(names) if name in options}
+    print("%s is of the one-file TF1 program: %s" % (checkpoint, " ".join("--%s=%s" % item for item in texts.items())))
+    return texts
+
+
 def check_checkpoint(checkpoint, variables):
     """Raises CheckpointError unless a checkpoint holds these variables, in their shapes, and no other weights.
 
@@ -212,6 +230,14 @@ def check_own(checkpoint, variables):
     step = tf.train.load_checkpoint(checkpoint).get_tensor("global_step")
     if step != step_of(checkpoint):
         raise CheckpointError("%s is of step %d; %s" % (checkpoint, step, advice))
+
+
+def restored_session(checkpoint, precision="float32"):
+    """Returns a session with the default graph's variables from a checkpoint; raises as `check_checkpoint`."""
+    saver = tf.train.Saver(check_checkpoint(checkpoint, tf.global_variables()))
+    session = tf.Session(config=precisions.session_config(precision))
+    saver.restore(session, checkpoint)
+    return session
 
 
 def fingerprint(checkpoint):

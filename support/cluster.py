@@ -94,7 +94,7 @@ def wait_for(names, patience):
         time.sleep(0.2 if names else 0)
 
 
-class Watch:
+class Watchdog:
     """Ends this process when another is lost, unless an error of TensorFlow's ends it before.
 
     Attributes:

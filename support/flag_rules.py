@@ -27,6 +27,22 @@ class FlagError(Exception):
     """A flag has a value that it can't have; the message names the flag and how to fix it."""
 
 
+def size_of(text):
+    """Returns (height, width) of N or H,W; raises ValueError where it is neither."""
+    sides = [int(side) for side in text.split(",")]
+    if len(sides) > 2:
+        raise ValueError(text)
+    return sides[0], sides[-1]
+
+
+def is_size(text, multiple):
+    """Whether a text is N or H,W, in multiples of a number."""
+    try:
+        return all(side > 0 and side % multiple == 0 for side in size_of(text))
+    except ValueError:
+        return False
+
+
 def grouped_help(text, groups, flag_values):
     """Returns the text of --help: every flag under its group, of {title: names}."""
     lines = [text]

@@ -113,6 +113,12 @@ def sample_grids(folder):
     return sorted(name for name in os.listdir(folder) if re.fullmatch(r"step-[0-9]{8,}\.png", name))
 
 
+def remove_samples(folder):
+    """Removes a folder's sample grids."""
+    for name in sample_grids(folder):
+        os.remove(os.path.join(folder, name))
+
+
 def write_progress(folder):
     """Writes progress.gif from a folder's sample grids in order, at most 40 of them."""
     names = sample_grids(folder)

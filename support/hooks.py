@@ -49,7 +49,7 @@ class StopOnNan(tf.train.NanTensorHook):
 
     def __init__(self, model, folder, weights_finite, files_of_step):
         """Takes the run folder, {name of a weight: whether it is finite}, and a function: step -> its files' paths."""
-        super().__init__(model.total)
+        super().__init__(model.nan_probe)
         self.model, self.folder, self.weights_finite, self.files_of_step = (
             model, folder, weights_finite, files_of_step)
 
@@ -64,17 +64,17 @@ class StopOnNan(tf.train.NanTensorHook):
                 "step %d: %s is not finite%s. The batch was %s. What was saved before is kept in %s; try "
                 "--gan_loss=log or logits, a lower --learning_rate or --precision=float32 in a new --output_dir" % (
                     step, bad[0], ", then %s" % ", ".join(bad[1:]) if bad[1:] else "",
-                    ", ".join(self.files_of_step(step)), os.path.join(self.folder, "checkpoints")))
+                    ", ".join(self.files_of_step(step)), run_folder.checkpoints_of(self.folder)))
 
 
 class Metrics(tf.train.SessionRunHook):
     """Keeps metrics.csv, TensorBoard's scalars and the progress bar (without a terminal, a line now and then)."""
 
     def __init__(self, model, run, log_every):
-        self.run, self.log_every, self.watch = run, log_every, model.watch
+        self.run, self.log_every, self.watched = run, log_every, model.watched
         self.fetches = {"step": model.train_op, "losses": [getattr(model, name) for name in LOSSES]}
         self.path, self.warned, self.seen = os.path.join(run.folder, "metrics.csv"), False, run.start
-        self.columns = ["step", "epoch", *LOSSES, "images_per_second", *model.watch]
+        self.columns = ["step", "epoch", *LOSSES, "images_per_second", *model.watched]
         self.bar = self.file = None
 
     def begin(self):
@@ -96,11 +96,11 @@ class Metrics(tf.train.SessionRunHook):
         del run_context
         step = self.seen + 1
         is_logged = step % self.log_every == 0 or step == self.run.steps
-        return tf.train.SessionRunArgs(dict(self.fetches, watch=self.watch if is_logged else {}))
+        return tf.train.SessionRunArgs(dict(self.fetches, watched=self.watched if is_logged else {}))
 
     def after_run(self, run_context, run_values):
         del run_context
-        self.seen, losses, watched = (run_values.results[name] for name in ("step", "losses", "watch"))
+        self.seen, losses, watched = (run_values.results[name] for name in ("step", "losses", "watched"))
         epoch, now = self.seen * self.run.batch_size / self.run.pairs, time.time()
         rate = (self.seen - self.logged[0]) * self.run.batch_size / (now - self.logged[1])
         text = "epoch %.4g/%d, D %.3f, GAN %.3f, L1 %.4f, %.3g images/s" % (epoch, self.run.epochs, *losses, rate)
@@ -158,7 +158,8 @@ class Samples(tf.train.SummarySaverHook):
 
     def after_create_session(self, session, coord):
         del coord
-        if self.run.start == 0:
+        if self.run.start == 0:  # what is there may be of another run, which ended before it saved
+            gallery.remove_samples(run_folder.samples_of(self.run.folder))
             self.write(session, 0)
 
     def before_run(self, run_context):
@@ -176,7 +177,7 @@ class Samples(tf.train.SummarySaverHook):
         for number, (image, target) in enumerate(self.fixed):
             output = session.run(self.output, {self.image: image, self.draw: number})
             rows.append(np.concatenate([to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
-        folder = os.path.join(self.run.folder, "samples")
+        folder = run_folder.samples_of(self.run.folder)
         path = os.path.join(folder, "step-%08d.png" % step)
         run_folder.write_png(path, np.concatenate(rows))
         gallery.write_samples(folder)
@@ -218,9 +219,9 @@ class Checkpoints(tf.train.CheckpointSaverHook):
     """
 
     def __init__(self, run, saver, every, keep, weights_finite):
-        super().__init__(os.path.join(run.folder, "checkpoints"), save_steps=every, saver=saver)
-        self.folder, self.saved, self.every, self.keep, self.weights_finite = (
-            os.path.join(run.folder, "checkpoints"), run.start, every, keep, weights_finite)
+        self.folder, self.saver = run_folder.checkpoints_of(run.folder), saver
+        super().__init__(self.folder, save_steps=every, saver=saver)
+        self.saved, self.every, self.keep, self.weights_finite = run.start, every, keep, weights_finite
         self.megabytes = sum(v.shape.num_elements() * v.dtype.size for v in tf.global_variables()) / 1e6
 
     def begin(self):
@@ -234,7 +235,7 @@ class Checkpoints(tf.train.CheckpointSaverHook):
             raise RunError("step %d: a weight is no longer finite, so nothing is saved. The last good checkpoint is "
                            "kept in %s; try a lower --learning_rate" % (step, self.folder))
         try:
-            path = self._saver.save(session, self._save_path, step, write_meta_graph=False)
+            path = self.saver.save(session, self._save_path, step, write_meta_graph=False)
             run_folder.sync(path + ".data-00000-of-00001", path + ".index", self.folder)
         except tf.errors.OpError as error:
             raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB; make room or repair the disk, "
@@ -248,7 +249,7 @@ SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if 
 
 
 class Signals:
-    """SIGTERM, SIGHUP and Ctrl-C are kept for `workers.Together` to end the run; a second one leaves at once.
+    """SIGTERM, SIGHUP and Ctrl-C are kept for `workers.StopTogether` to end the run; a second one leaves at once.
 
     SIGHUP stays ignored where it is, as nohup wants it.
 

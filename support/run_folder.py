@@ -18,6 +18,16 @@ class RunError(Exception):
     """The run can't start or go on; the message names the flag or the path and how to fix it."""
 
 
+def checkpoints_of(folder):
+    """The folder of a run's checkpoints."""
+    return os.path.join(folder, "checkpoints")
+
+
+def samples_of(folder):
+    """The folder of a run's sample grids."""
+    return os.path.join(folder, "samples")
+
+
 def read_flags(folder):
     """Returns the flags of the run in a folder as {name: text}; empty where there is none."""
     path = os.path.join(folder, "flags.txt")
@@ -47,6 +57,28 @@ def read_record(folder):
         return record if record["pairs"]["train"] and record["precision"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def write_record(folder, record):
+    """Writes run.json."""
+    write_file(os.path.join(folder, "run.json"), json.dumps(record, indent=2) + "\n")
+
+
+def differences(record, old):
+    """Returns a sentence for each thing, flags apart, that decides the bits of a run and is another than in `old`.
+
+    Both are what run.json holds; that of an earlier version has no checksum of the pairs and no number of workers.
+    """
+    found = []
+    if old.get("pairs_sha256", record["pairs_sha256"]) != record["pairs_sha256"] or (
+            old["pairs"]["train"] != record["pairs"]["train"]):
+        found.append("--data_dir holds other pairs than the run's")
+    if record["precision"] != old["precision"]:
+        found.append("--precision is %s here and %s in the run" % (record["precision"], old["precision"]))
+    if record["workers"] != old.get("workers", 1):
+        found.append("TF_CONFIG makes %d workers here and there were %d in the run"
+                     % (record["workers"], old.get("workers", 1)))
+    return found
 
 
 def newest_export(folder):

@@ -39,7 +39,7 @@ class Workers:
       rank: this one's place among them; 0 is the chief.
       config: a ConfigProto with what every session on `target` needs; see `start`.
       target: the master of such sessions; "" for a session without a server.
-      watch: a cluster.Watch over the others.
+      watchdog: a cluster.Watchdog over the others.
     """
 
     def __init__(self, text=None):
@@ -53,7 +53,7 @@ class Workers:
         self.others = [i for i in range(len(self)) if i != self.rank]
         self.config, self.target = tf.ConfigProto(), ""
         self.keys = itertools.count(1)  # all build their collectives in one order
-        self.watch = cluster.Watch(self.names, self.addresses, self.rank)
+        self.watchdog = cluster.Watchdog(self.names, self.addresses, self.rank)
 
     def __len__(self):
         return len(self.names)
@@ -84,7 +84,7 @@ class Workers:
             raise WorkerError("%s; %s" % (error.message, advice))
         self.target = self.server.target
         cluster.wait_for({self.addresses[i]: self.names[i] for i in self.others}, patience)
-        self.watch.start(patience)
+        self.watchdog.start(patience)
 
     # What travels. All workers must build the same collectives in the same order, and run the same ones in a step.
 
@@ -123,14 +123,14 @@ class Workers:
     def collective(self):
         return {"group_size": len(self), "group_key": 1, "instance_key": next(self.keys)}
 
-    def ready(self):
+    def ready_for_local_init(self):
         """Returns a Scaffold's ready_for_local_init_op: the reader's place is set after the chief's variables came."""
         if not self.others:
             return None
         with tf.control_dependencies([self.broadcast(tf.global_variables())]):
             return tf.report_uninitialized_variables(tf.global_variables())
 
-    def whole(self, model, losses):
+    def averaged(self, model, scalars):
         """Returns a share's `pix2pix.Training` as that of the whole batch: its scalars are means over the workers.
 
         The train op computes them too, so that a step runs the same collectives whatever a worker's hooks fetch.
@@ -139,15 +139,15 @@ class Workers:
 
         Args:
           model: the Training.
-          losses: names of its fields that are scalars.
+          scalars: names of its fields that are float32 scalars.
         """
         if not self.others:
             return model
-        scalars = [getattr(model, name) for name in losses] + list(model.watch.values())
-        means, = self.mean([tf.stack([fence(scalar) for scalar in scalars])])
+        shares = [getattr(model, name) for name in scalars] + list(model.watched.values())
+        means, = self.mean([tf.stack([fence(scalar) for scalar in shares])])
         values = iter(tf.unstack(means))
-        fields = {name: next(values) for name in losses}
-        fields["watch"] = type(model.watch)((name, next(values)) for name in model.watch)
+        fields = {name: next(values) for name in scalars}
+        fields["watched"] = type(model.watched)((name, next(values)) for name in model.watched)
         with tf.control_dependencies([means]):
             return model._replace(train_op=tf.identity(model.train_op), **fields)
 
@@ -174,7 +174,7 @@ class Workers:
             with self.naming_lost(), tf.Session(self.target, config=self.config) as session:
                 rows = session.run(table)
                 told, rows = [int(value) for value in rows[0][:len(news)]], rows[:, len(news):]
-                self.watch.step_ended(saved=told[0])  # the time for the first step begins
+                self.watchdog.step_ended(saved=told[0])  # the time for the first step begins
                 called = ["the version of this program", *names]
                 wrong = ["%s differs from %s in %s" % (self.names[i], self.names[0], ", ".join(
                     name for name, here, there in zip(called, rows[0], rows[i]) if here != there))
@@ -197,13 +197,13 @@ class Workers:
         except BaseException as error:
             is_connection = isinstance(error, CONNECTION_ERRORS)
             is_theirs = self.others and isinstance(error, tf.errors.OpError) and not is_own(error) and (
-                self.watch.names_lost(30 if is_connection else 5) or is_connection)
-            self.watch.over = True
+                self.watchdog.names_lost(30 if is_connection else 5) or is_connection)
+            self.watchdog.over = True
             if not is_theirs:
                 raise
             reason = run_folder.reason_of(error)
             of_grpc = re.search(r'"grpc_message":"(.+?)"', reason)
-            raise WorkerError(self.watch.message or "TensorFlow can't reach the other workers (%s)"
+            raise WorkerError(self.watchdog.message or "TensorFlow can't reach the other workers (%s)"
                               % (of_grpc.group(1) if of_grpc else reason))
 
     def barrier(self):
@@ -215,13 +215,13 @@ class Workers:
             with contextlib.suppress(tf.errors.OpError):
                 session.run(barrier)
 
-        self.watch.over = True
+        self.watchdog.over = True
         last = threading.Thread(target=run, daemon=True)
         last.start()
         last.join(cluster.LINGER)
 
 
-class Together(tf.train.SessionRunHook):
+class StopTogether(tf.train.SessionRunHook):
     """Ends the run of all workers after one step when one of them got a signal. The last hook of a session.
 
     Attributes:
@@ -240,14 +240,14 @@ class Together(tf.train.SessionRunHook):
         if not self.team.others:
             return None
         if self.team.rank == 0:
-            self.team.watch.saved = self.saved()
+            self.team.watchdog.saved = self.saved()
         return tf.train.SessionRunArgs(self.table, {self.told: [self.received(), self.saved()]})
 
     def after_run(self, run_context, run_values):
         ended = self.received()
         if self.team.others:
             ended = int(run_values.results[:, 0].max())
-            self.team.watch.step_ended(saved=int(run_values.results[0, 1]))
+            self.team.watchdog.step_ended(saved=int(run_values.results[0, 1]))
         if ended:
             self.number = self.received() or ended
             run_context.request_stop()

@@ -123,8 +123,8 @@ np.save(sys.argv[2], signature(images=tf.constant(np.load("images.npy")))["outpu
 
 @pytest.mark.skipif(bool(precisions.bfloat16_lacks()), reason="the CPU has no bfloat16")
 def test_test_mode_takes_a_precision_and_its_measures_stay_float32(run, trained, tmp_path, monkeypatch):
-    configs, session = [], train.restored_session
-    monkeypatch.setattr(train, "restored_session", lambda path, precision="float32": (
+    configs, session = [], train.checkpoints.restored_session
+    monkeypatch.setattr(train.checkpoints, "restored_session", lambda path, precision="float32": (
         configs.append(precision), session(path, precision))[1])
     found = []
     for precision in ("auto", "float32", "bfloat16"):

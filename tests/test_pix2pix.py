@@ -430,9 +430,17 @@ def test_scalar_losses_are_means_over_patches_and_d_is_not_halved(session):
     np.testing.assert_allclose(g_loss, reference_loss(fake, True, "log", 1e-12)[0].mean(), rtol=1e-5)
 
 
-def test_an_unknown_loss_is_refused():
-    with tf.Graph().as_default(), pytest.raises(ValueError, match="gan_loss must be one of log"):
-        pix2pix.generator_gan_loss(tf.zeros([1]), "hinge")
+@pytest.mark.parametrize("name, build", [
+    ("gan_loss", lambda x: pix2pix.patch_loss(x, True, "minimax")),
+    ("skip", lambda x: pix2pix.generator(x, filters=1, skip="both")),
+    ("norm", lambda x: pix2pix.generator(x, filters=1, norm="layer")),
+    ("norm", lambda x: pix2pix.discriminator(x, x, filters=1, norm="layer")),
+    ("patch", lambda x: pix2pix.discriminator(x, x, filters=1, patch=71)),
+    ("update", lambda x: pix2pix.training(x, x, None, None, None, update="together")),
+    ("pixel_loss", lambda x: pix2pix.training(x, x, None, None, None, pix2pix.Objective(pixel_loss="l3")))])
+def test_an_unknown_choice_is_refused_with_those_there_are(name, build):
+    with tf.Graph().as_default(), pytest.raises(ValueError, match=name + " must be one of "):
+        build(tf.zeros([1, 32, 32, 3]))
 
 
 @pytest.mark.parametrize("gan_loss", pix2pix.GAN_LOSSES)
@@ -544,7 +552,7 @@ def test_saturated_patches_are_those_that_are_wrong_without_gradient(session, ga
 def test_the_watched_scalars_agree_with_numpy(session):
     model = build(2)
     session.run(tf.global_variables_initializer())
-    real, fake, watch, _ = session.run([model.real_logits, model.fake_logits, model.watch, model.train_op])
+    real, fake, watch, _ = session.run([model.real_logits, model.fake_logits, model.watched, model.train_op])
     np.testing.assert_allclose(watch["d_max_logit"], max(np.abs(real).max(), np.abs(fake).max()), rtol=1e-6)
     for network, name in (("d", "Adam_D"), ("g", "Adam_G")):
         moments = first_moments(session, name).values()

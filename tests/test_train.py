@@ -598,6 +598,16 @@ def test_an_output_is_the_same_beside_a_file_of_its_stem(run, trained, tmp_path)
     np.testing.assert_array_equal(beside, alone)
 
 
+def test_a_new_run_removes_the_sample_grids_of_one_that_ended_before_it_saved(run, tmp_path):
+    samples = tmp_path / "run" / "samples"
+    samples.mkdir(parents=True)
+    (samples / "step-00000003.png").write_bytes(b"of other flags")
+    (samples / "mine.png").write_bytes(b"kept")
+    run("--output_dir=%s" % (tmp_path / "run"), *SMALL, "--max_steps=1")
+    assert sorted(os.listdir(samples)) == ["index.html", "mine.png", "progress.gif", "step-00000000.png",
+                                           "step-00000001.png"]
+
+
 @pytest.mark.parametrize("mode", ["test", "export"])
 def test_the_last_result_stays_until_a_new_one_is_whole(run, trained, tmp_path, monkeypatch, mode):
     folder = shutil.copytree(trained, str(tmp_path / "run"))

@@ -241,8 +241,8 @@ class Share(workers.Workers):
         self.gradients = [*getattr(self, "gradients", []), tensors]
         return [tf.placeholder_with_default(tensor, tensor.shape) for tensor in tensors]
 
-    def whole(self, model, losses):
-        del losses
+    def averaged(self, model, scalars):
+        del scalars
         return model
 
 

@@ -40,14 +40,14 @@ def mean(team, tensors, whole=workers.Workers.mean):
     return means
 
 
-def before_step(hook, context, whole=workers.Together.before_run):
+def before_step(hook, context, whole=workers.StopTogether.before_run):
     arguments = whole(hook, context)
     if "GRADIENTS" in os.environ and kept:
         return arguments._replace(fetches=[arguments.fetches, kept])
     return arguments
 
 
-def after_step(hook, context, values, whole=workers.Together.after_run):
+def after_step(hook, context, values, whole=workers.StopTogether.after_run):
     if "GRADIENTS" in os.environ and kept:
         table, gradients = values.results
         values = values._replace(results=table)
@@ -79,7 +79,7 @@ def save(hook, session, step, whole=hooks.Checkpoints._save):
     whole(hook, session, step)
 
 
-workers.Together.before_run, workers.Together.after_run, hooks.Checkpoints._save = before_step, after_step, save
+workers.StopTogether.before_run, workers.StopTogether.after_run, hooks.Checkpoints._save = before_step, after_step, save
 workers.Workers.mean = mean
 if WHEN == "broadcast":
     workers.Workers.broadcast = broadcast

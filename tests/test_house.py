@@ -1,0 +1,47 @@
+"""The rules of the house that a machine can check; see CONTRIBUTING.md."""
+
+import ast
+import glob
+import os
+
+import pytest
+
+from conftest import ROOT
+
+FLOORS = (("support",), ("reader", "pix2pix"), ("train",), ("studies", "demo", "tests"))  # from the ground up
+
+
+def imported(path):
+    """Returns the first parts of the names of all modules that a file imports; `program` is train.py to the studies."""
+    with open(path, encoding="utf-8") as file:
+        nodes = list(ast.walk(ast.parse(file.read())))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.split(".")[0] for name in names}
+
+
+def files_of(floor):
+    paths = [os.path.join(ROOT, name + ".py") for name in floor] + [
+        path for name in floor for path in glob.glob(os.path.join(ROOT, name, "*.py"))]
+    return [path for path in paths if os.path.exists(path)]
+
+
+@pytest.mark.parametrize("i", range(len(FLOORS) - 1), ids=lambda i: "-".join(FLOORS[i]))
+def test_imports_point_down_only(i):
+    above = {name for floor in FLOORS[i + 1:] for name in floor}
+    above |= {os.path.basename(path)[:-3] for path in files_of(FLOORS[-1])}
+    assert files_of(FLOORS[i])
+    for path in files_of(FLOORS[i]):
+        assert not imported(path) & above, path
+
+
+def test_reader_and_pix2pix_do_not_know_each_other():
+    assert "pix2pix" not in imported(os.path.join(ROOT, "reader.py"))
+    assert "reader" not in imported(os.path.join(ROOT, "pix2pix.py"))
+
+
+def test_only_train_py_defines_or_reads_flags():
+    for path in [path for floor in FLOORS[:3] for path in files_of(floor)]:
+        with open(path, encoding="utf-8") as file:
+            reads = "FLAGS." in file.read()
+        assert reads == (os.path.basename(path) == "train.py"), path
