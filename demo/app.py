@@ -5,13 +5,12 @@
 
 It needs the exported folder, TensorFlow 2 and Gradio, nothing else of this project. Gradio's ImageEditor has no filled
 rectangle, softens the edges of its strokes (which makes colours that are no labels) and keeps pictures in files; so the
-drawing is done by canvas.js in a gr.HTML. Uploads stay in the browser: only the drawing comes here, as a PNG of the
-canvas's size, and nothing is written to the disk.
+drawing is done by canvas.js in a gr.HTML. The browser crops and scales an upload to the canvas: only the drawing on it
+comes here, as a PNG of the canvas's size, and nothing is written to the disk.
 """
 
 import argparse
 import base64
-import glob
 import json
 import os
 import struct
@@ -26,17 +25,22 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MAX_BYTES = 4 * 2 ** 20  # of a drawing, as it is sent
+PAGE = ("", "config", "theme.css", "favicon.ico", "manifest.json", "gradio_api/startup-events")  # all else is refused,
+PARTS = ("assets/", "static/")  # since Gradio would also fetch any URL for others, and keep files
 
 
 def newest(folder):
     """Returns the export of the highest step in a folder; the folder itself where it is an export."""
-    steps = glob.glob(os.path.join(glob.escape(folder), "[0-9]*", "saved_model.pb"))
-    steps.sort(key=lambda path: int(os.path.basename(os.path.dirname(path))))
-    for path in [os.path.join(folder, "saved_model.pb"), *steps][::-1]:
-        if os.path.isfile(path):
-            return os.path.dirname(path)
+    steps = sorted(filter(str.isdigit, os.listdir(folder) if os.path.isdir(folder) else ()), key=int)
+    for path in [folder, *(os.path.join(folder, step) for step in steps)][::-1]:
+        if os.path.isfile(os.path.join(path, "saved_model.pb")):
+            return path
     sys.exit("error: --export=%s: no export there; make one with python train.py --mode=export" % folder)
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def data_url(png):
@@ -44,12 +48,14 @@ def data_url(png):
 
 
 def page_of(export):
-    """Returns the page of an export (gradio.Blocks), and the function that it calls with each drawing."""
+    """Returns the page of an export, a gradio.Blocks, and the most bytes that one of its drawings can have."""
     signature = tf.saved_model.load(export).signatures["serving_bytes"]
     extra = os.path.join(export, "assets.extra")  # see support/palette.py; an export without its data has none
-    starts = [open(path, "rb").read() for path in sorted(glob.glob(os.path.join(extra, "*.png")))]
-    palette = json.load(open(os.path.join(extra, "palette.json"))) if starts else {}
-    size = size_of(starts[0]) if starts else (256, 256)
+    kept = {name: read(os.path.join(extra, name)) for name in sorted(os.listdir(extra) if os.path.isdir(extra) else ())}
+    palette = json.loads(kept.pop("palette.json", "{}"))
+    pngs = {name[:-len(".png")]: png for name, png in kept.items() if name.endswith(".png")}
+    size = size_of(next(iter(pngs.values()))) if pngs else (256, 256)
+    white = tf.io.encode_png(tf.fill((*size[::-1], 3), tf.constant(255, tf.uint8))).numpy()
 
     def translate(drawing):
         """From a data URL to {picture: a data URL, milliseconds}, or {error: a sentence}."""
@@ -63,13 +69,14 @@ def page_of(export):
         except (ValueError, tf.errors.InvalidArgumentError):
             return {"error": "This drawing can't be read."}
 
-    html, css, js = (open(os.path.join(HERE, "canvas." + kind)).read() for kind in ("html", "css", "js"))
+    html, css, js = (read(os.path.join(HERE, "canvas." + kind)).decode() for kind in ("html", "css", "js"))
+    starts = {name: data_url(png) for name, png in {"empty": white, **pngs}.items()}
     with gradio.Blocks(title="Draw", analytics_enabled=False, fill_width=True) as page:
         gradio.HTML(html_template=html, css_template=css, js_on_load=js, apply_default_css=False, size=size,
-                    server_functions=[translate], starts=[data_url(png) for png in starts],
-                    is_labels=bool(palette), palette=palette or {"black": (0, 0, 0), "white": (255, 255, 255)})
-    translate(data_url(tf.io.encode_png(tf.zeros((*size[::-1], 3), tf.uint8)).numpy()))  # it prepares the others
-    return page, translate
+                    server_functions=[translate], starts=starts, is_labels=bool(palette),
+                    palette=palette or {"black": (0, 0, 0), "white": (255, 255, 255)})
+    translate(starts["empty"])  # it prepares the others
+    return page, 6 * size[0] * size[1] + 2 ** 16  # base64 of three bytes a pixel that could not be compressed
 
 
 def size_of(png):
@@ -77,14 +84,15 @@ def size_of(png):
     return struct.unpack(">II", png[16:24]) if png[:16] == b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" and png[23:] else None
 
 
-def only_drawings(app):
-    """An ASGI app that passes on what the page sends; nothing larger, and no files, which Gradio would keep on disk."""
+def only_drawings(app, most):
+    """An ASGI app that passes on what the page itself asks for, and drawings of at most so many bytes."""
     async def check(scope, receive, send):
-        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
-            headers = dict(scope["headers"])
+        if scope["type"] == "http":
+            path, headers = scope["path"].strip("/"), dict(scope["headers"])
             length, kind = (headers.get(name, b"") for name in (b"content-length", b"content-type"))
-            if not (scope["path"].strip("/").endswith("component_server") and kind == b"application/json"
-                    and length.isdigit() and int(length) < MAX_BYTES):
+            is_drawing = path == "gradio_api/component_server" and kind == b"application/json" and length.isdigit()
+            is_page = scope["method"] in ("GET", "HEAD") and (path in PAGE or path.startswith(PARTS))
+            if b"transfer-encoding" in headers or not (is_page or (is_drawing and int(length) <= most)):
                 return await PlainTextResponse("not taken here", 413)(scope, receive, send)
         return await app(scope, receive, send)
     return check
@@ -96,11 +104,15 @@ def main():
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines draw too")
     parser.add_argument("--port", type=int, default=7860)
     flags = parser.parse_args()
-    page, _ = page_of(newest(flags.export))
+    page, most = page_of(newest(flags.export))
+    try:
+        page.launch(server_name=flags.host, server_port=flags.port, share=False, quiet=True, ssr_mode=False,
+                    footer_links=[], css=".main.fillable, .html-container { padding: .3rem !important; }",
+                    app_kwargs={"middleware": [Middleware(only_drawings, most=most)]}, prevent_thread_lock=True)
+    except OSError:
+        sys.exit("error: can't listen on --host=%s --port=%d; name another port" % (flags.host, flags.port))
     print("draw at http://%s:%d" % (flags.host, flags.port), flush=True)
-    page.launch(server_name=flags.host, server_port=flags.port, quiet=True, ssr_mode=False, footer_links=[],
-                css=".main.fillable, .html-container { padding: .3rem !important; }",
-                app_kwargs={"middleware": [Middleware(only_drawings)]})
+    page.block_thread()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-// The drawing is kept at the generator's size, and only whole pixels in the palette's colours are set.
+// The drawing is kept at the generator's size, and tools set only whole pixels, in the palette's colours.
 const find = selector => element.querySelector(selector);
 const canvas = find(".drawing"), context = canvas.getContext("2d", {willReadFrequently: true});
 const [width, height] = props.size, isLabels = props.is_labels, output = find(".output"), status = find(".status");
-const MAX_BYTES = 20 * 2 ** 20, MAX_PIXELS = 4096 * 4096;  // of an upload, which never leaves the browser
+const MAX_BYTES = 20 * 2 ** 20, MAX_PIXELS = 4096 * 4096;  // of an upload, of which only the canvas is sent
 const undone = [];  // the drawing before each stroke
 let color = "", tool = "rectangle", stroke = null, busy = false, waiting = false;
 
@@ -19,7 +19,7 @@ async function redraw() {  // one drawing at a time is under way; of those that 
   waiting = busy;
   if (busy) return;
   busy = true;
-  const answer = await server.translate(canvas.toDataURL("image/png")).catch(() => ({error: "The server does not answer."}));
+  const answer = await server.translate(canvas.toDataURL("image/png")).catch(() => ({error: "The server refuses this drawing, or does not answer."}));
   if (!answer.error) output.src = answer.picture;
   say(answer.error || answer.milliseconds + " ms", answer.error);
   busy = false;
@@ -115,15 +115,14 @@ for (const [name, rgb] of Object.entries(props.palette)) {
 }
 for (const button of element.querySelectorAll(".tool"))
   button.onclick = () => { tool = button.dataset.tool; choose(button, ".tool"); };
-props.starts.forEach((url, number) => {
+for (const [name, url] of Object.entries(props.starts)) {
   const button = document.createElement("button"), image = document.createElement("img");
   image.src = url;
-  image.alt = number ? "sample input " + number : "empty";
+  image.alt = name;
   button.append(image);
   button.onclick = () => begin(url);
   find(".starts").append(button);
-});
-find(".start").hidden = !props.starts.length;
+}
 find(".undo").onclick = undo;
 document.addEventListener("keydown", event => {
   if ((event.ctrlKey || event.metaKey) && event.key === "z") { event.preventDefault(); undo(); }
@@ -144,6 +143,4 @@ for (const link of element.querySelectorAll(".save")) link.onclick = event => {
 
 const buttons = [...element.querySelectorAll(".palette button")];
 (buttons.find(button => button.textContent === "window") || buttons[0]).click();
-context.fillStyle = "white";
-context.fillRect(0, 0, width, height);
-if (props.starts.length) begin(props.starts[0]).then(forget); else redraw();
+begin(Object.values(props.starts)[0]).then(forget);

@@ -16,6 +16,7 @@ from support import sample_set
 EXAMPLES = 6  # inputs that are kept as they are
 MOST, LEAST = 16, 2e-4  # colours of a palette, and the share of all pixels that each of them has
 NEAR = 60  # how far two colours may be apart to be one label: JPEG moves them
+CLOSE = 12  # within this distance of a label colour lies at least half of all pixels, two thirds in facades' JPEGs
 KNOWN = [
     sample_set.LABELS,
     collections.OrderedDict([  # CMP Facade Database, in the order of its labels
@@ -51,17 +52,25 @@ def find(inputs):
     pixels = np.concatenate([picture.reshape(-1, 3) for picture in inputs]).astype(np.int64)
     codes, counts = np.unique(pixels @ [65536, 256, 1], return_counts=True)
     colours, shares = np.stack([codes // 65536, codes // 256 % 256, codes % 256], axis=1), counts / len(pixels)
-    fits = [shares[distances(colours, list(known.values())).min(axis=1) <= NEAR].sum() for known in KNOWN]
-    if max(fits) > 0.8:  # JPEG makes other colours along the edges
-        return collections.OrderedDict(KNOWN[int(np.argmax(fits))])
+
+    def share_within(distance, palette):
+        return shares[distances(colours, list(palette.values())).min(axis=1) <= distance].sum()
+
+    found = max(KNOWN, key=lambda known: share_within(NEAR, known))
+    if share_within(NEAR, found) < 0.8:  # JPEG makes other colours along the edges
+        found = commonest(colours, shares)
+    is_photo = share_within(NEAR, found) < 0.8 or share_within(CLOSE, found) < 0.5  # has many colours, or shades of few
+    return collections.OrderedDict() if is_photo else collections.OrderedDict(found)
+
+
+def commonest(colours, shares):
+    """Returns {#rrggbb: (red, green, blue)} of the commonest colours that are no shades of each other."""
     found = []
     while len(shares) and shares.max() > LEAST and len(found) < MOST:
         found.append(tuple(int(value) for value in colours[shares.argmax()]))
         far = distances(colours, found[-1:])[:, 0] > NEAR
         colours, shares = colours[far], shares[far]
-    if shares.sum() > 0.1:  # a photo has many more colours
-        found = []
-    return collections.OrderedDict(("#%02x%02x%02x" % colour, colour) for colour in found)
+    return {"#%02x%02x%02x" % colour: colour for colour in found}
 
 
 def empty(inputs, palette):

@@ -60,7 +60,9 @@ def test_unknown_label_colours_are_found_and_a_photo_has_none():
     assert palette.find([blocks]) == {"#0ac80a": (10, 200, 10), "#c80ac8": (200, 10, 200), "#fa7800": (250, 120, 0)}
     y, x = np.mgrid[:64, :64]
     photo = np.stack([4 * x, 4 * y, 2 * (x + y)], axis=-1) + np.random.RandomState(0).randint(0, 4, (64, 64, 3))
-    assert palette.find([photo.clip(0, 255).astype(np.uint8)]) == {}
+    grey = np.uint8(photo[..., 2:].clip(0, 255).repeat(3, axis=2))
+    for picture in (photo, grey, 0.15 * photo, 0.25 * grey, 100 + 0.2 * photo):  # colourful, grey, dark or pale
+        assert palette.find([picture.clip(0, 255).astype(np.uint8)]) == {}
 
 
 def test_an_empty_front_has_the_two_commonest_colours_and_no_window():
@@ -120,7 +122,8 @@ def page(exported, tmp_path_factory):
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("page")
     environment = dict(os.environ, HOME=str(folder), TMPDIR=str(folder), PYTHONDONTWRITEBYTECODE="1",
-                       KERAS_HOME=str(tmp_path_factory.mktemp("keras")))  # where Keras keeps its settings
+                       KERAS_HOME=str(tmp_path_factory.mktemp("keras")),  # where Keras keeps its settings
+                       GRADIO_SHARE="true")  # must not open a tunnel
     app = subprocess.Popen([python, os.path.join(ROOT, "demo", "app.py"), "--export=" + exported, "--port=%d" % port],
                            cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     address, end = "http://127.0.0.1:%d/" % port, time.time() + 300
@@ -175,13 +178,39 @@ def test_what_is_no_drawing_gets_one_sentence(page):
 
 
 def test_nothing_but_drawings_is_taken(page):
-    assert post(page, "component_server/", b"{}", length=5 * 2 ** 20)[0] == 413
+    assert post(page, "component_server/", b"{}", length=6 * 64 * 64 + 2 ** 16 + 1)[0] == 413
+    for path in ("gradio_api/file=https://example.com/x", "gradio_api/file=app.py", "gradio_api/proxy=http://x.hf.space/",
+                 "gradio_api/deep_link?session_hash=test", "gradio_api/info"):
+        with pytest.raises(urllib.error.HTTPError, match="413"):
+            urllib.request.urlopen(page + path)
+    with socket.create_connection(page[7:-1].split(":")) as connection:  # a length beside chunks does not count
+        connection.sendall(b"POST /gradio_api/component_server/ HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
+                           b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert b" 413 " in connection.recv(99)
     assert post(page, "upload", b"--x\r\n", "multipart/form-data; boundary=x")[0] == 413
     assert post(page, "component_server/", b"--x\r\n", "multipart/form-data; boundary=x")[0] == 413
     assert post(page, "queue/join", b"{}")[0] == 413
 
 
+def test_the_page_answers_on_the_address_it_is_given_alone(page):
+    port = int(page[:-1].rpartition(":")[2])
+    with open("/proc/net/tcp") as file:  # hexadecimal, with the bytes of the address from last to first
+        listening = [line.split()[1] for line in file if line.split()[3] == "0A"]
+    assert [address for address in listening if address.endswith(":%04X" % port)] == ["0100007F:%04X" % port]
+
+
+def test_a_port_in_use_is_one_line(page, exported):
+    python = os.environ.get("DEMO_PYTHON", os.path.join(ROOT, ".venv-demo", "bin", "python"))
+    port = page[:-1].rpartition(":")[2]
+    result = subprocess.run([python, os.path.join(ROOT, "demo", "app.py"), "--export=" + exported, "--port=" + port],
+                            capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and "Traceback" not in result.stderr and "draw at" not in result.stdout
+    assert "error: can't listen on --host=127.0.0.1 --port=%s; name another port" % port in result.stderr
+
+
 def test_a_folder_without_an_export_is_named(page, tmp_path):
+    (tmp_path / "3200-old").mkdir()
+    (tmp_path / "3200-old" / "saved_model.pb").touch()
     python = os.environ.get("DEMO_PYTHON", os.path.join(ROOT, ".venv-demo", "bin", "python"))
     result = subprocess.run([python, os.path.join(ROOT, "demo", "app.py"), "--export=%s" % tmp_path],
                             capture_output=True, text=True, check=False)
