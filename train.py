@@ -547,7 +547,8 @@ def run_steps(job):
             own = {"saver": saving.saver, "init_fn": init_fn}
         signals = closing.enter_context(contextlib.closing(hooks.Signals()))
         together = workers.StopTogether(team, lambda: signals.number, lambda: saving.saved if saving else 0)
-        nan = hooks.StopOnNan(model, options.output_dir, finite, lambda step: reader.files_of_step(
+        kept_in = "the run of " + team.names[0] if team.rank else run_folder.checkpoints_of(options.output_dir)
+        nan = hooks.StopOnNan(model, kept_in, finite, lambda step: reader.files_of_step(
             pairs, step, options.batch_size, options.seed))
         with reader.naming_bad_files(pairs), team.naming_lost(reader.is_from_queues), tf.train.SingularMonitoredSession(
                 hooks=[nan, *writing, tf.train.StopAtStepHook(last_step=last), together], master=team.target,
@@ -712,7 +713,9 @@ def export(given):
             translate, lambda image: reader.to_channels(reader.normalise(image), channels), channels)
         with checkpoints.restored_session(checkpoint) as session, run_folder.replacing(path) as folder:
             serving.write(folder, session, signatures, examples)
-    print("exported %s to %s, dropout %s" % (checkpoint, path, "on" if options.test_dropout else "off"))
+    print("exported %s to %s, dropout %s%s" % (
+        checkpoint, path, "on" if options.test_dropout else "off",
+        "; training inputs for demo/ are in its assets.extra" if examples else ""))
     return 0
 
 

@@ -117,7 +117,7 @@ def train_commands(count, batch):
 
 
 def step_seconds(folder, batch):
-    """Seconds of each step of a run but the first, which warms up, and the last, which saves."""
+    """Seconds of each step of a run but the first two, which warm up, and the last, which saves."""
     rows = study.read_csv(os.path.join(folder, "metrics.csv"))
     return [batch / float(row["images_per_second"]) for row in rows[2:-1]]
 
@@ -170,9 +170,13 @@ NEEDS_ROOT = ("links", "linked_step")
 
 def measure_all():
     """Measures what measurements.csv does not hold yet."""
-    path = path_of("measurements.csv")
+    path, settings = path_of("measurements.csv"), [FLAGS.filters, FLAGS.image_size, FLAGS.steps]
     if not os.path.exists(path):
         study.write_csv(path, HEADER, [])
+        with open(path_of("settings.json"), "w") as file:
+            json.dump(settings, file)
+    if study.read_json(path_of("settings.json")) != settings:
+        sys.exit("error: %s: measured with other --filters, --image_size or --steps; name another --output_dir" % path)
     done = {tuple(row[name] for name in HEADER[:4]) for row in study.read_csv(path)}
     for number in range(FLAGS.rounds):
         for part in FLAGS.parts:

@@ -31,7 +31,7 @@ def gradients(filters):
 def main(pack, rounds, filters):
     workers.PACKED = pack
     team = workers.Workers(os.environ["TF_CONFIG"])
-    team.start(300)
+    team.start(100000)
     with tf.Graph().as_default():
         tensors = gradients(filters)
         means = tf.group([tensor.op for network in tensors for tensor in team.mean(network)])

@@ -11,7 +11,7 @@ import threading
 import time
 
 PROBE = 2  # seconds that a connection or an answer may take
-SILENT_PROBES = 10  # so many times in a row, some 30 seconds, another may not answer
+SILENCE = 30  # seconds for which another may not answer
 LINGER = 3  # seconds a failing worker keeps its port open, so that the others name the first failure
 
 
@@ -75,7 +75,7 @@ def listens(address):
             return connection.recv(4)[3:] == b"\4"
     except ConnectionRefusedError:
         return None
-    except OSError:
+    except (OSError, UnicodeError):  # the latter where the host can't be a name
         return False
 
 
@@ -85,9 +85,12 @@ def wait_for(names, patience):
     Raises:
       WorkerError: some do not within `patience` seconds.
     """
-    deadline = time.time() + patience
+    deadline, told = time.time() + patience, False
     while names:
         names = {address: name for address, name in names.items() if not listens(address)}
+        if names and not told:
+            print("waiting for %s, up to %d seconds" % (" and ".join(names.values()), patience), flush=True)
+            told = True
         if names and time.time() > deadline:
             raise WorkerError("no answer within --patience=%d seconds from %s; start it there, or remove it from "
                               "TF_CONFIG" % (patience, " and ".join(names.values())))
@@ -116,13 +119,14 @@ class Watchdog:
             threading.Thread(target=target, args=[i], daemon=True).start()
 
     def ask(self, i):
-        silent = 0
-        while not self.over and silent < SILENT_PROBES:
+        answered = time.monotonic()
+        while not self.over and time.monotonic() - answered < SILENCE:
             time.sleep(1)
             answer = listens(self.addresses[i])
             if answer is None:
                 break
-            silent = 0 if answer else silent + 1
+            if answer:
+                answered = time.monotonic()
         self.lose(i)
 
     def count_seconds(self, i):
@@ -142,15 +146,19 @@ class Watchdog:
             return
         time.sleep(1)  # others may be lost with it
         lost = [self.names[i] for i in sorted(self.lost) if i != self.rank]
+        what = "lost %s" % " and ".join(lost) if lost else (
+            "no step ended within --patience=%d seconds: a worker hangs, or reading the pairs, a step or saving takes "
+            "longer" % self.patience)
         self.message = "%s; start all workers again, and the run continues from step %d%s" % (
-            "lost %s" % " and ".join(lost) if lost else "no step ended within --patience=%d seconds, a worker hangs"
-            % self.patience, self.saved, " or a later one" if self.rank else "")
+            what, self.saved, " or a later one" if self.rank else "")
         self.found.set()
         time.sleep(LINGER)
         if not self.over:
-            sys.stdout.flush()
-            print("\nerror: %s: %s" % (self.names[self.rank], self.message), file=sys.stderr, flush=True)
-            os._exit(1)
+            try:  # where the terminal went away with the network, there is nobody to tell
+                print("\nerror: %s: %s" % (self.names[self.rank], self.message), file=sys.stderr, flush=True)
+                sys.stdout.flush()
+            finally:
+                os._exit(1)
 
     def names_lost(self, seconds):
         """Returns whether it is known within some seconds who is lost; this one still answers for a while then."""

@@ -47,11 +47,11 @@ class StopOnNan(tf.train.NanTensorHook):
     TensorFlow's hook knows NaN alone, and not which tensor or file it was.
     """
 
-    def __init__(self, model, folder, weights_finite, files_of_step):
-        """Takes the run folder, {name of a weight: whether it is finite}, and a function: step -> its files' paths."""
+    def __init__(self, model, kept_in, weights_finite, files_of_step):
+        """Takes where saved steps are, {name of a weight: whether it is finite}, and a function: step -> its files."""
         super().__init__(model.nan_probe)
-        self.model, self.folder, self.weights_finite, self.files_of_step = (
-            model, folder, weights_finite, files_of_step)
+        self.model, self.kept_in, self.weights_finite, self.files_of_step = (
+            model, kept_in, weights_finite, files_of_step)
 
     def after_run(self, run_context, run_values):
         if not np.isfinite(run_values.results):
@@ -64,7 +64,7 @@ class StopOnNan(tf.train.NanTensorHook):
                 "step %d: %s is not finite%s. The batch was %s. What was saved before is kept in %s; try "
                 "--gan_loss=log or logits, a lower --learning_rate or --precision=float32 in a new --output_dir" % (
                     step, bad[0], ", then %s" % ", ".join(bad[1:]) if bad[1:] else "",
-                    ", ".join(self.files_of_step(step)), run_folder.checkpoints_of(self.folder)))
+                    ", ".join(self.files_of_step(step)), self.kept_in))
 
 
 class Metrics(tf.train.SessionRunHook):

@@ -26,7 +26,7 @@ def signatures(translate, to_input, channels):
     images = tf.placeholder(tf.float32, [None, None, None, channels], "images")
     image_bytes = tf.placeholder(tf.string, [None], "image_bytes")
     outputs = translate(images)
-    png_bytes = tf.map_fn(translate_bytes, image_bytes, dtype=tf.string)
+    png_bytes = tf.map_fn(translate_bytes, image_bytes, dtype=tf.string, parallel_iterations=1)  # memory for one
     signature = tf.saved_model.predict_signature_def
     return {"serving_default": signature({"images": images}, {"outputs": outputs}),
             "serving_bytes": signature({"image_bytes": image_bytes}, {"png_bytes": png_bytes})}

@@ -20,7 +20,7 @@ import zlib
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from support import cluster, run_folder
+from support import cluster
 from support.cluster import WorkerError
 from support.precisions import fence
 
@@ -155,7 +155,7 @@ class Workers:
         """Compares what must be the same on all workers, and tells them what the chief knows.
 
         Args:
-          facts: {what it is called: its value}, at most FACTS - 1 - len(news).
+          facts: {what it is called: its value}, at most FACTS - 2 - len(news).
           news: a list of integers, of which the chief's count: first the step from which the run continues.
           is_over: function from the chief's news to whether the run is finished, so that nothing follows.
 
@@ -168,21 +168,22 @@ class Workers:
         if not self.others:
             return news
         names = sorted(facts)
-        mine = [*news, checksum(names), *(checksum(facts[name]) for name in names)]
+        mine = [self.rank, *news, checksum(names), *(checksum(facts[name]) for name in names)]
         with tf.Graph().as_default():
             table, barrier = self.gather(tf.constant(mine + [0] * (FACTS - len(mine)), tf.int64)), self.barrier()
             with self.naming_lost(), tf.Session(self.target, config=self.config) as session:
                 rows = session.run(table)
+                rows = rows[rows[:, 0].argsort(), 1:]  # TensorFlow's order is that of the tasks' names, 10 before 2
                 told, rows = [int(value) for value in rows[0][:len(news)]], rows[:, len(news):]
                 self.watchdog.step_ended(saved=told[0])  # the time for the first step begins
-                called = ["the version of this program", *names]
+                called = ["the flags that there are", *names]
                 wrong = ["%s differs from %s in %s" % (self.names[i], self.names[0], ", ".join(
                     name for name, here, there in zip(called, rows[0], rows[i]) if here != there))
                     for i in range(len(self)) if (rows[i] != rows[0]).any()]
                 if wrong or is_over(told):
                     self.leave(session, barrier)
         if wrong:
-            raise WorkerError("%s; all workers take the same command, data and versions" % "; ".join(wrong))
+            raise WorkerError("%s; give all workers the same values, pairs and versions" % "; ".join(wrong))
         return told
 
     @contextlib.contextmanager
@@ -201,10 +202,8 @@ class Workers:
             self.watchdog.over = True
             if not is_theirs:
                 raise
-            reason = run_folder.reason_of(error)
-            of_grpc = re.search(r'"grpc_message":"(.+?)"', reason)
-            raise WorkerError(self.watchdog.message or "TensorFlow can't reach the other workers (%s)"
-                              % (of_grpc.group(1) if of_grpc else reason))
+            raise WorkerError(self.watchdog.message or "TensorFlow failed, and no worker is known to be lost (%s)"
+                              % plain_reason(error.message))
 
     def barrier(self):
         return self.gather(tf.zeros([1], tf.int64))
@@ -259,6 +258,13 @@ class StopTogether(tf.train.SessionRunHook):
 
 
 ALONE = Workers()
+
+
+def plain_reason(message):
+    """What a TensorFlow error says of another worker, without gRPC's wrapping and the collectives' advice."""
+    of_grpc = re.search(r'grpc_message"?:"(.+?)"', message)
+    lines = [line.strip() for line in message.split("[[")[0].splitlines() if "Restart your program" not in line]
+    return of_grpc.group(1) if of_grpc else next(filter(None, reversed(lines)), message)
 
 
 def checksum(value):

@@ -41,15 +41,17 @@ def images_of(height, width):
 
 
 def test_the_lines_for_python_and_litert_run_as_they_stand_and_give_the_saved_models_outputs(place):
-    load, convert, halve, _ = PYTHON
-    model = {"tf": tf, "images": tf.constant(images_of(32, 32))}
+    load, convert, translate, halve, _ = PYTHON
+    model = {}
     exec(load, model)
-    assert model["outputs"].shape == (1, 32, 32, 3)
-    assert len(convert.splitlines()) == 3
-    exec(convert, {"tf": tf})
+    assert model["outputs"].shape == (1, 256, 256, 3)
+    start, end = convert.split("with open")
+    assert len(convert.splitlines()) == 5
+    exec(convert, model)
+    exec(translate, model)
+    assert model["outputs"].shape == (1, 256, 256, 3)
     shutil.move("pix2pix.tflite", "whole.tflite")
-    lines = convert.splitlines(keepends=True)
-    exec(lines[0] + halve + "".join(lines[1:]), {"tf": tf})
+    exec(start + halve + "with open" + end, {})
     assert os.path.getsize("pix2pix.tflite") < 0.75 * os.path.getsize("whole.tflite")
     for path, error in (("whole.tflite", 1e-5), ("pix2pix.tflite", 1e-2)):
         lite = tf.lite.Interpreter(path).get_signature_runner("serving_default")
@@ -115,7 +117,7 @@ np.save(sys.argv[2], signature(images=tf.constant(np.load("images.npy")))["outpu
 """
     np.save("images.npy", images_of(64, 64))
     outputs = []
-    for number, line in enumerate(("", PYTHON[3])):
+    for number, line in enumerate(("", PYTHON[4])):
         subprocess.run([sys.executable, "-c", script, line, "%d.npy" % number], check=True, capture_output=True)
         outputs.append(np.load("%d.npy" % number))
     assert 0 < np.abs(outputs[1] - outputs[0]).max() < 0.1

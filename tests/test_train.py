@@ -934,3 +934,11 @@ def test_equal_images_have_a_psnr_that_json_can_hold(monkeypatch):
         session.run(tf.global_variables_initializer())
         values = session.run(measures, {image: picture, target: picture, draw: 0})
     assert (values["l1"], values["psnr"], values["ssim"]) == (0, 100, 1)
+
+
+@pytest.mark.slow
+def test_the_first_look_learns_within_its_first_minutes(tmp_path):
+    argv = "--flagfile=flags/quick.flags", "--output_dir=%s" % tmp_path, "--max_steps=400", "--log_every=1"
+    subprocess.run(command(*argv), check=True, cwd=ROOT, capture_output=True)
+    l1 = [float(row[4]) for row in rows(tmp_path)[1:]]
+    assert np.mean(l1[-100:]) < 0.6 * np.mean(l1[:10])

@@ -44,8 +44,11 @@ def free_addresses(count):
     return addresses
 
 
-def config_of(addresses, index):
-    return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+def config_of(addresses, index, chief=False):
+    if not chief:
+        return json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+    task = {"type": "worker", "index": index - 1} if index else {"type": "chief", "index": 0}
+    return json.dumps({"cluster": {"chief": addresses[:1], "worker": addresses[1:]}, "task": task})
 
 
 def on_loopback(i, command, **options):
@@ -60,13 +63,13 @@ class Team:
     net: a links.Links whose machines they run on instead.
     """
 
-    def __init__(self, folder, *argv, count=2, python=sys.executable, own=(), env=(), net=None):
+    def __init__(self, folder, *argv, count=2, python=sys.executable, own=(), env=(), net=None, chief=False):
         self.addresses = [links.address(i) + ":2222" for i in range(count)] if net else free_addresses(count)
         self.began = time.time()
         self.processes = [(net.popen if net else on_loopback)(
             i, [python, os.path.join(ROOT, "tests", "watched_worker.py"), "--output_dir=%s" % folder, *SMALL, *argv,
              *dict(own).get(i, ())], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=dict(os.environ, TF_CONFIG=config_of(self.addresses, i), **dict(env).get(i, {})))
+            env=dict(os.environ, TF_CONFIG=config_of(self.addresses, i, chief), **dict(env).get(i, {})))
             for i in range(count)]
 
     def end(self):
@@ -88,7 +91,7 @@ class Team:
 
 def errors(ended):
     """The lines in which a process says what is wrong; there must be no trace beside them."""
-    assert "Traceback" not in ended.output and "@1" not in ended.output, ended.output
+    assert "Traceback" not in ended.output and "grpc" not in ended.output.lower(), ended.output
     return [line for line in ended.output.splitlines() if line.startswith("error: ")]
 
 
@@ -224,6 +227,22 @@ def test_a_worker_that_never_comes_up_and_a_port_in_use_are_named(run, monkeypat
     assert "no answer within --patience=3 seconds from worker 1 at %s" % addresses[1] in status
 
 
+def test_the_watchdog_ends_the_process_where_nobody_can_be_told(tmp_path):
+    script = ("import sys; from support import cluster; sys.stderr.close(); cluster.LINGER = 0; "
+              "cluster.Watchdog(['a', 'b'], ['localhost:1', 'localhost:2'], 0).lose(1)")
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 1
+
+
+@pytest.mark.parametrize("message, says", [
+    ('{"created":"@1","description":"Error received from peer","grpc_message":"Socket closed","grpc_status":14}',
+     "Socket closed"),
+    ('x\n:UNKNOWN:Error received from peer {grpc_status:14, grpc_message:"failed to connect"}', "failed to connect"),
+    ("Collective ops is aborted by: Peer is gone\nThe error could be from a previous operation. Restart your program "
+     "to reset.\n\t [[{{node CollectiveReduce}}]]", "Collective ops is aborted by: Peer is gone"), ("", "")])
+def test_what_tensorflow_says_of_another_worker_is_one_plain_line(message, says):
+    assert workers.plain_reason(message) == says
+
+
 # ---------------------------------------------------------------------------------------------
 # Runs
 
@@ -307,7 +326,7 @@ def test_a_signal_to_one_worker_stops_all_after_the_same_step(whole, python, dat
 def test_workers_that_differ_are_refused_on_all_of_them_by_name(data, tmp_path):
     argv = ["--data_dir=" + data, "--max_steps=2"]
     team = Team(tmp_path, *argv, own={1: ["--l1_weight=10", "--max_steps=3"]})
-    says = ("%s differs from %s in --epochs or --max_steps, --l1_weight; all workers take the same command, data and "
+    says = ("%s differs from %s in --epochs or --max_steps, --l1_weight; give all workers the same values, pairs and "
             "versions" % (team.name(1), team.name(0)))
     ended = team.end()
     assert [each.status for each in ended] == [1, 1]
@@ -319,10 +338,10 @@ def test_epochs_that_decide_the_decay_are_compared_too(data, tmp_path):
     argv = ["--data_dir=" + data, "--max_steps=2", "--decay_epochs=1"]
     ended = Team(tmp_path, *argv, own={0: ["--epochs=10"], 1: ["--epochs=20"]}).end()
     assert [each.status for each in ended] == [1, 1]
-    assert all("in --epochs; all workers take the same" in errors(each)[0] for each in ended)
+    assert all("in --epochs; give all workers the same" in errors(each)[0] for each in ended)
 
 
-def test_a_bad_image_on_one_worker_ends_all_and_is_named(data, tmp_path):
+def test_a_bad_image_on_one_worker_ends_all_and_is_named(python, data, tmp_path):
     folders = [tmp_path / "good", tmp_path / "bad"]
     path = folders[1] / "train" / "3.png"
     content = imageio.imwrite("<bytes>", np.random.RandomState(0).randint(0, 256, (40, 80, 3), np.uint8),
@@ -331,7 +350,8 @@ def test_a_bad_image_on_one_worker_ends_all_and_is_named(data, tmp_path):
         shutil.copytree(data, folder)
         (folder / "train" / "3.png").write_bytes(content)
     path.write_bytes(content[:3000] + bytes(40) + content[3040:])  # its first and last KB are what is compared
-    team = Team(tmp_path / "run", "--max_steps=40", own={i: ["--data_dir=%s" % folders[i]] for i in (0, 1)})
+    team = Team(tmp_path / "run", "--max_steps=40", python=python,
+                own={i: ["--data_dir=%s" % folders[i]] for i in (0, 1)})
     ended = team.end()
     assert [each.status for each in ended] == [1, 1]
     line, = errors(ended[1])
@@ -361,6 +381,7 @@ def test_more_workers_and_other_options_have_equal_weights_and_repeat(python, da
     def weights_of(name, *more):
         paths = [tmp_path / ("watch-%s-%d" % (name, i)) for i in range(count)]
         finished(Team(tmp_path / name, "--data_dir=" + data, "--max_steps=8", *argv, *more, count=count, python=python,
+                      chief=count == 3,
                       env={i: {"WATCH": str(path)} for i, path in enumerate(paths)}))
         return {path.read_text() for path in paths}
 
@@ -430,6 +451,18 @@ def test_a_worker_that_is_lost_in_any_way_is_named_in_time(python, data, tmp_pat
     assert ended.seconds < (30 if how == "killed" else 90)
     if how != "killed":
         assert "error: %s: lost %s; " % (team.name(1), team.name(0)) in output
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_ends_all_after_the_patience(python, data, tmp_path, capsys):
+    team = Team(tmp_path, "--data_dir=" + data, "--max_steps=20", "--patience=60", python=python,
+                env={1: {"FAIL": "5:HANG"}})
+    ended = team.end()
+    with capsys.disabled():
+        print("\nhangs: after %.1f s %s" % (ended[0].seconds, [errors(each) for each in ended]))
+    assert [each.status for each in ended] == [1, 1]
+    assert "no step ended within --patience=60 seconds: a worker hangs" in errors(ended[0])[0]
+    assert "the run continues from step 4" in errors(ended[0])[0]
 
 
 @pytest.mark.slow

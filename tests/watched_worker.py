@@ -2,8 +2,8 @@
 
     WATCH=FILE     appends "STEP SHA256" of all global variables after every step
     GRADIENTS=FILE keeps the gradients of the first step, own and mean, as an npz
-    FAIL=WHEN:HOW  HOW is KILL, STOP or TERM, a signal; WHEN is a step's number, `broadcast` (half of the variables have
-                   come) or `save-STEP` (that checkpoint is half written)
+    FAIL=WHEN:HOW  HOW is KILL or TERM, a signal, or HANG; WHEN is a step's number, `broadcast` (half of the
+                   variables have come) or `save-STEP` (that checkpoint is half written)
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import numpy as np
 
@@ -25,6 +26,8 @@ WHEN, _, HOW = os.environ.get("FAIL", "").partition(":")
 
 
 def fail():
+    if HOW == "HANG":
+        time.sleep(1000)
     os.kill(os.getpid(), getattr(signal, "SIG" + HOW))
 
 
