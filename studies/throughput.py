@@ -3,14 +3,15 @@
     pip install matplotlib
     python studies/throughput.py --output_dir=runs/throughput --data_dir=datasets/facades
 
-takes 14 minutes a round on two cores that do nothing else. It measures training, reading, inference, the start, growth
+takes 20 minutes a round on two cores that do nothing else. It measures training, reading, inference, the start, growth
 and the machine's own bound, each contender in a process of its own, in interleaved rounds, and writes
-measurements.csv, throughput.png, growth.png and report.html (which holds all it shows). Peers that are not installed
-are named and skipped (--tf1_python and --torch_python say where they are); so is bfloat16 on a CPU that lacks it.
+measurements.csv, throughput.png and report.html (which holds all it shows). Peers that are not installed are named and
+skipped (--tf1_python and --torch_python say where they are); so is bfloat16 on a CPU that lacks it.
 """
 
 import collections
 import csv
+import inspect
 import os
 import shutil
 import statistics
@@ -25,9 +26,13 @@ HEADER = ["part", "contender", "setting", "measure", "round", "value"]
 BOUND = "the machine's bound, "
 ADAM = 4 * 7  # bytes of memory traffic a parameter: reads weight, gradient and two moments, writes all but the gradient
 EVERY = {"log": 20, "sample": 100, "checkpoint": 500}  # train.py's default intervals, in steps
+OVER_PEERS = {("training", "float32", 1): 1.2, ("training", "float32", 4): 1.2, ("training", "bfloat16", 1): 1.5,
+              ("training", "bfloat16", 4): 2, ("inference", "bfloat16", 1): 1, ("inference", "bfloat16", 4): 1}
+OF_BOUND = {"float32": 0.75, "bfloat16": 0.6}
 REPORT = """
-Every contender in a process of its own, each part in interleaved rounds; medians (lowest to highest). Other
-environments: $others. $lacks
+Every contender in a process of its own, each part in interleaved rounds; medians (lowest to highest). 256x256 pixels
+and 64 filters, where nothing else is said. The peers are written fresh from what their authors published and run as
+their users run them. Other environments: $others. $lacks
 
 ## What was aimed at
 
@@ -35,80 +40,38 @@ Ratios and differences are of the medians of a round; here are their medians (ra
 
 $aims
 
-## The machine's bound
-
-Floating point operations counted with TensorFlow's profiler, divided by the rate of a large matrix product, plus one
-pass of Adam over the parameters at the rate of a large addition in place. A yardstick: a convolution may in principle
-do with fewer operations.
-
-$bound
-
-## Training, inference, reading
-
 $picture
-
-256x256 pixels, 64 filters. The peers are written fresh from what their authors published and run as their users run
-them, reading included. It is the same work: the parameters differ by less than 0.002 % (biases, the bottleneck's
-norm). Memory is the main process's, without a DataLoader's workers. In inference the peers use batch statistics and
-dropout, as their programs do; this project's export has no dropout.
-
-$training
-
-$inference
-
-$reading
-
-## Where a step goes
-
-Batch 4, one op at a time, from TensorFlow's trace: milliseconds of each layer's convolutions, the discriminator's over
-the real and the fake pair together, and the share of the matmul rate that they reach; then all layers together.
-
-$layers
-
-$kinds
-
-## Growth
-
-$growth
-
-## Start
-
-Seconds from the command to what a run writes with its plan and after its first step.
-
-$start
-
-## The loop at batch 4
-
-Seconds of a step, of one whose row is logged, of what the step waits for the reader, of a sample grid and of a
-checkpoint; and of a small step early and late in a run of 3,000.
-
-$loop
 """
 
 
 def train(options, *flags, python=sys.executable):
     """Trains in a new folder, with a row for every step; returns the study.Run."""
-    folder = os.path.join(options.output_dir, "run")
-    shutil.rmtree(folder, ignore_errors=True)
-    return study.train(folder, options.data, "--log_every=1", "--epochs=100000", *flags, python=python)
+    shutil.rmtree(options.run, ignore_errors=True)
+    return study.train(options.run, options.data, "--log_every=1", "--epochs=100000", *flags, python=python)
 
 
-def peers(torch_python, precisions):
-    """Yields (name, Python, {module, precision and layout}) of the peers that are installed."""
+def peers(torch_python, precisions, compiled=()):
+    """Yields (name, Python, {module, precision and layout}) of the installed peers; `compiled` layouts twice."""
     for precision in precisions:
         yield ("TensorFlow 2 tutorial (Keras), " + precision, sys.executable,
                {"peer": "peer_keras", "precision": precision})
-        for layout in ("channels_last", "channels_first"):
-            if study.version_of(torch_python, "torch"):
-                yield ("PyTorch, %s, %s" % (precision, layout), torch_python,
-                       {"peer": "peer_torch", "precision": precision, "channels_last": layout == "channels_last"})
+        if study.version_of(torch_python, "torch"):
+            for layout in ("channels_last", "channels_first"):
+                what = {"peer": "peer_torch", "precision": precision, "channels_last": layout == "channels_last"}
+                yield "PyTorch, %s, %s" % (precision, layout), torch_python, what
+                if layout in compiled:
+                    yield "PyTorch, %s, %s, compiled" % (precision, layout), torch_python, dict(what, compiled=True)
 
 
 # ---------------------------------------------------------------------------------------------
-# The parts. Each yields (contender, setting, measure, value) of one round.
+# The parts. Each yields (contender, setting, measure, value) of one round; its docstring is its text in the report.
 
 
 def bound(options):
+    """Floating point operations counted with TensorFlow's profiler, divided by the rate of a large matrix product, plus
+    one pass of Adam over the parameters at the rate of a large addition in place. A yardstick: a convolution may in
+    principle do with fewer operations.
+    """
     found, _ = study.measure(sys.executable, MEASURE, "bound", flags=[options.data], batches=[1, 4], steps=5,
                              dtypes=options.precisions)
     yield "memory", "", "GB/s", found["bandwidth"] / 1e9
@@ -127,6 +90,9 @@ def of_training(name, setting, batch, seconds, peak):
 
 
 def training(options):
+    """Reading included. It is the same work: the parameters differ by less than 0.002 % (biases, the bottleneck's
+    norm). Memory is the main process's, without a DataLoader's workers.
+    """
     ours = [("%s, %s" % (OURS, precision), sys.executable, {"precision": precision})
             for precision in options.precisions]
     if study.version_of(options.tf1_python, "tensorflow"):
@@ -141,45 +107,56 @@ def training(options):
                 run = train(options, "--batch_size=%d" % batch, "--precision=" + what["precision"],
                             "--max_steps=%d" % (3 + options.steps), python=python)
                 seconds, parameters, peak = run.seconds[2:-1], run.parameters, run.peak  # the last makes summaries
-            yield name, "", "parameters, million", parameters / 1e6
+            yield name, "batch %d" % batch, "parameters, million", parameters / 1e6
             yield from of_training(name, "batch %d" % batch, batch, seconds, peak)
 
 
 def reading(options):
+    """Batches of 4, over four seconds after a first epoch."""
     for cores in (1, 2):
         for name, python, package, peer in (
                 (OURS, sys.executable, "tensorflow", None),
                 ("tf.data as in the tutorial", sys.executable, "tensorflow", "peer_keras"),
                 ("DataLoader with Pillow", options.torch_python, "torch", "peer_torch")):
             if study.version_of(python, package):
-                found, _ = study.measure(python, MEASURE, "reading", folder=options.folder, batch=4,
-                                         cores=cores, seconds=4, peer=peer)
-                yield name, "cores: %d" % cores, "pairs/s", found
+                yield name, "cores: %d" % cores, "pairs/s", study.measure(
+                    python, MEASURE, "reading", folder=options.folder, batch=4, cores=cores, seconds=4, peer=peer)[0]
 
 
 def inference(options):
+    """This project's export, loaded as docs/deploy.md says, and run in a session like test mode's. The peers use batch
+    statistics and dropout, as their programs do; the export has no dropout. In bfloat16 Keras has the policy
+    mixed_bfloat16 and PyTorch weights in bfloat16, which is faster than autocast. PyTorch is run eagerly and,
+    channels last, which is faster there, through torch.compile, where there is a g++.
+    """
     train(options, "--max_steps=1")
-    folder = os.path.join(options.output_dir, "run")
-    from support import run_folder
-    study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + folder)
-    ours = OURS + ", float32", sys.executable, {"export": run_folder.newest_export(os.path.join(folder, "export"))}
-    for batch in (1, 8):
-        for name, python, what in (ours, *peers(options.torch_python, options.precisions)):
+    study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + options.run)
+    export = os.path.join(options.run, "export", "1")
+    ours = [(OURS + "%s, %s" % (", test mode's session" * session, precision), sys.executable,
+             {"export": export, "precision": precision, "session": session})
+            for precision in options.precisions for session in (False, True)]
+    compiled = ["channels_last"] * bool(shutil.which("g++"))
+    for batch in (1, 4, 8):
+        for name, python, what in (*ours, *peers(options.torch_python, options.precisions, compiled)):
             for value in study.measure(python, MEASURE, "inference", batch=batch, steps=2 * options.steps, **what)[0]:
                 yield name, "batch %d" % batch, "images/s", batch / value
 
 
 def start(options):
+    """Seconds from the command to what a run writes with its plan and after its first step."""
     begin = time.time()
     study.run(sys.executable, "-c", "import tensorflow.compat.v1")
     yield "TensorFlow", "", "import", time.time() - begin
     begin = time.time()
     train(options, "--max_steps=1")
     for name, file in (("plan", "flags.txt"), ("first step", "metrics.csv")):
-        yield OURS, "", name, os.path.getmtime(os.path.join(options.output_dir, "run", file)) - begin
+        yield OURS, "", name, os.path.getmtime(os.path.join(options.run, file)) - begin
 
 
 def loop(options):
+    """At batch 4, seconds of what a step waits for the reader, of a step, of one whose row is logged, of a sample grid
+    and of a checkpoint; and of a small step early and late in a run of 3,000.
+    """
     found, _ = study.measure(sys.executable, MEASURE, "loop", flags=[options.data], steps=2 * options.steps)
     seconds = train(options, "--max_steps=13", "--sample_every=4", "--save_every=6").seconds
     steps = dict(enumerate(seconds, 1))  # what is written after a step is in the time of the next one's row
@@ -195,6 +172,10 @@ def loop(options):
 
 
 def profile(options):
+    """Where a step of batch 4 goes, one op at a time, from TensorFlow's trace: milliseconds of each layer's
+    convolutions, the discriminator's over the real and the fake pair together, and the share of the matmul rate that
+    they reach; and of all layers together.
+    """
     for precision in options.precisions:
         together = collections.Counter()
         for layer, kind, seconds, share in study.measure(
@@ -204,10 +185,11 @@ def profile(options):
                 yield precision, layer, kind + ", ms", 1e3 * seconds
                 yield precision, layer, kind + ", share", share
         for kind, seconds in together.items():
-            yield precision, "", kind + ", ms", 1e3 * seconds
+            yield precision, "all", kind + ", ms", 1e3 * seconds
 
 
 def growth(options):
+    """Training over image size and batch."""
     for size, batch in ((64, 4), (128, 4), (256, 4), (512, 4), (256, 1), (256, 2), (256, 8)):
         run = train(options, "--image_size=%d" % size, "--batch_size=%d" % batch,
                     "--max_steps=%d" % (3 + options.steps))
@@ -226,17 +208,15 @@ def grouped(rows):
     for row in rows:
         rounds[tuple(row[name] for name in HEADER[:4])][row["round"]].append(float(row["value"]))
     return ({key: [value for values in found.values() for value in values] for key, found in rounds.items()},
-            {key: [statistics.median(values) for values in found.values()] for key, found in rounds.items()})
+            {key: list(map(statistics.median, found.values())) for key, found in rounds.items()})
 
 
-def pivot(every, keys, rows, columns):
-    """Returns an HTML table of medians (ranges) whose rows and columns stand at these places of the keys."""
-    lines, heads = (list(dict.fromkeys(tuple(key[place] for place in places) for key in keys))
-                    for places in (rows, columns))
-    cells = {(tuple(key[place] for place in rows), tuple(key[place] for place in columns)): study.spread(
-        every[key], "%.4g") for key in keys}
-    return study.table([""] * len(rows) + [", ".join(filter(None, head)) for head in heads],
-                       [[*line, *(cells.get((line, head), "-") for head in heads)] for line in lines])
+def table(every, part):
+    """Returns an HTML table of a part's medians (ranges): a row for a contender and setting, a column for a measure."""
+    lines = dict.fromkeys(key[1:3] for key in every if key[0] == part)
+    measures = dict.fromkeys(key[3] for key in every if key[0] == part)
+    return study.table(["", "", *measures], [[*line, *(study.spread(every.get((part, *line, name), []), "%.4g")
+                                                       for name in measures)] for line in lines])
 
 
 def over(numerators, denominators):
@@ -244,28 +224,25 @@ def over(numerators, denominators):
     return [a / b for a, b in zip(numerators, denominators)]
 
 
-def best(rounds, part, setting, measure, wanted):
-    """Returns (name, rounds) of the peer with the highest median among those whose name is wanted."""
-    found = {key[1]: values for key, values in rounds.items()
-             if key[0] == part and key[2:] == (setting, measure) and OURS not in key[1] and wanted(key[1])}
+def best(rounds, part, setting, measure, words):
+    """Returns (name, rounds) of the peer with the highest median among those with one of the words in their name."""
+    found = {key[1]: values for key, values in rounds.items() if key[0] == part and key[2:] == (setting, measure)
+             and OURS not in key[1] and any(word in key[1] for word in words)}
     return max(found.items(), key=lambda item: statistics.median(item[1]))
 
 
 def speed_aims(rounds, precisions):
-    """Yields (what, aim, values by round) of what is to be large."""
-    aims = {("float32", 1): 1.2, ("float32", 4): 1.2, ("bfloat16", 1): 1.5, ("bfloat16", 4): 2}
-    for (precision, batch), aim in aims.items():
+    """Yields (what, aim, values by round) of what is to be large; peers are taken in float32 too, if it is faster."""
+    for (part, precision, batch), aim in OVER_PEERS.items():
         if precision in precisions:
             setting = "batch %d" % batch
-            ours = rounds["training", "%s, %s" % (OURS, precision), setting, "images/s"]
-            name, peer = best(rounds, "training", setting, "images/s",
-                              lambda name: precision in name or "float32" in name)  # noqa: B023
-            yield "training, %s, %s, over the fastest peer (%s)" % (precision, setting, name), aim, over(ours, peer)
-            if batch == 4:
-                yield ("training, %s, %s, share of the bound" % (precision, setting),
-                       {"float32": 0.75, "bfloat16": 0.6}[precision],
+            ours = rounds[part, "%s, %s" % (OURS, precision), setting, "images/s"]
+            name, peer = best(rounds, part, setting, "images/s", (precision, "float32"))
+            yield "%s, %s, %s, over the fastest peer (%s)" % (part, precision, setting, name), aim, over(ours, peer)
+            if (part, batch) == ("training", 4):
+                yield ("training, %s, %s, share of the bound" % (precision, setting), OF_BOUND[precision],
                        over(ours, rounds["bound", BOUND + precision, setting, "images/s"]))
-    name, peer = best(rounds, "reading", "cores: 1", "pairs/s", bool)
+    name, peer = best(rounds, "reading", "cores: 1", "pairs/s", [""])
     yield ("reading on one core, over the faster of the others (%s)" % name, 1.2,
            over(rounds["reading", OURS, "cores: 1", "pairs/s"], peer))
 
@@ -301,16 +278,16 @@ def aims_table(rounds, precisions):
 def draw(every, precisions, path):
     """Training, inference and reading: bars of medians with their ranges; dotted lines are the machine's bound."""
     figure, panels = study.figure(3, 2, (12.4, 10))
-    shown = [("training", "batch 1"), ("training", "batch 4"), ("inference", "batch 1"), ("inference", "batch 8"),
+    shown = [("training", "batch 1"), ("training", "batch 4"), ("inference", "batch 1"), ("inference", "batch 4"),
              ("reading", "cores: 1"), ("reading", "cores: 2")]
     for panel, (part, setting) in zip(panels.flat, shown):
         found = {key: values for key, values in every.items() if key[:3:2] == (part, setting) and "/s" in key[3]}
         medians = list(map(statistics.median, found.values()))
-        panel.barh([key[1] for key in found], medians, color=["tab:blue" if OURS in key[1] else "0.7" for key in found],
-                   xerr=[[median - min(values) for median, values in zip(medians, found.values())],
-                         [max(values) - median for median, values in zip(medians, found.values())]])
-        for place, median in enumerate(medians):
-            panel.text(0.02 * max(medians), place, "%.3g" % median, va="center", fontsize=8)
+        bars = panel.barh([key[1] for key in found], medians,
+                          color=["tab:blue" if OURS in key[1] else "0.7" for key in found],
+                          xerr=[[median - min(values) for median, values in zip(medians, found.values())],
+                                [max(values) - median for median, values in zip(medians, found.values())]])
+        panel.bar_label(bars, ["%.3g" % median for median in medians], label_type="center", fontsize=8)
         panel.invert_yaxis()
         panel.set_title("%s, %s: %s" % (part, setting, next(iter(found))[3]), fontsize=10)
         panel.tick_params(labelsize=8)
@@ -329,17 +306,12 @@ def write(options, rows):
     draw(every, options.precisions, plot)
     others = ["%s %s" % (name, study.version_of(python, name.lower())) for name, python in (
         ("TensorFlow", options.tf1_python), ("torch", options.torch_python)) if study.version_of(python, name.lower())]
-    of = {part: [key for key in every if key[0] == part] for part in PARTS}
-    parts = {part: pivot(every, of[part], (1,), (2, 3)) for part in ("training", "inference", "reading")}
-    parts.update({part: pivot(every, of[part], (1, 2, 3), ()) for part in ("bound", "start", "loop")})
+    sections = ["## %s\n\n%s\n\n$%s" % (name.capitalize(), inspect.getdoc(part), name) for name, part in PARTS.items()]
     study.write_report(
-        os.path.join(options.output_dir, "report.html"), "Throughput", REPORT, picture=study.picture(plot),
-        others=", ".join(others) or "none",
+        os.path.join(options.output_dir, "report.html"), "Throughput", "\n\n".join([REPORT.strip(), *sections]),
+        picture=study.picture(plot), others=", ".join(others) or "none", aims=aims_table(rounds, options.precisions),
         lacks=options.lacks and "bfloat16 is left out: it needs %s." % options.lacks,
-        aims=aims_table(rounds, options.precisions),
-        layers=pivot(every, [key for key in of["profile"] if key[2]], (2,), (1, 3)),
-        growth=pivot(every, of["growth"], (2,), (3,)),
-        kinds=pivot(every, [key for key in of["profile"] if not key[2]], (3,), (1,)), **parts)
+        **{part: table(every, part) for part in PARTS})
 
 
 # ---------------------------------------------------------------------------------------------
@@ -360,6 +332,10 @@ def parse():
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         sys.exit("error: --parts=%s: there are %s" % (",".join(sorted(unknown)), ", ".join(PARTS)))
+    options.data, options.folder = "--data_dir=" + options.data_dir, os.path.join(options.data_dir, "train")
+    options.run = os.path.join(options.output_dir, "run")
+    options.lacks = study.bfloat16_lacks()
+    options.precisions = ["float32"] + ["bfloat16"] * (not options.lacks)
     return options
 
 
@@ -367,9 +343,6 @@ def main():
     options = parse()
     os.makedirs(options.output_dir, exist_ok=True)
     study.pairs_of(options.data_dir, ["train"], peers=True)
-    options.data, options.folder = "--data_dir=" + options.data_dir, os.path.join(options.data_dir, "train")
-    options.lacks = study.bfloat16_lacks()
-    options.precisions = ["float32"] + ["bfloat16"] * (not options.lacks)
     path = os.path.join(options.output_dir, "measurements.csv")
     kept = [row for row in study.read_csv(path) if row["part"] not in options.parts] if os.path.exists(path) else []
     with open(path, "w", newline="") as file:
@@ -381,7 +354,7 @@ def main():
                     writer.writerow([part, contender, setting, name, number, "%.9g" % value])
                 file.flush()
                 print("round %d of %d: %s measured" % (number + 1, options.rounds, part), flush=True)
-    shutil.rmtree(os.path.join(options.output_dir, "run"), ignore_errors=True)
+    shutil.rmtree(options.run, ignore_errors=True)
     rows = study.read_csv(path)
     missing = set(PARTS) - {row["part"] for row in rows}
     if missing:

@@ -36,16 +36,24 @@ def training(peer, folder, batch, steps, **options):
     return {"seconds": timed(lambda: step(*next(data)), steps), "parameters": parameters}
 
 
-def inference(batch, steps, peer=None, export=None, **options):
+def inference(batch, steps, precision, peer=None, export=None, session=False, **options):
     """Seconds of each call of a generator for a batch of 256x256 images, numpy in and out."""
     import numpy as np
     images = np.random.RandomState(0).uniform(-1, 1, (batch, 256, 256, 3)).astype(np.float32)
-    if export:
-        import tensorflow as tf
-        model = tf.saved_model.load(export).signatures["serving_default"]
-        return timed(lambda: model(images=tf.constant(images))["outputs"].numpy(), steps)
-    _, generate, _ = importlib.import_module(peer).trainer(**options)
-    return timed(lambda: generate(images), steps)
+    if peer:
+        generate = importlib.import_module(peer).translator(precision, **options)
+        return timed(lambda: generate(images), steps)
+    import tensorflow as tf
+    if session:
+        from support import precisions
+        with tf.Graph().as_default(), tf.compat.v1.Session(config=precisions.session_config(precision)) as opened:
+            signature = tf.compat.v1.saved_model.load(opened, ["serve"], export).signature_def["serving_default"]
+            fed, fetched = signature.inputs["images"].name, signature.outputs["outputs"].name
+            return timed(lambda: opened.run(fetched, {fed: images}), steps)
+    if precision == "bfloat16":
+        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
+    generate = tf.saved_model.load(export).signatures["serving_default"]
+    return timed(lambda: generate(images=tf.constant(images))["outputs"].numpy(), steps)
 
 
 def reading(folder, batch, cores, seconds, peer=None):
