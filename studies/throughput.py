@@ -10,7 +10,6 @@ skipped (--tf1_python and --torch_python say where they are); so is bfloat16 on 
 """
 
 import collections
-import csv
 import inspect
 import os
 import shutil
@@ -24,7 +23,6 @@ OURS = "this project"
 MEASURE = "throughput_measure.py"
 HEADER = ["part", "contender", "setting", "measure", "round", "value"]
 BOUND = "the machine's bound, "
-ADAM = 4 * 7  # bytes of memory traffic a parameter: reads weight, gradient and two moments, writes all but the gradient
 EVERY = {"log": 20, "sample": 100, "checkpoint": 500}  # train.py's default intervals, in steps
 OVER_PEERS = {("training", "float32", 1): 1.2, ("training", "float32", 4): 1.2, ("training", "bfloat16", 1): 1.5,
               ("training", "bfloat16", 4): 2, ("inference", "bfloat16", 1): 1, ("inference", "bfloat16", 4): 1}
@@ -50,6 +48,19 @@ def train(options, *flags, python=sys.executable):
     return study.train(options.run, options.data, "--log_every=1", "--epochs=100000", *flags, python=python)
 
 
+def trained(options, name, batch, *flags, setting="batch %d", python=sys.executable):
+    """Yields what is measured of this project's training."""
+    run = train(options, "--batch_size=%d" % batch, "--max_steps=%d" % (3 + options.steps), *flags, python=python)
+    return of_training(name, setting % batch, batch, run.seconds[2:-1], run.parameters, run.peak)  # the last summarises
+
+
+def of_training(name, setting, batch, seconds, parameters, peak):
+    yield name, setting, "parameters, million", parameters / 1e6
+    yield name, setting, "peak GB", peak / 1e9
+    for value in seconds:
+        yield name, setting, "images/s", batch / value
+
+
 def peers(torch_python, precisions, compiled=()):
     """Yields (name, Python, {module, precision and layout}) of the installed peers; `compiled` layouts twice."""
     for precision in precisions:
@@ -68,51 +79,31 @@ def peers(torch_python, precisions, compiled=()):
 
 
 def bound(options):
-    """Floating point operations counted with TensorFlow's profiler, divided by the rate of a large matrix product, plus
-    one pass of Adam over the parameters at the rate of a large addition in place. A yardstick: a convolution may in
-    principle do with fewer operations.
+    """Floating point operations, divided by the rate of a large matrix product, plus one pass of Adam over the
+    parameters at the rate of a large addition in place. A yardstick: a convolution may do with fewer operations.
     """
-    found, _ = study.measure(sys.executable, MEASURE, "bound", flags=[options.data], batches=[1, 4], steps=5,
-                             dtypes=options.precisions)
-    yield "memory", "", "GB/s", found["bandwidth"] / 1e9
-    for precision in options.precisions:
-        yield "matmul, " + precision, "", "GFLOP/s", found[precision] / 1e9
-        for batch, flops in found["flops"].items():
-            yield OURS, "batch " + batch, "GFLOP a step", flops / 1e9
-            seconds = flops / found[precision] + ADAM * found["parameters"] / found["bandwidth"]
-            yield BOUND + precision, "batch " + batch, "images/s", int(batch) / seconds
-
-
-def of_training(name, setting, batch, seconds, peak):
-    yield name, setting, "peak GB", peak / 1e9
-    for value in seconds:
-        yield name, setting, "images/s", batch / value
+    return study.measure(sys.executable, MEASURE, "bound", flags=[options.data], batches=[1, 4], steps=5,
+                         dtypes=options.precisions)[0]
 
 
 def training(options):
     """Reading included. It is the same work: the parameters differ by less than 0.002 % (biases, the bottleneck's
     norm). Memory is the main process's, without a DataLoader's workers.
     """
-    ours = [("%s, %s" % (OURS, precision), sys.executable, {"precision": precision})
-            for precision in options.precisions]
-    if study.version_of(options.tf1_python, "tensorflow"):
-        ours.append((OURS + " on TensorFlow 1.15, float32", options.tf1_python, {"precision": "float32"}))
     for batch in (1, 4):
-        for name, python, what in (*ours, *peers(options.torch_python, options.precisions)):
-            if "peer" in what:
-                found, peak = study.measure(python, MEASURE, "training", folder=options.folder, batch=batch,
-                                            steps=options.steps, **what)
-                seconds, parameters = found["seconds"], sum(found["parameters"].values())
-            else:
-                run = train(options, "--batch_size=%d" % batch, "--precision=" + what["precision"],
-                            "--max_steps=%d" % (3 + options.steps), python=python)
-                seconds, parameters, peak = run.seconds[2:-1], run.parameters, run.peak  # the last makes summaries
-            yield name, "batch %d" % batch, "parameters, million", parameters / 1e6
-            yield from of_training(name, "batch %d" % batch, batch, seconds, peak)
+        for precision in options.precisions:
+            yield from trained(options, "%s, %s" % (OURS, precision), batch, "--precision=" + precision)
+        if study.version_of(options.tf1_python, "tensorflow"):
+            yield from trained(options, OURS + " on TensorFlow 1.15, float32", batch, python=options.tf1_python)
+        for name, python, what in peers(options.torch_python, options.precisions):
+            found, peak = study.measure(python, MEASURE, "training", folder=options.folder, batch=batch,
+                                        steps=options.steps, **what)
+            yield from of_training(name, "batch %d" % batch, batch, found["seconds"],
+                                   sum(found["parameters"].values()), peak)
 
 
 def reading(options):
-    """Batches of 4, over four seconds after a first epoch."""
+    """Batches of 4 in two epochs after the first."""
     for cores in (1, 2):
         for name, python, package, peer in (
                 (OURS, sys.executable, "tensorflow", None),
@@ -120,7 +111,7 @@ def reading(options):
                 ("DataLoader with Pillow", options.torch_python, "torch", "peer_torch")):
             if study.version_of(python, package):
                 yield name, "cores: %d" % cores, "pairs/s", study.measure(
-                    python, MEASURE, "reading", folder=options.folder, batch=4, cores=cores, seconds=4, peer=peer)[0]
+                    python, MEASURE, "reading", folder=options.folder, batch=4, cores=cores, peer=peer)[0]
 
 
 def inference(options):
@@ -177,23 +168,14 @@ def profile(options):
     they reach; and of all layers together.
     """
     for precision in options.precisions:
-        together = collections.Counter()
-        for layer, kind, seconds, share in study.measure(
-                sys.executable, MEASURE, "profile", flags=[options.data], precision=precision, steps=2)[0]:
-            together[kind] += seconds
-            if layer:
-                yield precision, layer, kind + ", ms", 1e3 * seconds
-                yield precision, layer, kind + ", share", share
-        for kind, seconds in together.items():
-            yield precision, "all", kind + ", ms", 1e3 * seconds
+        found, _ = study.measure(sys.executable, MEASURE, "profile", flags=[options.data], precision=precision, steps=2)
+        yield from ([precision, *row] for row in found)
 
 
 def growth(options):
     """Training over image size and batch."""
     for size, batch in ((64, 4), (128, 4), (256, 4), (512, 4), (256, 1), (256, 2), (256, 8)):
-        run = train(options, "--image_size=%d" % size, "--batch_size=%d" % batch,
-                    "--max_steps=%d" % (3 + options.steps))
-        yield from of_training(OURS, "%d pixels, batch %d" % (size, batch), batch, run.seconds[2:-1], run.peak)
+        yield from trained(options, OURS, batch, "--image_size=%d" % size, setting="%d pixels, batch %%d" % size)
 
 
 PARTS = {part.__name__: part for part in (bound, training, reading, inference, start, loop, profile, growth)}
@@ -219,32 +201,32 @@ def table(every, part):
                                                        for name in measures)] for line in lines])
 
 
-def over(numerators, denominators):
-    """Returns the ratios of two lists, round by round."""
-    return [a / b for a, b in zip(numerators, denominators)]
+def over(rounds, ours, other):
+    """Returns the ratios of two keys' values, round by round."""
+    return [a / b for a, b in zip(rounds[ours], rounds[other])]
 
 
-def best(rounds, part, setting, measure, words):
-    """Returns (name, rounds) of the peer with the highest median among those with one of the words in their name."""
-    found = {key[1]: values for key, values in rounds.items() if key[0] == part and key[2:] == (setting, measure)
-             and OURS not in key[1] and any(word in key[1] for word in words)}
-    return max(found.items(), key=lambda item: statistics.median(item[1]))
+def best(rounds, part, setting, measure, words=("",)):
+    """Returns the key of the peer with the highest median among those with one of the words in their name."""
+    return max((key for key in rounds if key[0] == part and key[2:] == (setting, measure) and OURS not in key[1]
+                and any(word in key[1] for word in words)), key=lambda key: statistics.median(rounds[key]))
 
 
 def speed_aims(rounds, precisions):
     """Yields (what, aim, values by round) of what is to be large; peers are taken in float32 too, if it is faster."""
     for (part, precision, batch), aim in OVER_PEERS.items():
         if precision in precisions:
-            setting = "batch %d" % batch
-            ours = rounds[part, "%s, %s" % (OURS, precision), setting, "images/s"]
-            name, peer = best(rounds, part, setting, "images/s", (precision, "float32"))
-            yield "%s, %s, %s, over the fastest peer (%s)" % (part, precision, setting, name), aim, over(ours, peer)
+            setting, measure = "batch %d" % batch, "images/s"
+            ours = part, "%s, %s" % (OURS, precision), setting, measure
+            peer = best(rounds, part, setting, measure, (precision, "float32"))
+            what = "%s, %s, %s, " % (part, precision, setting)
+            yield what + "over the fastest peer (%s)" % peer[1], aim, over(rounds, ours, peer)
             if (part, batch) == ("training", 4):
-                yield ("training, %s, %s, share of the bound" % (precision, setting), OF_BOUND[precision],
-                       over(ours, rounds["bound", BOUND + precision, setting, "images/s"]))
-    name, peer = best(rounds, "reading", "cores: 1", "pairs/s", [""])
-    yield ("reading on one core, over the faster of the others (%s)" % name, 1.2,
-           over(rounds["reading", OURS, "cores: 1", "pairs/s"], peer))
+                yield (what + "share of the bound", OF_BOUND[precision],
+                       over(rounds, ours, ("bound", BOUND + precision, setting, measure)))
+    peer = best(rounds, "reading", "cores: 1", "pairs/s")
+    yield ("reading on one core, over the faster of the others (%s)" % peer[1], 1.2,
+           over(rounds, ("reading", OURS, "cores: 1", "pairs/s"), peer))
 
 
 def cost_aims(rounds, precisions):
@@ -256,9 +238,9 @@ def cost_aims(rounds, precisions):
     yield ("log, samples and checkpoints at their default intervals, % of training time", 5,
            [100 * sum(loop[name][i] / steps for name, steps in EVERY.items()) / plain
             for i, plain in enumerate(loop["plain"])])
-    alone = rounds["start", "TensorFlow", "", "import"]
+    first, alone = rounds["start", OURS, "", "first step"], rounds["start", "TensorFlow", "", "import"]
     yield ("from the command to the first step beyond TensorFlow's import, seconds", 5,
-           [first - other for first, other in zip(rounds["start", OURS, "", "first step"], alone)])
+           [ours - other for ours, other in zip(first, alone)])
     keras = min(statistics.median(values) for key, values in rounds.items()
                 if "Keras" in key[1] and key[2:] == ("batch 4", "peak GB"))
     for precision in precisions:
@@ -268,10 +250,10 @@ def cost_aims(rounds, precisions):
 
 def aims_table(rounds, precisions):
     """Returns the table: what was aimed at, the aim, what was measured, and whether the median meets it."""
-    rows = [[what, "at least %.3g" % aim, study.spread(found), "yes" if statistics.median(found) >= aim else "NO"]
-            for what, aim, found in speed_aims(rounds, precisions)]
-    rows += [[what, "under %.3g" % aim, study.spread(found), "yes" if statistics.median(found) < aim else "NO"]
-             for what, aim, found in cost_aims(rounds, precisions)]
+    rows = [[what, "%s %.3g" % (words, aim), study.spread(found),
+             "yes" if (statistics.median(found) >= aim) == (words == "at least") else "NO"]
+            for words, aims in (("at least", speed_aims), ("under", cost_aims))
+            for what, aim, found in aims(rounds, precisions)]
     return study.table(["what", "aim", "measured", "met"], rows)
 
 
@@ -344,16 +326,13 @@ def main():
     os.makedirs(options.output_dir, exist_ok=True)
     study.pairs_of(options.data_dir, ["train"], peers=True)
     path = os.path.join(options.output_dir, "measurements.csv")
-    kept = [row for row in study.read_csv(path) if row["part"] not in options.parts] if os.path.exists(path) else []
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerows([HEADER, *([row[name] for name in HEADER] for row in kept)])
-        for number in range(options.rounds):
-            for part in options.parts:
-                for contender, setting, name, value in PARTS[part](options):
-                    writer.writerow([part, contender, setting, name, number, "%.9g" % value])
-                file.flush()
-                print("round %d of %d: %s measured" % (number + 1, options.rounds, part), flush=True)
+    kept = study.read_csv(path) if os.path.exists(path) else []
+    rows = [list(row.values()) for row in kept if row["part"] not in options.parts]
+    for number in range(options.rounds):
+        for part in options.parts:
+            rows += [[part, *names, number, "%.9g" % value] for *names, value in PARTS[part](options)]
+            study.write_csv(path, HEADER, rows)
+            print("round %d of %d: %s measured" % (number + 1, options.rounds, part), flush=True)
     shutil.rmtree(options.run, ignore_errors=True)
     rows = study.read_csv(path)
     missing = set(PARTS) - {row["part"] for row in rows}

@@ -6,6 +6,7 @@
 import collections
 import importlib
 import json
+import math
 import os
 import re
 import statistics
@@ -15,17 +16,17 @@ import time
 import study
 
 WARM_UP = 2  # steps that are not counted
-PRODUCTS = "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter", "MatMul"
+ADAM = 4 * 7  # bytes of memory traffic a parameter: reads weight, gradient and two moments, writes all but the gradient
 
 
-def timed(function, count):
-    """Returns the seconds of each of so many calls, after the first WARM_UP ones."""
+def timed(function, count, warm_up=WARM_UP):
+    """Returns the seconds of each of so many calls, after some that are not counted."""
     seconds = []
-    for _ in range(WARM_UP + count):
+    for _ in range(warm_up + count):
         begin = time.perf_counter()
         function()
         seconds.append(time.perf_counter() - begin)
-    return seconds[WARM_UP:]
+    return seconds[warm_up:]
 
 
 def training(peer, folder, batch, steps, **options):
@@ -56,13 +57,16 @@ def inference(batch, steps, precision, peer=None, export=None, session=False, **
     return timed(lambda: generate(images=tf.constant(images))["outputs"].numpy(), steps)
 
 
-def reading(folder, batch, cores, seconds, peer=None):
-    """Pairs per second that a reader makes on so many cores, over some seconds after a first epoch."""
+def reading(folder, batch, cores, peer=None):
+    """Pairs per second that a reader makes on so many cores in two epochs after the first."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    count = len(os.listdir(folder))
-    if peer:
-        data = iter(importlib.import_module(peer).pairs(folder, batch))
-        return rate(lambda: next(data), batch, count, seconds)
+    data = iter(importlib.import_module(peer).pairs(folder, batch) if peer else batches(folder, batch, cores))
+    epoch = len(os.listdir(folder)) // batch
+    return batch / statistics.mean(timed(lambda: next(data), 2 * epoch, epoch))
+
+
+def batches(folder, batch, cores):
+    """Yields what this project's reader makes."""
     import tensorflow.compat.v1 as tf
 
     import reader
@@ -71,18 +75,8 @@ def reading(folder, batch, cores, seconds, peer=None):
         step = tf.train.get_or_create_global_step()
         made = tf.group(*reader.training_batches(reader.find_pairs(folder), step, batch_size=batch, threads=cores))
         with tf.train.MonitoredSession() as session:
-            return rate(lambda: session.run(made), batch, count, seconds)
-
-
-def rate(function, batch, count, seconds):
-    """Images per second of a function that makes a batch, over some seconds after it made `count` images."""
-    for _ in range(count // batch):
-        function()
-    begin, made = time.perf_counter(), 0
-    while time.perf_counter() < begin + seconds:
-        function()
-        made += batch
-    return made / (time.perf_counter() - begin)
+            while True:
+                yield session.run(made)
 
 
 def loop(flags, steps):
@@ -94,10 +88,9 @@ def loop(flags, steps):
         with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(config=config)) as session:
             for number in range(2 * (WARM_UP + steps)):
                 begin = time.perf_counter()
-                arrays = session.run(made)
+                fed = dict(zip(made, session.run(made)))
                 read = time.perf_counter()
-                session.run([model.train_op, model.total, model.watch if number % 2 else {}],
-                            dict(zip(made, arrays)))
+                session.run([model.train_op, model.total, model.watch if number % 2 else {}], fed)
                 if number >= 2 * WARM_UP:
                     found["wait"].append(read - begin)
                     found["logged" if number % 2 else "plain"].append(time.perf_counter() - read)
@@ -105,13 +98,13 @@ def loop(flags, steps):
 
 
 def profile(flags, precision, steps):
-    """Where a step's time goes, one op at a time: [[layer, kind, seconds, share of a large matmul's rate]]."""
+    """Where a step's time goes, one op at a time, and its share of a large matmul's rate: [[layer, measure, value]]."""
     import tensorflow.compat.v1 as tf
-    found = collections.defaultdict(lambda: [[], 0])
-    with tf.Graph().as_default() as graph:
+    found, rows = collections.defaultdict(lambda: [[], 0]), []
+    with tf.Graph().as_default():
         made, model, config = study.training_graph(*flags, "--precision=" + precision)
-        for name, flops in operations(graph, model.train_op):
-            found[place(name, graph.get_operation_by_name(name).type)][1] += flops
+        for op, flops in operations(model.train_op):
+            found[place(op.name, op.type)][1] += flops
         config.inter_op_parallelism_threads = 1  # an op has both cores for itself, so its time is its own
         with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(config=config)) as session:
             fed = dict(zip(made, session.run(made)))
@@ -123,9 +116,13 @@ def profile(flags, precision, steps):
                     seconds[place(node.node_name, op)] += (node.op_end_rel_micros - node.op_start_rel_micros) / 1e6
                 for key, value in seconds.items():
                     found[key][0] += [value] * (number >= WARM_UP)
-    rate = matmul_rate(precision, steps)
-    return [[*key, statistics.median(seconds), flops / statistics.median(seconds) / rate]
-            for key, (seconds, flops) in sorted(found.items()) if seconds]
+    rate, together = matmul_rate(precision, steps), collections.Counter()
+    for (layer, kind), (seconds, flops) in sorted(found.items()):
+        median = statistics.median(seconds or [0])
+        together[kind] += 1e3 * median
+        if layer and seconds:
+            rows += [[layer, kind + ", ms", 1e3 * median], [layer, kind + ", share", flops / median / rate]]
+    return rows + [["all", kind + ", ms", value] for kind, value in together.items()]
 
 
 def place(name, op):
@@ -146,36 +143,35 @@ def place(name, op):
 
 
 def bound(flags, batches, dtypes, steps):
-    """What the machine can do: matmul rates, memory bandwidth; and what a training step has to do."""
+    """What the machine can do, and with it a training step: [[contender's name, setting, measure, value]]."""
     import tensorflow.compat.v1 as tf
-    found = {"bandwidth": 3 * 4 * 8192 ** 2 / assignment_seconds("float32", 8192, None, steps), "flops": {}}
-    for dtype in dtypes:
-        found[dtype] = matmul_rate(dtype, steps)
+    bandwidth = 3 * 4 * 8192 ** 2 / assignment_seconds("float32", 8192, None, steps)
+    rates = {dtype: matmul_rate(dtype, steps) for dtype in dtypes}
+    rows = [["memory", "", "GB/s", bandwidth / 1e9],
+            *(["matmul, " + dtype, "", "GFLOP/s", rate / 1e9] for dtype, rate in rates.items())]
     for batch in batches:
-        with tf.Graph().as_default() as graph:
+        with tf.Graph().as_default():
             _, model, _ = study.training_graph(*flags, "--batch_size=%d" % batch)
-            found["parameters"] = sum(v.shape.num_elements() for v in tf.trainable_variables())
-            found["flops"][batch] = sum(flops for _, flops in operations(graph, model.train_op))
-    return found
+            adam = ADAM * sum(v.shape.num_elements() for v in tf.trainable_variables()) / bandwidth
+            flops = sum(flops for _, flops in operations(model.train_op))
+        rows += [["this project", "batch %d" % batch, "GFLOP a step", flops / 1e9], *(
+            ["the machine's bound, " + dtype, "batch %d" % batch, "images/s", batch / (flops / rate + adam)]
+            for dtype, rate in rates.items())]
+    return rows
 
 
-def operations(graph, fetch):
-    """Yields (op's name, floating point operations as TensorFlow's profiler counts them) of what a fetch needs.
-
-    That is of convolutions and matrix products. Their gradients count as they do themselves; the profiler takes those
-    of unpadded ones for larger.
-    """
+def operations(fetch):
+    """Yields (op, its floating point operations) of the convolutions and matrix products that a fetch needs."""
     import tensorflow.compat.v1 as tf
-    needed = {node.name for node in tf.graph_util.extract_sub_graph(graph.as_graph_def(), [fetch.op.name]).node}
-    options = tf.profiler.ProfileOptionBuilder(tf.profiler.ProfileOptionBuilder.float_operation())
-    scopes, found = [tf.profiler.profile(graph, cmd="scope", options=options.with_empty_output().build())], {}
-    while scopes:
-        scope = scopes.pop()
-        scopes += scope.children
-        found[scope.name] = scope.float_ops
-    for name in (name for name in needed & set(found) if graph.get_operation_by_name(name).type in PRODUCTS):
-        forward = re.match(r"gradients\w*/(.*)_grad/", name)
-        yield name, found.get(forward.group(1), 0) if forward else found[name]
+    for node in tf.graph_util.extract_sub_graph(fetch.graph.as_graph_def(), [fetch.op.name]).node:
+        if node.op == "MatMul" or node.op.startswith("Conv2D"):
+            op = fetch.graph.get_operation_by_name(node.name)
+            shapes = [tensor.shape.as_list() for tensor in (*op.inputs, *op.outputs)]
+            if op.type == "MatMul":  # of m*k, k*n and m*n numbers
+                yield op, 2 * math.isqrt(math.prod(map(math.prod, shapes)))
+            else:  # the smaller of the two images comes after the kernel, or after the larger image and its shape
+                kernel = shapes[3 if "Filter" in op.type else 1]
+                yield op, 2 * math.prod(shapes[2]) * math.prod(kernel[:-1])
 
 
 def matmul_rate(dtype, steps):
