@@ -20,16 +20,16 @@ import time
 import study
 
 OURS = "this project"
+BOUND = "the machine's bound, "
 MEASURE = "throughput_measure.py"
 HEADER = ["part", "contender", "setting", "measure", "round", "value"]
-BOUND = "the machine's bound, "
 EVERY = {"log": 20, "sample": 100, "checkpoint": 500}  # train.py's default intervals, in steps
 OVER_PEERS = {("training", "float32", 1): 1.2, ("training", "float32", 4): 1.2, ("training", "bfloat16", 1): 1.5,
               ("training", "bfloat16", 4): 2, ("inference", "bfloat16", 1): 1, ("inference", "bfloat16", 4): 1}
-OF_BOUND = {"float32": 0.75, "bfloat16": 0.6}
+OF_BOUND = {"float32": 0.75, "bfloat16": 0.6}  # in training at batch 4
 REPORT = """
-Every contender in a process of its own, each part in interleaved rounds; medians (lowest to highest). 256x256 pixels
-and 64 filters, where nothing else is said. The peers are written fresh from what their authors published and run as
+Every contender in a process of its own, each part in interleaved rounds; medians (lowest to highest). Where nothing
+else is said: 256x256 pixels, 64 filters. The peers are written fresh from what their authors published and run as
 their users run them. Other environments: $others. $lacks
 
 ## What was aimed at
@@ -38,41 +38,7 @@ Ratios and differences are of the medians of a round; here are their medians (ra
 
 $aims
 
-$picture
-"""
-
-
-def train(options, *flags, python=sys.executable):
-    """Trains in a new folder, with a row for every step; returns the study.Run."""
-    shutil.rmtree(options.run, ignore_errors=True)
-    return study.train(options.run, options.data, "--log_every=1", "--epochs=100000", *flags, python=python)
-
-
-def trained(options, name, batch, *flags, setting="batch %d", python=sys.executable):
-    """Yields what is measured of this project's training."""
-    run = train(options, "--batch_size=%d" % batch, "--max_steps=%d" % (3 + options.steps), *flags, python=python)
-    return of_training(name, setting % batch, batch, run.seconds[2:-1], run.parameters, run.peak)  # the last summarises
-
-
-def of_training(name, setting, batch, seconds, parameters, peak):
-    yield name, setting, "parameters, million", parameters / 1e6
-    yield name, setting, "peak GB", peak / 1e9
-    for value in seconds:
-        yield name, setting, "images/s", batch / value
-
-
-def peers(torch_python, precisions, compiled=()):
-    """Yields (name, Python, {module, precision and layout}) of the installed peers; `compiled` layouts twice."""
-    for precision in precisions:
-        yield ("TensorFlow 2 tutorial (Keras), " + precision, sys.executable,
-               {"peer": "peer_keras", "precision": precision})
-        if study.version_of(torch_python, "torch"):
-            for layout in ("channels_last", "channels_first"):
-                what = {"peer": "peer_torch", "precision": precision, "channels_last": layout == "channels_last"}
-                yield "PyTorch, %s, %s" % (precision, layout), torch_python, what
-                if layout in compiled:
-                    yield "PyTorch, %s, %s, compiled" % (precision, layout), torch_python, dict(what, compiled=True)
-
+$picture"""
 
 # ---------------------------------------------------------------------------------------------
 # The parts. Each yields (contender, setting, measure, value) of one round; its docstring is its text in the report.
@@ -102,6 +68,36 @@ def training(options):
                                    sum(found["parameters"].values()), peak)
 
 
+def trained(options, name, batch, *flags, setting="batch %d", python=sys.executable):
+    """Yields what is measured of this project's training; the last step makes summaries."""
+    run = train(options, "--batch_size=%d" % batch, "--max_steps=%d" % (3 + options.steps), *flags, python=python)
+    return of_training(name, setting % batch, batch, run.seconds[2:-1], run.parameters, run.peak)
+
+
+def train(options, *flags, python=sys.executable):
+    """Trains in a new folder, with a row for every step; returns the study.Run."""
+    shutil.rmtree(options.run, ignore_errors=True)
+    return study.train(options.run, options.data, "--log_every=1", "--epochs=100000", *flags, python=python)
+
+
+def of_training(name, setting, batch, seconds, parameters, peak):
+    yield name, setting, "parameters, million", parameters / 1e6
+    yield name, setting, "peak GB", peak / 1e9
+    yield from ((name, setting, "images/s", batch / value) for value in seconds)
+
+
+def peers(torch_python, precisions, compiled=()):
+    """Yields (name, Python, {module, precision and layout}) of the installed peers; `compiled` layouts twice."""
+    for precision in precisions:
+        keras = {"peer": "peer_keras", "precision": precision}
+        yield "TensorFlow 2 tutorial (Keras), " + precision, sys.executable, keras
+        for layout in ("channels_last", "channels_first") if study.version_of(torch_python, "torch") else ():
+            what = {"peer": "peer_torch", "precision": precision, "channels_last": layout == "channels_last"}
+            yield "PyTorch, %s, %s" % (precision, layout), torch_python, what
+            if layout in compiled:
+                yield "PyTorch, %s, %s, compiled" % (precision, layout), torch_python, dict(what, compiled=True)
+
+
 def reading(options):
     """Batches of 4 in two epochs after the first."""
     for cores in (1, 2):
@@ -115,22 +111,21 @@ def reading(options):
 
 
 def inference(options):
-    """This project's export, loaded as docs/deploy.md says, and run in a session like test mode's. The peers use batch
+    """This project's export, loaded as docs/deploy.md says and in a session like test mode's. The peers use batch
     statistics and dropout, as their programs do; the export has no dropout. In bfloat16 Keras has the policy
-    mixed_bfloat16 and PyTorch weights in bfloat16, which is faster than autocast. PyTorch is run eagerly and,
-    channels last, which is faster there, through torch.compile, where there is a g++.
+    mixed_bfloat16 and PyTorch weights in bfloat16, which is faster than autocast; torch.compile needs a g++.
     """
     train(options, "--max_steps=1")
     study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + options.run)
     export = os.path.join(options.run, "export", "1")
-    ours = [(OURS + "%s, %s" % (", test mode's session" * session, precision), sys.executable,
-             {"export": export, "precision": precision, "session": session})
-            for precision in options.precisions for session in (False, True)]
-    compiled = ["channels_last"] * bool(shutil.which("g++"))
+    contenders = [("%s%s, %s" % (OURS, ", test mode's session" * session, precision), sys.executable,
+                   {"export": export, "precision": precision, "session": session})
+                  for precision in options.precisions for session in (False, True)]
+    contenders += peers(options.torch_python, options.precisions, ["channels_last"] * bool(shutil.which("g++")))
     for batch in (1, 4, 8):
-        for name, python, what in (*ours, *peers(options.torch_python, options.precisions, compiled)):
-            for value in study.measure(python, MEASURE, "inference", batch=batch, steps=2 * options.steps, **what)[0]:
-                yield name, "batch %d" % batch, "images/s", batch / value
+        for name, python, what in contenders:
+            found, _ = study.measure(python, MEASURE, "inference", batch=batch, steps=2 * options.steps, **what)
+            yield from ((name, "batch %d" % batch, "images/s", batch / seconds) for seconds in found)
 
 
 def start(options):
@@ -149,23 +144,18 @@ def loop(options):
     and of a checkpoint; and of a small step early and late in a run of 3,000.
     """
     found, _ = study.measure(sys.executable, MEASURE, "loop", flags=[options.data], steps=2 * options.steps)
-    seconds = train(options, "--max_steps=13", "--sample_every=4", "--save_every=6").seconds
-    steps = dict(enumerate(seconds, 1))  # what is written after a step is in the time of the next one's row
+    # What is written after a step is in the time of the next one's row; a sample's summaries are made in the step.
+    steps = [None, *train(options, "--max_steps=13", "--sample_every=4", "--save_every=6").seconds]
     plain = statistics.median(steps[step] for step in (3, 6, 10, 11))
-    # A sample's summaries are made in the step itself.
-    found["sample"] = [steps[step] + steps[step + 1] - 2 * plain for step in (4, 8)]
-    found["checkpoint"] = [steps[7] - plain]
     small = train(options, "--image_size=32", "--ngf=8", "--ndf=8", "--max_steps=3000", "--precision=float32").seconds
-    found["small, early"], found["small, late"] = small[500:1500], small[2000:]
-    for name, values in found.items():
-        for value in values:
-            yield OURS, "", name, value
+    found.update({"sample": [steps[step] + steps[step + 1] - 2 * plain for step in (4, 8)],
+                  "checkpoint": [steps[7] - plain], "small, early": small[500:1500], "small, late": small[2000:]})
+    yield from ((OURS, "", name, value) for name, values in found.items() for value in values)
 
 
 def profile(options):
-    """Where a step of batch 4 goes, one op at a time, from TensorFlow's trace: milliseconds of each layer's
-    convolutions, the discriminator's over the real and the fake pair together, and the share of the matmul rate that
-    they reach; and of all layers together.
+    """Where a step of batch 4 goes, one op at a time, from TensorFlow's trace: each layer's convolutions, the
+    discriminator's over the real and the fake pair together, and their share of the matmul rate; and all layers.
     """
     for precision in options.precisions:
         found, _ = study.measure(sys.executable, MEASURE, "profile", flags=[options.data], precision=precision, steps=2)
@@ -190,43 +180,36 @@ def grouped(rows):
     for row in rows:
         rounds[tuple(row[name] for name in HEADER[:4])][row["round"]].append(float(row["value"]))
     return ({key: [value for values in found.values() for value in values] for key, found in rounds.items()},
-            {key: list(map(statistics.median, found.values())) for key, found in rounds.items()})
+            {key: [statistics.median(values) for values in found.values()] for key, found in rounds.items()})
 
 
 def table(every, part):
     """Returns an HTML table of a part's medians (ranges): a row for a contender and setting, a column for a measure."""
-    lines = dict.fromkeys(key[1:3] for key in every if key[0] == part)
-    measures = dict.fromkeys(key[3] for key in every if key[0] == part)
-    return study.table(["", "", *measures], [[*line, *(study.spread(every.get((part, *line, name), []), "%.4g")
-                                                       for name in measures)] for line in lines])
+    lines, names = (dict.fromkeys(key[place] for key in every if key[0] == part) for place in (slice(1, 3), 3))
+    return study.table(["", "", *names], [[*line, *(study.spread(every.get((part, *line, name), []), "%.4g")
+                                                    for name in names)] for line in lines])
 
 
-def over(rounds, ours, other):
-    """Returns the ratios of two keys' values, round by round."""
-    return [a / b for a, b in zip(rounds[ours], rounds[other])]
-
-
-def best(rounds, part, setting, measure, words=("",)):
-    """Returns the key of the peer with the highest median among those with one of the words in their name."""
-    return max((key for key in rounds if key[0] == part and key[2:] == (setting, measure) and OURS not in key[1]
+def over_fastest(rounds, ours, words=("",)):
+    """Returns (name, ratios by round) of a key of ours over the fastest peer with one of the words in its name."""
+    peer = max((key for key in rounds if key[0] == ours[0] and key[2:] == ours[2:] and OURS not in key[1]
                 and any(word in key[1] for word in words)), key=lambda key: statistics.median(rounds[key]))
+    return peer[1], [a / b for a, b in zip(rounds[ours], rounds[peer])]
 
 
 def speed_aims(rounds, precisions):
     """Yields (what, aim, values by round) of what is to be large; peers are taken in float32 too, if it is faster."""
     for (part, precision, batch), aim in OVER_PEERS.items():
         if precision in precisions:
-            setting, measure = "batch %d" % batch, "images/s"
-            ours = part, "%s, %s" % (OURS, precision), setting, measure
-            peer = best(rounds, part, setting, measure, (precision, "float32"))
-            what = "%s, %s, %s, " % (part, precision, setting)
-            yield what + "over the fastest peer (%s)" % peer[1], aim, over(rounds, ours, peer)
+            ours = part, "%s, %s" % (OURS, precision), "batch %d" % batch, "images/s"
+            what = "%s, %s, %s, " % (part, precision, ours[2])
+            name, ratios = over_fastest(rounds, ours, (precision, "float32"))
+            yield what + "over the fastest peer (%s)" % name, aim, ratios
             if (part, batch) == ("training", 4):
-                yield (what + "share of the bound", OF_BOUND[precision],
-                       over(rounds, ours, ("bound", BOUND + precision, setting, measure)))
-    peer = best(rounds, "reading", "cores: 1", "pairs/s")
-    yield ("reading on one core, over the faster of the others (%s)" % peer[1], 1.2,
-           over(rounds, ("reading", OURS, "cores: 1", "pairs/s"), peer))
+                at_most = rounds["bound", BOUND + precision, ours[2], ours[3]]
+                yield what + "share of the bound", OF_BOUND[precision], [a / b for a, b in zip(rounds[ours], at_most)]
+    name, ratios = over_fastest(rounds, ("reading", OURS, "cores: 1", "pairs/s"))
+    yield "reading on one core, over the faster of the others (%s)" % name, 1.2, ratios
 
 
 def cost_aims(rounds, precisions):
@@ -250,33 +233,31 @@ def cost_aims(rounds, precisions):
 
 def aims_table(rounds, precisions):
     """Returns the table: what was aimed at, the aim, what was measured, and whether the median meets it."""
-    rows = [[what, "%s %.3g" % (words, aim), study.spread(found),
-             "yes" if (statistics.median(found) >= aim) == (words == "at least") else "NO"]
-            for words, aims in (("at least", speed_aims), ("under", cost_aims))
-            for what, aim, found in aims(rounds, precisions)]
-    return study.table(["what", "aim", "measured", "met"], rows)
+    return study.table(["what", "aim", "measured", "met"], [
+        [what, "%s %.3g" % (words, aim), study.spread(found),
+         "yes" if (statistics.median(found) >= aim) == (words == "at least") else "NO"]
+        for words, aims in (("at least", speed_aims), ("under", cost_aims)) for what, aim, found in aims(
+            rounds, precisions)])
 
 
 def draw(every, precisions, path):
     """Training, inference and reading: bars of medians with their ranges; dotted lines are the machine's bound."""
     figure, panels = study.figure(3, 2, (12.4, 10))
-    shown = [("training", "batch 1"), ("training", "batch 4"), ("inference", "batch 1"), ("inference", "batch 4"),
-             ("reading", "cores: 1"), ("reading", "cores: 2")]
-    for panel, (part, setting) in zip(panels.flat, shown):
-        found = {key: values for key, values in every.items() if key[:3:2] == (part, setting) and "/s" in key[3]}
-        medians = list(map(statistics.median, found.values()))
-        bars = panel.barh([key[1] for key in found], medians,
-                          color=["tab:blue" if OURS in key[1] else "0.7" for key in found],
-                          xerr=[[median - min(values) for median, values in zip(medians, found.values())],
-                                [max(values) - median for median, values in zip(medians, found.values())]])
+    settings = {"training": ("batch 1", "batch 4"), "inference": ("batch 1", "batch 4"),
+                "reading": ("cores: 1", "cores: 2")}
+    for panel, place in zip(panels.flat, ((part, setting) for part in settings for setting in settings[part])):
+        found = {key[1]: values for key, values in every.items() if key[:3:2] == place and "/s" in key[3]}
+        medians = [statistics.median(values) for values in found.values()]
+        reach = [[abs(end(values) - median) for median, values in zip(medians, found.values())] for end in (min, max)]
+        bars = panel.barh(list(found), medians, xerr=reach, color=["tab:blue" if OURS in n else "0.7" for n in found])
         panel.bar_label(bars, ["%.3g" % median for median in medians], label_type="center", fontsize=8)
         panel.invert_yaxis()
-        panel.set_title("%s, %s: %s" % (part, setting, next(iter(found))[3]), fontsize=10)
+        panel.set_title("%s, %s: %s" % (*place, "pairs/s" if place[0] == "reading" else "images/s"), fontsize=10)
         panel.tick_params(labelsize=8)
-        if part == "training":
+        if place[0] == "training":
             for precision, color in zip(precisions, ("tab:orange", "tab:red")):
-                panel.axvline(statistics.median(every["bound", BOUND + precision, setting, "images/s"]), color=color,
-                              linestyle=":", label="bound, " + precision)
+                rate = statistics.median(every["bound", BOUND + precision, place[1], "images/s"])
+                panel.axvline(rate, color=color, linestyle=":", label="bound, " + precision)
             panel.legend(fontsize=8, loc="lower right", framealpha=1)
     figure.savefig(path)
 
@@ -286,20 +267,17 @@ def write(options, rows):
     every, rounds = grouped(rows)
     plot = os.path.join(options.output_dir, "throughput.png")
     draw(every, options.precisions, plot)
-    others = ["%s %s" % (name, study.version_of(python, name.lower())) for name, python in (
-        ("TensorFlow", options.tf1_python), ("torch", options.torch_python)) if study.version_of(python, name.lower())]
+    versions = {"TensorFlow": study.version_of(options.tf1_python, "tensorflow"),
+                "torch": study.version_of(options.torch_python, "torch")}
     sections = ["## %s\n\n%s\n\n$%s" % (name.capitalize(), inspect.getdoc(part), name) for name, part in PARTS.items()]
     study.write_report(
-        os.path.join(options.output_dir, "report.html"), "Throughput", "\n\n".join([REPORT.strip(), *sections]),
-        picture=study.picture(plot), others=", ".join(others) or "none", aims=aims_table(rounds, options.precisions),
-        lacks=options.lacks and "bfloat16 is left out: it needs %s." % options.lacks,
-        **{part: table(every, part) for part in PARTS})
+        os.path.join(options.output_dir, "report.html"), "Throughput", "\n\n".join([REPORT, *sections]),
+        others=", ".join("%s %s" % found for found in versions.items() if found[1]) or "none",
+        lacks=options.lacks and "bfloat16 is left out: it needs %s." % options.lacks, picture=study.picture(plot),
+        aims=aims_table(rounds, options.precisions), **{part: table(every, part) for part in PARTS})
 
 
-# ---------------------------------------------------------------------------------------------
-
-
-def parse():
+def main():
     parser = study.parser(__doc__, "runs/throughput")
     parser.add_argument("--data_dir", default=study.SAMPLE_SET,
                         help="folder with train/, pairs side by side, 256 pixels or more (default: %(default)s)")
@@ -311,21 +289,14 @@ def parse():
     parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS),
                         help="what is measured, such as bound,training; the rest is taken from measurements.csv")
     options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        sys.exit("error: --parts=%s: there are %s" % (",".join(sorted(unknown)), ", ".join(PARTS)))
-    options.data, options.folder = "--data_dir=" + options.data_dir, os.path.join(options.data_dir, "train")
-    options.run = os.path.join(options.output_dir, "run")
-    options.lacks = study.bfloat16_lacks()
-    options.precisions = ["float32"] + ["bfloat16"] * (not options.lacks)
-    return options
-
-
-def main():
-    options = parse()
+    if set(options.parts) - set(PARTS):
+        sys.exit("error: --parts=%s: there are %s" % (",".join(options.parts), ", ".join(PARTS)))
     os.makedirs(options.output_dir, exist_ok=True)
     study.pairs_of(options.data_dir, ["train"], peers=True)
-    path = os.path.join(options.output_dir, "measurements.csv")
+    options.data, options.folder = "--data_dir=" + options.data_dir, os.path.join(options.data_dir, "train")
+    options.run, path = (os.path.join(options.output_dir, name) for name in ("run", "measurements.csv"))
+    options.lacks = study.bfloat16_lacks()
+    options.precisions = ["float32"] + ["bfloat16"] * (not options.lacks)
     kept = study.read_csv(path) if os.path.exists(path) else []
     rows = [list(row.values()) for row in kept if row["part"] not in options.parts]
     for number in range(options.rounds):
@@ -334,11 +305,10 @@ def main():
             study.write_csv(path, HEADER, rows)
             print("round %d of %d: %s measured" % (number + 1, options.rounds, part), flush=True)
     shutil.rmtree(options.run, ignore_errors=True)
-    rows = study.read_csv(path)
-    missing = set(PARTS) - {row["part"] for row in rows}
+    missing = set(PARTS) - {row[0] for row in rows}
     if missing:
         sys.exit("no report yet: --parts=%s is still to be measured" % ",".join(sorted(missing)))
-    write(options, rows)
+    write(options, study.read_csv(path))
 
 
 if __name__ == "__main__":
