@@ -15,6 +15,9 @@ import time
 
 import study
 
+if "peer_torch" not in str(sys.argv):  # its memory is measured, and its Python may have no TensorFlow
+    import tensorflow.compat.v1 as tf
+
 WARM_UP = 2  # steps that are not counted
 ADAM = 4 * 7  # bytes of memory traffic a parameter: reads weight, gradient and two moments, writes all but the gradient
 
@@ -44,16 +47,15 @@ def inference(batch, steps, precision, peer=None, export=None, session=False, **
     if peer:
         generate = importlib.import_module(peer).translator(precision, **options)
         return timed(lambda: generate(images), steps)
-    import tensorflow as tf
     if session:
         from support import precisions
-        with tf.Graph().as_default(), tf.compat.v1.Session(config=precisions.session_config(precision)) as opened:
-            signature = tf.compat.v1.saved_model.load(opened, ["serve"], export).signature_def["serving_default"]
+        with tf.Graph().as_default(), tf.Session(config=precisions.session_config(precision)) as opened:
+            signature = tf.saved_model.load(opened, ["serve"], export).signature_def["serving_default"]
             fed, fetched = signature.inputs["images"].name, signature.outputs["outputs"].name
             return timed(lambda: opened.run(fetched, {fed: images}), steps)
     if precision == "bfloat16":
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
-    generate = tf.saved_model.load(export).signatures["serving_default"]
+    generate = tf.compat.v2.saved_model.load(export).signatures["serving_default"]
     return timed(lambda: generate(images=tf.constant(images))["outputs"].numpy(), steps)
 
 
@@ -67,8 +69,6 @@ def reading(folder, batch, cores, peer=None):
 
 def batches(folder, batch, cores):
     """Yields what this project's reader makes."""
-    import tensorflow.compat.v1 as tf
-
     import reader
     tf.enable_resource_variables()
     with tf.Graph().as_default():
@@ -81,7 +81,6 @@ def batches(folder, batch, cores):
 
 def loop(flags, steps):
     """Of this project's steps: seconds waiting for the reader, of the step, and of one whose scalars are fetched."""
-    import tensorflow.compat.v1 as tf
     found = {"wait": [], "plain": [], "logged": []}
     with tf.Graph().as_default():
         made, model, config = study.training_graph(*flags)
@@ -99,29 +98,28 @@ def loop(flags, steps):
 
 def profile(flags, precision, steps):
     """Where a step's time goes, one op at a time, and its share of a large matmul's rate: [[layer, measure, value]]."""
-    import tensorflow.compat.v1 as tf
-    found, rows = collections.defaultdict(lambda: [[], 0]), []
+    flops, every, rows = collections.Counter(), [], []
     with tf.Graph().as_default():
         made, model, config = study.training_graph(*flags, "--precision=" + precision)
-        for op, flops in operations(model.train_op):
-            found[place(op.name, op.type)][1] += flops
+        for op, count in operations(model.train_op):
+            flops[place(op.name, op.type)] += count
         config.inter_op_parallelism_threads = 1  # an op has both cores for itself, so its time is its own
         with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(config=config)) as session:
             fed = dict(zip(made, session.run(made)))
-            for number in range(WARM_UP + steps):
-                metadata, seconds = tf.RunMetadata(), collections.Counter()
+            for _ in range(WARM_UP + steps):
+                metadata = tf.RunMetadata()
                 session.run(model.train_op, fed, tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), metadata)
+                every.append(collections.Counter())
                 for node in (node for device in metadata.step_stats.dev_stats for node in device.node_stats):
                     op = node.timeline_label.split(" = ")[-1].split("(")[0]
-                    seconds[place(node.node_name, op)] += (node.op_end_rel_micros - node.op_start_rel_micros) / 1e6
-                for key, value in seconds.items():
-                    found[key][0] += [value] * (number >= WARM_UP)
+                    every[-1][place(node.node_name, op)] += (node.op_end_rel_micros - node.op_start_rel_micros) / 1e6
     rate, together = matmul_rate(precision, steps), collections.Counter()
-    for (layer, kind), (seconds, flops) in sorted(found.items()):
-        median = statistics.median(seconds or [0])
-        together[kind] += 1e3 * median
-        if layer and seconds:
-            rows += [[layer, kind + ", ms", 1e3 * median], [layer, kind + ", share", flops / median / rate]]
+    for layer, kind in sorted(every[-1]):
+        seconds = statistics.median(found[layer, kind] for found in every[WARM_UP:])
+        together[kind] += 1e3 * seconds
+        if layer:
+            share = flops[layer, kind] / seconds / rate
+            rows += [[layer, kind + ", ms", 1e3 * seconds], [layer, kind + ", share", share]]
     return rows + [["all", kind + ", ms", value] for kind, value in together.items()]
 
 
@@ -131,20 +129,18 @@ def place(name, op):
         if part in op:
             return "", kind
     layer = re.search(r"(generator|discriminator)(_1)?/([a-z]+_[0-9]+)", name)
-    backward = name.startswith("gradients")
     if layer and any(part in op for part in ("Conv2D", "MatMul", "GatherV2", "UnsortedSegmentSum")):
         if "MatMul_grad" in name:  # of (unfolded, kernel) in a convolution, of (kernel, pixels) in a transposed one
             of_kernel = "MatMul" in op and name.endswith("MatMul_1") == ("decoder" not in name)
         else:
             of_kernel = "BackpropFilter" in op or ("onv2" in name and "Conv2D" not in op)
-        kind = "forward" if not backward else "kernel gradient" if of_kernel else "image gradient"
-        return "/".join(layer.group(1, 3)), kind
+        gradient = "kernel gradient" if of_kernel else "image gradient"
+        return "/".join(layer.group(1, 3)), gradient if name.startswith("gradients") else "forward"
     return "", "everything else"
 
 
 def bound(flags, batches, dtypes, steps):
     """What the machine can do, and with it a training step: [[contender's name, setting, measure, value]]."""
-    import tensorflow.compat.v1 as tf
     bandwidth = 3 * 4 * 8192 ** 2 / assignment_seconds("float32", 8192, None, steps)
     rates = {dtype: matmul_rate(dtype, steps) for dtype in dtypes}
     rows = [["memory", "", "GB/s", bandwidth / 1e9],
@@ -162,7 +158,6 @@ def bound(flags, batches, dtypes, steps):
 
 def operations(fetch):
     """Yields (op, its floating point operations) of the convolutions and matrix products that a fetch needs."""
-    import tensorflow.compat.v1 as tf
     for node in tf.graph_util.extract_sub_graph(fetch.graph.as_graph_def(), [fetch.op.name]).node:
         if node.op == "MatMul" or node.op.startswith("Conv2D"):
             op = fetch.graph.get_operation_by_name(node.name)
@@ -176,14 +171,12 @@ def operations(fetch):
 
 def matmul_rate(dtype, steps):
     """Operations per second of a large matrix product."""
-    import tensorflow.compat.v1 as tf
     return max(2 * size ** 3 / assignment_seconds(dtype, size, lambda x: tf.matmul(x, x), steps)
                for size in (2048, 4096))
 
 
 def assignment_seconds(dtype, size, function, steps):
     """Median seconds of result = function(square matrix), or without a function of result += matrix, in place."""
-    import tensorflow.compat.v1 as tf
     with tf.Graph().as_default():
         matrix, result = (tf.Variable(tf.cast(tf.random.normal([size, size]), dtype), use_resource=True)
                           for _ in range(2))
