@@ -10,7 +10,6 @@ skipped (--tf1_python and --torch_python say where they are); so is bfloat16 on 
 """
 
 import collections
-import inspect
 import os
 import shutil
 import statistics
@@ -23,7 +22,6 @@ OURS = "this project"
 BOUND = "the machine's bound, "
 MEASURE = "throughput_measure.py"
 HEADER = ["part", "contender", "setting", "measure", "round", "value"]
-EVERY = {"log": 20, "sample": 100, "checkpoint": 500}  # train.py's default intervals, in steps
 OVER_PEERS = {("training", "float32", 1): 1.2, ("training", "float32", 4): 1.2, ("training", "bfloat16", 1): 1.5,
               ("training", "bfloat16", 4): 2, ("inference", "bfloat16", 1): 1, ("inference", "bfloat16", 4): 1}
 OF_BOUND = {"float32": 0.75, "bfloat16": 0.6}  # in training at batch 4
@@ -46,44 +44,41 @@ $picture"""
 
 def bound(options):
     """Floating point operations, divided by the rate of a large matrix product, plus one pass of Adam over the
-    parameters at the rate of a large addition in place. A yardstick: a convolution may do with fewer operations.
-    """
+    parameters at the rate of a large addition in place. A yardstick: a convolution may do with fewer operations."""
     return study.measure(sys.executable, MEASURE, "bound", flags=[options.data], batches=[1, 4], steps=5,
                          dtypes=options.precisions)[0]
 
 
 def training(options):
-    """Reading included. It is the same work: the parameters differ by less than 0.002 % (biases, the bottleneck's
-    norm). Memory is the main process's, without a DataLoader's workers.
-    """
+    """Reading included. The parameters differ by less than 0.002 % (biases, the bottleneck's norm); a DataLoader's
+    workers are not in the memory."""
     for batch in (1, 4):
         for precision in options.precisions:
-            yield from trained(options, "%s, %s" % (OURS, precision), batch, "--precision=" + precision)
+            yield from steps_of(options, "%s, %s" % (OURS, precision), batch, "--precision=" + precision)
         if study.version_of(options.tf1_python, "tensorflow"):
-            yield from trained(options, OURS + " on TensorFlow 1.15, float32", batch, python=options.tf1_python)
+            yield from steps_of(options, OURS + " on TensorFlow 1.15, float32", batch, python=options.tf1_python)
         for name, python, what in peers(options.torch_python, options.precisions):
-            found, peak = study.measure(python, MEASURE, "training", folder=options.folder, batch=batch,
-                                        steps=options.steps, **what)
-            yield from of_training(name, "batch %d" % batch, batch, found["seconds"],
-                                   sum(found["parameters"].values()), peak)
+            yield from steps_of(options, name, batch, python=python, **what)
 
 
-def trained(options, name, batch, *flags, setting="batch %d", python=sys.executable):
-    """Yields what is measured of this project's training; the last step makes summaries."""
-    run = train(options, "--batch_size=%d" % batch, "--max_steps=%d" % (3 + options.steps), *flags, python=python)
-    return of_training(name, setting % batch, batch, run.seconds[2:-1], run.parameters, run.peak)
+def steps_of(options, name, batch, *flags, setting="batch %d", python=sys.executable, **peer):
+    """Yields what is measured of the training of a peer or, without one, of this project with flags."""
+    if peer:
+        found, peak = study.measure(python, MEASURE, "training", folder=options.folder, batch=batch,
+                                    steps=options.steps, **peer)
+        seconds, parameters = found["seconds"], sum(found["parameters"].values())
+    else:
+        run = train(options, "--batch_size=%d" % batch, "--max_steps=%d" % (3 + options.steps), *flags, python=python)
+        seconds, parameters, peak = run.seconds[2:-1], run.parameters, run.peak  # the last step makes summaries
+    yield name, setting % batch, "parameters, million", parameters / 1e6
+    yield name, setting % batch, "peak GB", peak / 1e9
+    yield from ((name, setting % batch, "images/s", batch / value) for value in seconds)
 
 
 def train(options, *flags, python=sys.executable):
     """Trains in a new folder, with a row for every step; returns the study.Run."""
     shutil.rmtree(options.run, ignore_errors=True)
     return study.train(options.run, options.data, "--log_every=1", "--epochs=100000", *flags, python=python)
-
-
-def of_training(name, setting, batch, seconds, parameters, peak):
-    yield name, setting, "parameters, million", parameters / 1e6
-    yield name, setting, "peak GB", peak / 1e9
-    yield from ((name, setting, "images/s", batch / value) for value in seconds)
 
 
 def peers(torch_python, precisions, compiled=()):
@@ -111,16 +106,14 @@ def reading(options):
 
 
 def inference(options):
-    """This project's export, loaded as docs/deploy.md says and in a session like test mode's. The peers use batch
-    statistics and dropout, as their programs do; the export has no dropout. In bfloat16 Keras has the policy
-    mixed_bfloat16 and PyTorch weights in bfloat16, which is faster than autocast; torch.compile needs a g++.
-    """
+    """This project's export, loaded as docs/deploy.md says, has no dropout; the peers keep it and batch statistics, as
+    their programs do. In bfloat16 Keras has the policy mixed_bfloat16 and PyTorch weights in bfloat16, which is faster
+    than autocast; torch.compile needs a g++."""
     train(options, "--max_steps=1")
     study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + options.run)
     export = os.path.join(options.run, "export", "1")
-    contenders = [("%s%s, %s" % (OURS, ", test mode's session" * session, precision), sys.executable,
-                   {"export": export, "precision": precision, "session": session})
-                  for precision in options.precisions for session in (False, True)]
+    contenders = [("%s, %s" % (OURS, precision), sys.executable, {"export": export, "precision": precision})
+                  for precision in options.precisions]
     contenders += peers(options.torch_python, options.precisions, ["channels_last"] * bool(shutil.which("g++")))
     for batch in (1, 4, 8):
         for name, python, what in contenders:
@@ -141,8 +134,7 @@ def start(options):
 
 def loop(options):
     """At batch 4, seconds of what a step waits for the reader, of a step, of one whose row is logged, of a sample grid
-    and of a checkpoint; and of a small step early and late in a run of 3,000.
-    """
+    and of a checkpoint; and of a small step early and late in a run of 3,000."""
     found, _ = study.measure(sys.executable, MEASURE, "loop", flags=[options.data], steps=2 * options.steps)
     # What is written after a step is in the time of the next one's row; a sample's summaries are made in the step.
     steps = [None, *train(options, "--max_steps=13", "--sample_every=4", "--save_every=6").seconds]
@@ -155,8 +147,7 @@ def loop(options):
 
 def profile(options):
     """Where a step of batch 4 goes, one op at a time, from TensorFlow's trace: each layer's convolutions, the
-    discriminator's over the real and the fake pair together, and their share of the matmul rate; and all layers.
-    """
+    discriminator's over the real and the fake pair together, and their share of the matmul rate; and all layers."""
     for precision in options.precisions:
         found, _ = study.measure(sys.executable, MEASURE, "profile", flags=[options.data], precision=precision, steps=2)
         yield from ([precision, *row] for row in found)
@@ -165,17 +156,14 @@ def profile(options):
 def growth(options):
     """Training over image size and batch."""
     for size, batch in ((64, 4), (128, 4), (256, 4), (512, 4), (256, 1), (256, 2), (256, 8)):
-        yield from trained(options, OURS, batch, "--image_size=%d" % size, setting="%d pixels, batch %%d" % size)
+        yield from steps_of(options, OURS, batch, "--image_size=%d" % size, setting="%d pixels, batch %%d" % size)
 
 
 PARTS = {part.__name__: part for part in (bound, training, reading, inference, start, loop, profile, growth)}
 
-# ---------------------------------------------------------------------------------------------
-# What was measured, as tables and a plot. Keys are (part, contender, setting, measure).
-
 
 def grouped(rows):
-    """Returns ({key: all values}, {key: each round's median}) of measurements.csv's rows."""
+    """Returns ({(part, contender, setting, measure): all values}, {...: each round's median}) of measurements.csv."""
     rounds = collections.defaultdict(lambda: collections.defaultdict(list))
     for row in rows:
         rounds[tuple(row[name] for name in HEADER[:4])][row["round"]].append(float(row["value"]))
@@ -197,55 +185,49 @@ def over_fastest(rounds, ours, words=("",)):
     return peer[1], [a / b for a, b in zip(rounds[ours], rounds[peer])]
 
 
-def speed_aims(rounds, precisions):
-    """Yields (what, aim, values by round) of what is to be large; peers are taken in float32 too, if it is faster."""
+def aims(rounds, precisions):
+    """Yields (what, whether it is to be large, aim, values by round); peers are taken in float32 where it is faster."""
     for (part, precision, batch), aim in OVER_PEERS.items():
         if precision in precisions:
             ours = part, "%s, %s" % (OURS, precision), "batch %d" % batch, "images/s"
             what = "%s, %s, %s, " % (part, precision, ours[2])
             name, ratios = over_fastest(rounds, ours, (precision, "float32"))
-            yield what + "over the fastest peer (%s)" % name, aim, ratios
+            yield what + "over the fastest peer (%s)" % name, True, aim, ratios
             if (part, batch) == ("training", 4):
-                at_most = rounds["bound", BOUND + precision, ours[2], ours[3]]
-                yield what + "share of the bound", OF_BOUND[precision], [a / b for a, b in zip(rounds[ours], at_most)]
+                shares = [a / b for a, b in zip(rounds[ours], rounds["bound", BOUND + precision, ours[2], ours[3]])]
+                yield what + "share of the bound", True, OF_BOUND[precision], shares
     name, ratios = over_fastest(rounds, ("reading", OURS, "cores: 1", "pairs/s"))
-    yield "reading on one core, over the faster of the others (%s)" % name, 1.2, ratios
-
-
-def cost_aims(rounds, precisions):
-    """Yields (what, aim, values by round) of what is to be small."""
-    loop = {key[3]: values for key, values in rounds.items() if key[0] == "loop"}
-    loop["log"] = [logged - plain for logged, plain in zip(loop["logged"], loop["plain"])]
-    yield ("training time spent waiting for the reader, %", 1,
-           [100 * wait / (wait + plain) for wait, plain in zip(loop["wait"], loop["plain"])])
-    yield ("log, samples and checkpoints at their default intervals, % of training time", 5,
-           [100 * sum(loop[name][i] / steps for name, steps in EVERY.items()) / plain
-            for i, plain in enumerate(loop["plain"])])
+    yield "reading on one core, over the faster of the others (%s)" % name, True, 1.2, ratios
+    names, columns = zip(*((key[3], values) for key, values in rounds.items() if key[0] == "loop"))
+    loop = [dict(zip(names, values)) for values in zip(*columns)]
+    yield ("training time spent waiting for the reader, %", False, 1,
+           [100 * found["wait"] / (found["wait"] + found["plain"]) for found in loop])
+    yield ("log, samples and checkpoints at their default intervals, % of training time", False, 5,
+           [100 * ((found["logged"] - found["plain"]) / 20 + found["sample"] / 100 + found["checkpoint"] / 500)
+            / found["plain"] for found in loop])
     first, alone = rounds["start", OURS, "", "first step"], rounds["start", "TensorFlow", "", "import"]
-    yield ("from the command to the first step beyond TensorFlow's import, seconds", 5,
+    yield ("from the command to the first step beyond TensorFlow's import, seconds", False, 5,
            [ours - other for ours, other in zip(first, alone)])
     keras = min(statistics.median(values) for key, values in rounds.items()
                 if "Keras" in key[1] and key[2:] == ("batch 4", "peak GB"))
     for precision in precisions:
-        yield ("peak memory, %s, batch 4, GB (the leanest TensorFlow peer's is the aim)" % precision, keras,
+        yield ("peak memory, %s, batch 4, GB (the leanest TensorFlow peer's is the aim)" % precision, False, keras,
                rounds["training", "%s, %s" % (OURS, precision), "batch 4", "peak GB"])
 
 
 def aims_table(rounds, precisions):
     """Returns the table: what was aimed at, the aim, what was measured, and whether the median meets it."""
     return study.table(["what", "aim", "measured", "met"], [
-        [what, "%s %.3g" % (words, aim), study.spread(found),
-         "yes" if (statistics.median(found) >= aim) == (words == "at least") else "NO"]
-        for words, aims in (("at least", speed_aims), ("under", cost_aims)) for what, aim, found in aims(
-            rounds, precisions)])
+        [what, "%s %.3g" % ("at least" if large else "under", aim), study.spread(found),
+         "yes" if (statistics.median(found) >= aim) == large else "NO"]
+        for what, large, aim, found in aims(rounds, precisions)])
 
 
 def draw(every, precisions, path):
     """Training, inference and reading: bars of medians with their ranges; dotted lines are the machine's bound."""
     figure, panels = study.figure(3, 2, (12.4, 10))
-    settings = {"training": ("batch 1", "batch 4"), "inference": ("batch 1", "batch 4"),
-                "reading": ("cores: 1", "cores: 2")}
-    for panel, place in zip(panels.flat, ((part, setting) for part in settings for setting in settings[part])):
+    shown = [(part, "batch %d" % batch) for part in ("training", "inference") for batch in (1, 4)]
+    for panel, place in zip(panels.flat, [*shown, ("reading", "cores: 1"), ("reading", "cores: 2")]):
         found = {key[1]: values for key, values in every.items() if key[:3:2] == place and "/s" in key[3]}
         medians = [statistics.median(values) for values in found.values()]
         reach = [[abs(end(values) - median) for median, values in zip(medians, found.values())] for end in (min, max)]
@@ -267,12 +249,12 @@ def write(options, rows):
     every, rounds = grouped(rows)
     plot = os.path.join(options.output_dir, "throughput.png")
     draw(every, options.precisions, plot)
-    versions = {"TensorFlow": study.version_of(options.tf1_python, "tensorflow"),
-                "torch": study.version_of(options.torch_python, "torch")}
-    sections = ["## %s\n\n%s\n\n$%s" % (name.capitalize(), inspect.getdoc(part), name) for name, part in PARTS.items()]
+    found = [(name, study.version_of(python, name)) for name, python in (
+        ("tensorflow", options.tf1_python), ("torch", options.torch_python))]
+    sections = ["## %s\n\n%s\n\n$%s" % (name.capitalize(), part.__doc__, name) for name, part in PARTS.items()]
     study.write_report(
         os.path.join(options.output_dir, "report.html"), "Throughput", "\n\n".join([REPORT, *sections]),
-        others=", ".join("%s %s" % found for found in versions.items() if found[1]) or "none",
+        others=", ".join("%s %s" % other for other in found if other[1]) or "none",
         lacks=options.lacks and "bfloat16 is left out: it needs %s." % options.lacks, picture=study.picture(plot),
         aims=aims_table(rounds, options.precisions), **{part: table(every, part) for part in PARTS})
 

@@ -14,6 +14,7 @@ import sys
 import time
 
 import study
+import throughput
 
 if "peer_torch" not in str(sys.argv):  # its memory is measured, and its Python may have no TensorFlow
     import tensorflow.compat.v1 as tf
@@ -24,12 +25,11 @@ ADAM = 4 * 7  # bytes of memory traffic a parameter: reads weight, gradient and 
 
 def timed(function, count, warm_up=WARM_UP):
     """Returns the seconds of each of so many calls, after some that are not counted."""
-    seconds = []
+    times = [time.perf_counter()]
     for _ in range(warm_up + count):
-        begin = time.perf_counter()
         function()
-        seconds.append(time.perf_counter() - begin)
-    return seconds[warm_up:]
+        times.append(time.perf_counter())
+    return [after - before for before, after in zip(times[warm_up:], times[warm_up + 1:])]
 
 
 def training(peer, folder, batch, steps, **options):
@@ -40,19 +40,13 @@ def training(peer, folder, batch, steps, **options):
     return {"seconds": timed(lambda: step(*next(data)), steps), "parameters": parameters}
 
 
-def inference(batch, steps, precision, peer=None, export=None, session=False, **options):
+def inference(batch, steps, precision, peer=None, export=None, **options):
     """Seconds of each call of a generator for a batch of 256x256 images, numpy in and out."""
     import numpy as np
     images = np.random.RandomState(0).uniform(-1, 1, (batch, 256, 256, 3)).astype(np.float32)
     if peer:
         generate = importlib.import_module(peer).translator(precision, **options)
         return timed(lambda: generate(images), steps)
-    if session:
-        from support import precisions
-        with tf.Graph().as_default(), tf.Session(config=precisions.session_config(precision)) as opened:
-            signature = tf.saved_model.load(opened, ["serve"], export).signature_def["serving_default"]
-            fed, fetched = signature.inputs["images"].name, signature.outputs["outputs"].name
-            return timed(lambda: opened.run(fetched, {fed: images}), steps)
     if precision == "bfloat16":
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
     generate = tf.compat.v2.saved_model.load(export).signatures["serving_default"]
@@ -143,16 +137,16 @@ def bound(flags, batches, dtypes, steps):
     """What the machine can do, and with it a training step: [[contender's name, setting, measure, value]]."""
     bandwidth = 3 * 4 * 8192 ** 2 / assignment_seconds("float32", 8192, None, steps)
     rates = {dtype: matmul_rate(dtype, steps) for dtype in dtypes}
-    rows = [["memory", "", "GB/s", bandwidth / 1e9],
-            *(["matmul, " + dtype, "", "GFLOP/s", rate / 1e9] for dtype, rate in rates.items())]
+    rows = [["memory", "", "GB/s", bandwidth / 1e9]]
+    rows += [["matmul, " + dtype, "", "GFLOP/s", rate / 1e9] for dtype, rate in rates.items()]
     for batch in batches:
         with tf.Graph().as_default():
             _, model, _ = study.training_graph(*flags, "--batch_size=%d" % batch)
             adam = ADAM * sum(v.shape.num_elements() for v in tf.trainable_variables()) / bandwidth
-            flops = sum(flops for _, flops in operations(model.train_op))
-        rows += [["this project", "batch %d" % batch, "GFLOP a step", flops / 1e9], *(
-            ["the machine's bound, " + dtype, "batch %d" % batch, "images/s", batch / (flops / rate + adam)]
-            for dtype, rate in rates.items())]
+            flops, setting = sum(flops for _, flops in operations(model.train_op)), "batch %d" % batch
+        rows.append([throughput.OURS, setting, "GFLOP a step", flops / 1e9])
+        rows += [[throughput.BOUND + dtype, setting, "images/s", batch / (flops / rate + adam)]
+                 for dtype, rate in rates.items()]
     return rows
 
 

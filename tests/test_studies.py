@@ -132,7 +132,7 @@ def measurements(precision="float32"):
     for number, speed in enumerate((1.0, 0.5)):
         for batch in ("batch 1", "batch 4"):
             yield "bound", throughput.BOUND + precision, batch, "images/s", number, 4 * speed
-            for name, rate in (("this project, ", 3), ("this project, test mode's session, ", 9),
+            for name, rate in (("this project, ", 3), ("this project on TensorFlow 1.15, ", 9),
                                ("TensorFlow 2 tutorial (Keras), ", 2), ("PyTorch, ", 1)):
                 for part in ("training", "inference"):
                     yield part, name + precision, batch, "images/s", number, rate * speed
@@ -149,13 +149,14 @@ def measurements(precision="float32"):
 def test_throughput_s_aims_are_ratios_within_a_round():
     every, rounds = throughput.grouped([dict(zip(throughput.HEADER, row)) for row in measurements()])
     assert every["training", "this project, float32", "batch 4", "images/s"] == [3, 1.5]
-    speed = {what: values for what, _, values in throughput.speed_aims(rounds, ["float32"])}
+    aims = list(throughput.aims(rounds, ["float32"]))
+    speed = {what: values for what, large, _, values in aims if large}
     assert speed == {
         "training, float32, batch 1, over the fastest peer (TensorFlow 2 tutorial (Keras), float32)": [1.5, 1.5],
         "training, float32, batch 4, over the fastest peer (TensorFlow 2 tutorial (Keras), float32)": [1.5, 1.5],
         "training, float32, batch 4, share of the bound": [0.75, 0.75],
         "reading on one core, over the faster of the others (tf.data as in the tutorial)": [2, 2]}
-    cost = [values for _, _, values in throughput.cost_aims(rounds, ["float32"])]
+    cost = [values for _, large, _, values in aims if not large]
     assert [values[0] for values in cost] == pytest.approx([100 * 0.02 / 1.01, 100 * 0.2 / 20 / 0.99, 4, 3])
     page = throughput.aims_table(rounds, ["float32"])
     assert page.count("<td>yes</td>") == 6 and page.count("<td>NO</td>") == 2  # the wait and the memory
@@ -163,9 +164,9 @@ def test_throughput_s_aims_are_ratios_within_a_round():
 
 def test_throughput_s_aim_of_bfloat16_inference_is_ahead_of_every_peer_in_either_precision():
     _, rounds = throughput.grouped([dict(zip(throughput.HEADER, row)) for row in measurements("bfloat16")])
-    found = [row for row in throughput.speed_aims(rounds, ["bfloat16"]) if row[0].startswith("inference")]
+    found = [row for row in throughput.aims(rounds, ["bfloat16"]) if row[0].startswith("inference")]
     assert found == [("inference, bfloat16, batch %d, over the fastest peer (PyTorch, float32, channels_last, compiled)"
-                      % batch, 1, [0.75, 0.75]) for batch in (1, 4)]
+                      % batch, True, 1, [0.75, 0.75]) for batch in (1, 4)]
 
 
 def test_throughput_s_tables_lay_rounds_together():
