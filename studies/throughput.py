@@ -24,21 +24,17 @@ MEASURE = "throughput_measure.py"
 HEADER = ["part", "contender", "setting", "measure", "round", "value"]
 OVER_PEERS = {("training", "float32", 1): 1.2, ("training", "float32", 4): 1.2, ("training", "bfloat16", 1): 1.5,
               ("training", "bfloat16", 4): 2, ("inference", "bfloat16", 1): 1, ("inference", "bfloat16", 4): 1}
-OF_BOUND = {"float32": 0.75, "bfloat16": 0.6}  # in training at batch 4
 REPORT = """
 Every contender in a process of its own, each part in interleaved rounds; medians (lowest to highest). Where nothing
 else is said: 256x256 pixels, 64 filters. The peers are written fresh from what their authors published and run as
 their users run them. Other environments: $others. $lacks
 
-## What was aimed at
-
-Ratios and differences are of the medians of a round; here are their medians (ranges) over the rounds.
+What was aimed at: ratios and differences are of the medians of a round.
 
 $aims
 
 $picture"""
 
-# ---------------------------------------------------------------------------------------------
 # The parts. Each yields (contender, setting, measure, value) of one round; its docstring is its text in the report.
 
 
@@ -97,7 +93,7 @@ def reading(options):
     """Batches of 4 in two epochs after the first."""
     for cores in (1, 2):
         for name, python, package, peer in (
-                (OURS, sys.executable, "tensorflow", None),
+                (OURS, sys.executable, "tensorflow", "peer_ours"),
                 ("tf.data as in the tutorial", sys.executable, "tensorflow", "peer_keras"),
                 ("DataLoader with Pillow", options.torch_python, "torch", "peer_torch")):
             if study.version_of(python, package):
@@ -112,8 +108,8 @@ def inference(options):
     train(options, "--max_steps=1")
     study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + options.run)
     export = os.path.join(options.run, "export", "1")
-    contenders = [("%s, %s" % (OURS, precision), sys.executable, {"export": export, "precision": precision})
-                  for precision in options.precisions]
+    contenders = [("%s, %s" % (OURS, precision), sys.executable,
+                   {"peer": "peer_ours", "export": export, "precision": precision}) for precision in options.precisions]
     contenders += peers(options.torch_python, options.precisions, ["channels_last"] * bool(shutil.which("g++")))
     for batch in (1, 4, 8):
         for name, python, what in contenders:
@@ -195,7 +191,7 @@ def aims(rounds, precisions):
             yield what + "over the fastest peer (%s)" % name, True, aim, ratios
             if (part, batch) == ("training", 4):
                 shares = [a / b for a, b in zip(rounds[ours], rounds["bound", BOUND + precision, ours[2], ours[3]])]
-                yield what + "share of the bound", True, OF_BOUND[precision], shares
+                yield what + "share of the bound", True, {"float32": 0.75, "bfloat16": 0.6}[precision], shares
     name, ratios = over_fastest(rounds, ("reading", OURS, "cores: 1", "pairs/s"))
     yield "reading on one core, over the faster of the others (%s)" % name, True, 1.2, ratios
     names, columns = zip(*((key[3], values) for key, values in rounds.items() if key[0] == "loop"))
@@ -205,9 +201,8 @@ def aims(rounds, precisions):
     yield ("log, samples and checkpoints at their default intervals, % of training time", False, 5,
            [100 * ((found["logged"] - found["plain"]) / 20 + found["sample"] / 100 + found["checkpoint"] / 500)
             / found["plain"] for found in loop])
-    first, alone = rounds["start", OURS, "", "first step"], rounds["start", "TensorFlow", "", "import"]
-    yield ("from the command to the first step beyond TensorFlow's import, seconds", False, 5,
-           [ours - other for ours, other in zip(first, alone)])
+    both = zip(rounds["start", OURS, "", "first step"], rounds["start", "TensorFlow", "", "import"])
+    yield "from the command to the first step beyond TensorFlow's import, seconds", False, 5, [a - b for a, b in both]
     keras = min(statistics.median(values) for key, values in rounds.items()
                 if "Keras" in key[1] and key[2:] == ("batch 4", "peak GB"))
     for precision in precisions:
@@ -260,14 +255,8 @@ def write(options, rows):
 
 
 def main():
-    parser = study.parser(__doc__, "runs/throughput")
-    parser.add_argument("--data_dir", default=study.SAMPLE_SET,
-                        help="folder with train/, pairs side by side, 256 pixels or more (default: %(default)s)")
-    parser.add_argument("--tf1_python", default=".venv-tf1/bin/python", help="a Python 3.7 with TensorFlow 1.15")
-    parser.add_argument("--torch_python", default=sys.executable, help="a Python with PyTorch, numpy and Pillow")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=4,
-                        help="training steps timed in each process, after two that are not (default: %(default)s)")
+    parser = study.parser(__doc__, "runs/throughput", "data_dir", "tf1_python", "torch_python", "rounds")
+    parser.add_argument("--steps", type=int, default=4, help="training steps timed in each process (%(default)s)")
     parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS),
                         help="what is measured, such as bound,training; the rest is taken from measurements.csv")
     options = parser.parse_args()
@@ -277,8 +266,7 @@ def main():
     study.pairs_of(options.data_dir, ["train"], peers=True)
     options.data, options.folder = "--data_dir=" + options.data_dir, os.path.join(options.data_dir, "train")
     options.run, path = (os.path.join(options.output_dir, name) for name in ("run", "measurements.csv"))
-    options.lacks = study.bfloat16_lacks()
-    options.precisions = ["float32"] + ["bfloat16"] * (not options.lacks)
+    options.precisions, options.lacks = study.precisions()
     kept = study.read_csv(path) if os.path.exists(path) else []
     rows = [list(row.values()) for row in kept if row["part"] not in options.parts]
     for number in range(options.rounds):

@@ -14,7 +14,7 @@ import sys
 import time
 
 import study
-import throughput
+from throughput import BOUND, OURS
 
 if "peer_torch" not in str(sys.argv):  # its memory is measured, and its Python may have no TensorFlow
     import tensorflow.compat.v1 as tf
@@ -40,37 +40,19 @@ def training(peer, folder, batch, steps, **options):
     return {"seconds": timed(lambda: step(*next(data)), steps), "parameters": parameters}
 
 
-def inference(batch, steps, precision, peer=None, export=None, **options):
+def inference(peer, batch, steps, **options):
     """Seconds of each call of a generator for a batch of 256x256 images, numpy in and out."""
     import numpy as np
     images = np.random.RandomState(0).uniform(-1, 1, (batch, 256, 256, 3)).astype(np.float32)
-    if peer:
-        generate = importlib.import_module(peer).translator(precision, **options)
-        return timed(lambda: generate(images), steps)
-    if precision == "bfloat16":
-        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
-    generate = tf.compat.v2.saved_model.load(export).signatures["serving_default"]
-    return timed(lambda: generate(images=tf.constant(images))["outputs"].numpy(), steps)
+    translate = importlib.import_module(peer).translator(**options)
+    return timed(lambda: translate(images), steps)
 
 
-def reading(folder, batch, cores, peer=None):
+def reading(peer, folder, batch, cores):
     """Pairs per second that a reader makes on so many cores in two epochs after the first."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    data = iter(importlib.import_module(peer).pairs(folder, batch) if peer else batches(folder, batch, cores))
-    epoch = len(os.listdir(folder)) // batch
+    data, epoch = iter(importlib.import_module(peer).pairs(folder, batch)), len(os.listdir(folder)) // batch
     return batch / statistics.mean(timed(lambda: next(data), 2 * epoch, epoch))
-
-
-def batches(folder, batch, cores):
-    """Yields what this project's reader makes."""
-    import reader
-    tf.enable_resource_variables()
-    with tf.Graph().as_default():
-        step = tf.train.get_or_create_global_step()
-        made = tf.group(*reader.training_batches(reader.find_pairs(folder), step, batch_size=batch, threads=cores))
-        with tf.train.MonitoredSession() as session:
-            while True:
-                yield session.run(made)
 
 
 def loop(flags, steps):
@@ -144,9 +126,8 @@ def bound(flags, batches, dtypes, steps):
             _, model, _ = study.training_graph(*flags, "--batch_size=%d" % batch)
             adam = ADAM * sum(v.shape.num_elements() for v in tf.trainable_variables()) / bandwidth
             flops, setting = sum(flops for _, flops in operations(model.train_op)), "batch %d" % batch
-        rows.append([throughput.OURS, setting, "GFLOP a step", flops / 1e9])
-        rows += [[throughput.BOUND + dtype, setting, "images/s", batch / (flops / rate + adam)]
-                 for dtype, rate in rates.items()]
+        rows.append([OURS, setting, "GFLOP a step", flops / 1e9])
+        rows += [[BOUND + dtype, setting, "images/s", batch / (flops / rate + adam)] for dtype, rate in rates.items()]
     return rows
 
 
@@ -165,8 +146,7 @@ def operations(fetch):
 
 def matmul_rate(dtype, steps):
     """Operations per second of a large matrix product."""
-    return max(2 * size ** 3 / assignment_seconds(dtype, size, lambda x: tf.matmul(x, x), steps)
-               for size in (2048, 4096))
+    return max(2 * n ** 3 / assignment_seconds(dtype, n, lambda x: tf.matmul(x, x), steps) for n in (2048, 4096))
 
 
 def assignment_seconds(dtype, size, function, steps):
