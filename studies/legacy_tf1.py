@@ -320,9 +320,7 @@ def write(folder, flags, first, runs, differences, rounds):
 
 
 def main():
-    parser = study.parser(__doc__, "runs/legacy_tf1")
-    parser.add_argument("--tf1_python", default=".venv-tf1/bin/python",
-                        help="a Python 3.7 with TensorFlow 1.15 (default: %(default)s)")
+    parser = study.parser(__doc__, "runs/legacy_tf1", "tf1_python")
     parser.add_argument("--steps", type=int, default=50,
                         help="steps to compare; half way a checkpoint is moved each way (default: %(default)s)")
     parser.add_argument("--timed_steps", type=int, default=8,

@@ -102,3 +102,8 @@ def trainer(precision):
 
     return step, lambda images: outputs_of(tf.constant(images)).numpy(), {
         name: sum(int(np.prod(v.shape)) for v in network.trainable_variables) for name, network in networks.items()}
+
+
+def translator(precision):
+    """Returns `trainer`'s generate, of untrained networks."""
+    return trainer(precision)[1]

@@ -5,6 +5,7 @@ entropy on logits, one Adam each, and a DataLoader with Pillow.
 """
 
 import contextlib
+import functools
 import os
 
 import numpy as np
@@ -138,13 +139,23 @@ def trainer(precision, channels_last):
         (adversarial(fake, True) + 100 * l1(outputs.float(), targets)).backward()
         g_adam.step()
 
-    def generate(images):
-        images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=order)
-        with torch.inference_mode(), lower():
-            return g(images).float().permute(0, 2, 3, 1).numpy()
-
-    return step, generate, {
+    return step, functools.partial(translate, g, order, lower), {
         name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+
+
+def translate(network, order, lower, images):
+    """Images [N, 256, 256, 3] float32 in numpy -> the generator's outputs, the same."""
+    images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=order)
+    with torch.inference_mode(), lower():
+        return network(images.to(next(network.parameters()).dtype)).float().permute(0, 2, 3, 1).numpy()
+
+
+def translator(precision, channels_last, compiled=False):
+    """Returns generate, as `trainer`'s, of an untrained generator with its weights in a precision."""
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    network = generator().apply(initialise).to(memory_format=order, dtype=getattr(torch, precision))
+    # Weights in bfloat16 were a bit faster than autocast, which converts them in every call.
+    return functools.partial(translate, torch.compile(network) if compiled else network, order, contextlib.nullcontext)
 
 
 def autocast(precision):

@@ -17,7 +17,6 @@ import json
 import math
 import os
 import statistics
-import sys
 
 import imageio.v3 as imageio
 import numpy as np
@@ -77,8 +76,8 @@ def contenders(options, pairs):
     """Returns {name: function (folder, seed) that makes a piece}."""
     made = {name: functools.partial(ours, options, flags) for name, flags in OURS.items()}
     steps = math.ceil(options.epochs * pairs / options.batch_size)
-    settings, precisions = {}, ["float32"] + ["bfloat16"] * (not study.bfloat16_lacks())
-    for name, python, what in throughput.peers(options.torch_python, precisions):
+    settings = {}
+    for name, python, what in throughput.peers(options.torch_python, study.precisions()[0]):
         settings.setdefault(name.split(",")[0], []).append((python, what))
     made.update({name: functools.partial(peer, options, found, min(steps, options.max_steps or steps))
                  for name, found in settings.items()})
@@ -167,15 +166,12 @@ def draw_plate(images, path):
 
 
 def parse():
-    parser = study.parser(__doc__, "runs/quality")
-    parser.add_argument("--data_dir", default=study.SAMPLE_SET,
-                        help="train/ and val/, pairs of 256x256 pixels side by side (default: %(default)s)")
+    parser = study.parser(__doc__, "runs/quality", "data_dir", "torch_python")
     parser.add_argument("--direction", default="AtoB", choices=["AtoB", "BtoA"], help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--max_steps", type=int, default=0, help="ends every training earlier; 0 is off")
     parser.add_argument("--batch_size", type=int, default=4, help="default: %(default)s")
     parser.add_argument("--seeds", type=int, default=2, help="how many, from 0 up (default: %(default)s)")
-    parser.add_argument("--torch_python", default=sys.executable, help="a Python with PyTorch, numpy and Pillow")
     return parser.parse_args()
 
 

@@ -280,8 +280,7 @@ def draw(found):
 
 
 def main():
-    parser = study.parser(__doc__, "runs/scaling")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (%(default)s)")
+    parser = study.parser(__doc__, "runs/scaling", "rounds")
     parser.add_argument("--steps", type=int, default=6,
                         help="training steps timed in each process, after two that are not (%(default)s)")
     parser.add_argument("--filters", type=int, default=64, help="--ngf and --ndf; fewer for a trial of this program")

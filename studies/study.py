@@ -98,10 +98,11 @@ def training_graph(*flags):
     return batch, model, precisions.session_config(precision)
 
 
-def bfloat16_lacks():
-    """Says what convolutions in bfloat16 lack here; empty where TensorFlow runs them."""
+def precisions():
+    """Returns (the precisions in which convolutions run here, what bfloat16 lacks, empty where it is one)."""
     from support import precisions
-    return precisions.bfloat16_lacks()
+    lacks = precisions.bfloat16_lacks()
+    return ["float32"] + ["bfloat16"] * (not lacks), lacks
 
 
 @functools.lru_cache(maxsize=None)
@@ -156,12 +157,21 @@ def pairs_of(data_dir, splits, peers=False):
 # What is read and written
 
 
-def parser(doc, output_dir):
-    """Returns a parser of a study's options with --output_dir; ends where there is no matplotlib to draw with."""
+OPTIONS = {
+    "data_dir": {"default": SAMPLE_SET, "help": "the pairs, side by side, in train/ and val/ (default: %(default)s)"},
+    "tf1_python": {"default": ".venv-tf1/bin/python", "help": "a Python 3.7 with TensorFlow 1.15 (%(default)s)"},
+    "torch_python": {"default": sys.executable, "help": "a Python with PyTorch, numpy and Pillow"},
+    "rounds": {"type": int, "default": 3, "help": "how often everything is measured (default: %(default)s)"}}
+
+
+def parser(doc, output_dir, *options):
+    """Returns a parser with --output_dir and some of OPTIONS; ends where there is no matplotlib to draw with."""
     if not importlib.util.find_spec("matplotlib"):
         sys.exit("error: this study draws; pip install matplotlib")
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--output_dir", default=output_dir, help="where all of it goes (default: %(default)s)")
+    for name in options:
+        made.add_argument("--" + name, **OPTIONS[name])
     return made
 
 

@@ -3,14 +3,13 @@
     pip install matplotlib
     python studies/throughput.py --output_dir=runs/throughput --data_dir=datasets/facades
 
-takes 14 minutes a round on two cores that do nothing else. It measures training, reading, inference, the start, growth
+takes 20 minutes a round on two cores that do nothing else. It measures training, reading, inference, the start, growth
 and the machine's own bound, each contender in a process of its own, in interleaved rounds, and writes
-measurements.csv, throughput.png, growth.png and report.html (which holds all it shows). Peers that are not installed
-are named and skipped (--tf1_python and --torch_python say where they are); so is bfloat16 on a CPU that lacks it.
+measurements.csv, throughput.png and report.html (which holds all it shows). Peers that are not installed are named and
+skipped (--tf1_python and --torch_python say where they are); so is bfloat16 on a CPU that lacks it.
 """
 
 import collections
-import csv
 import os
 import shutil
 import statistics
@@ -20,208 +19,147 @@ import time
 import study
 
 OURS = "this project"
+BOUND = "the machine's bound, "
 MEASURE = "throughput_measure.py"
 HEADER = ["part", "contender", "setting", "measure", "round", "value"]
-BOUND = "the machine's bound, "
-ADAM = 4 * 7  # bytes of memory traffic a parameter: reads weight, gradient and two moments, writes all but the gradient
-EVERY = {"log": 20, "sample": 100, "checkpoint": 500}  # train.py's default intervals, in steps
+OVER_PEERS = {("training", "float32", 1): 1.2, ("training", "float32", 4): 1.2, ("training", "bfloat16", 1): 1.5,
+              ("training", "bfloat16", 4): 2, ("inference", "bfloat16", 1): 1, ("inference", "bfloat16", 4): 1}
 REPORT = """
-Every contender in a process of its own, each part in interleaved rounds; medians (lowest to highest). Other
-environments: $others. $lacks
+Every contender in a process of its own, each part in interleaved rounds; medians (lowest to highest). Where nothing
+else is said: 256x256 pixels, 64 filters. The peers are written fresh from what their authors published and run as
+their users run them. Other environments: $others. $lacks
 
-## What was aimed at
-
-Ratios and differences are of the medians of a round; here are their medians (ranges) over the rounds.
+What was aimed at: ratios and differences are of the medians of a round.
 
 $aims
 
-## The machine's bound
+$picture"""
 
-Floating point operations counted with TensorFlow's profiler, divided by the rate of a large matrix product, plus one
-pass of Adam over the parameters at the rate of a large addition in place. A yardstick: a convolution may in principle
-do with fewer operations.
+# The parts. Each yields (contender, setting, measure, value) of one round; its docstring is its text in the report.
 
-$bound
 
-## Training, inference, reading
+def bound(options):
+    """Floating point operations, divided by the rate of a large matrix product, plus one pass of Adam over the
+    parameters at the rate of a large addition in place. A yardstick: a convolution may do with fewer operations."""
+    return study.measure(sys.executable, MEASURE, "bound", flags=[options.data], batches=[1, 4], steps=5,
+                         dtypes=options.precisions)[0]
 
-$picture
 
-256x256 pixels, 64 filters. The peers are written fresh from what their authors published and run as their users run
-them, reading included. It is the same work: the parameters differ by less than 0.002 % (biases, the bottleneck's
-norm). Memory is the main process's, without a DataLoader's workers. In inference the peers use batch statistics and
-dropout, as their programs do; this project's export has no dropout.
+def training(options):
+    """Reading included. The parameters differ by less than 0.002 % (biases, the bottleneck's norm); a DataLoader's
+    workers are not in the memory."""
+    for batch in (1, 4):
+        for precision in options.precisions:
+            yield from steps_of(options, "%s, %s" % (OURS, precision), batch, "--precision=" + precision)
+        if study.version_of(options.tf1_python, "tensorflow"):
+            yield from steps_of(options, OURS + " on TensorFlow 1.15, float32", batch, python=options.tf1_python)
+        for name, python, what in peers(options.torch_python, options.precisions):
+            yield from steps_of(options, name, batch, python=python, **what)
 
-$training
 
-$inference
-
-$reading
-
-## Where a step goes
-
-Batch 4, one op at a time, from TensorFlow's trace: milliseconds of each layer's convolutions, the discriminator's over
-the real and the fake pair together, and the share of the matmul rate that they reach; then all layers together.
-
-$layers
-
-$kinds
-
-## Growth
-
-$growth
-
-## Start
-
-Seconds from the command to what a run writes with its plan and after its first step.
-
-$start
-
-## The loop at batch 4
-
-Seconds of a step, of one whose row is logged, of what the step waits for the reader, of a sample grid and of a
-checkpoint; and of a small step early and late in a run of 3,000.
-
-$loop
-"""
+def steps_of(options, name, batch, *flags, setting="batch %d", python=sys.executable, **peer):
+    """Yields what is measured of the training of a peer or, without one, of this project with flags."""
+    if peer:
+        found, peak = study.measure(python, MEASURE, "training", folder=options.folder, batch=batch,
+                                    steps=options.steps, **peer)
+        seconds, parameters = found["seconds"], sum(found["parameters"].values())
+    else:
+        run = train(options, "--batch_size=%d" % batch, "--max_steps=%d" % (3 + options.steps), *flags, python=python)
+        seconds, parameters, peak = run.seconds[2:-1], run.parameters, run.peak  # the last step makes summaries
+    yield name, setting % batch, "parameters, million", parameters / 1e6
+    yield name, setting % batch, "peak GB", peak / 1e9
+    yield from ((name, setting % batch, "images/s", batch / value) for value in seconds)
 
 
 def train(options, *flags, python=sys.executable):
     """Trains in a new folder, with a row for every step; returns the study.Run."""
-    folder = os.path.join(options.output_dir, "run")
-    shutil.rmtree(folder, ignore_errors=True)
-    return study.train(folder, options.data, "--log_every=1", "--epochs=100000", *flags, python=python)
+    shutil.rmtree(options.run, ignore_errors=True)
+    return study.train(options.run, options.data, "--log_every=1", "--epochs=100000", *flags, python=python)
 
 
-def peers(torch_python, precisions):
-    """Yields (name, Python, {module, precision and layout}) of the peers that are installed."""
+def peers(torch_python, precisions, compiled=()):
+    """Yields (name, Python, {module, precision and layout}) of the installed peers; `compiled` layouts twice."""
     for precision in precisions:
-        yield ("TensorFlow 2 tutorial (Keras), " + precision, sys.executable,
-               {"peer": "peer_keras", "precision": precision})
-        for layout in ("channels_last", "channels_first"):
-            if study.version_of(torch_python, "torch"):
-                yield ("PyTorch, %s, %s" % (precision, layout), torch_python,
-                       {"peer": "peer_torch", "precision": precision, "channels_last": layout == "channels_last"})
-
-
-# ---------------------------------------------------------------------------------------------
-# The parts. Each yields (contender, setting, measure, value) of one round.
-
-
-def bound(options):
-    found, _ = study.measure(sys.executable, MEASURE, "bound", flags=[options.data], batches=[1, 4], steps=5,
-                             dtypes=options.precisions)
-    yield "memory", "", "GB/s", found["bandwidth"] / 1e9
-    for precision in options.precisions:
-        yield "matmul, " + precision, "", "GFLOP/s", found[precision] / 1e9
-        for batch, flops in found["flops"].items():
-            yield OURS, "batch " + batch, "GFLOP a step", flops / 1e9
-            seconds = flops / found[precision] + ADAM * found["parameters"] / found["bandwidth"]
-            yield BOUND + precision, "batch " + batch, "images/s", int(batch) / seconds
-
-
-def of_training(name, setting, batch, seconds, peak):
-    yield name, setting, "peak GB", peak / 1e9
-    for value in seconds:
-        yield name, setting, "images/s", batch / value
-
-
-def training(options):
-    ours = [("%s, %s" % (OURS, precision), sys.executable, {"precision": precision})
-            for precision in options.precisions]
-    if study.version_of(options.tf1_python, "tensorflow"):
-        ours.append((OURS + " on TensorFlow 1.15, float32", options.tf1_python, {"precision": "float32"}))
-    for batch in (1, 4):
-        for name, python, what in (*ours, *peers(options.torch_python, options.precisions)):
-            if "peer" in what:
-                found, peak = study.measure(python, MEASURE, "training", folder=options.folder, batch=batch,
-                                            steps=options.steps, **what)
-                seconds, parameters = found["seconds"], sum(found["parameters"].values())
-            else:
-                run = train(options, "--batch_size=%d" % batch, "--precision=" + what["precision"],
-                            "--max_steps=%d" % (3 + options.steps), python=python)
-                seconds, parameters, peak = run.seconds[2:-1], run.parameters, run.peak  # the last makes summaries
-            yield name, "", "parameters, million", parameters / 1e6
-            yield from of_training(name, "batch %d" % batch, batch, seconds, peak)
+        keras = {"peer": "peer_keras", "precision": precision}
+        yield "TensorFlow 2 tutorial (Keras), " + precision, sys.executable, keras
+        for layout in ("channels_last", "channels_first") if study.version_of(torch_python, "torch") else ():
+            what = {"peer": "peer_torch", "precision": precision, "channels_last": layout == "channels_last"}
+            yield "PyTorch, %s, %s" % (precision, layout), torch_python, what
+            if layout in compiled:
+                yield "PyTorch, %s, %s, compiled" % (precision, layout), torch_python, dict(what, compiled=True)
 
 
 def reading(options):
+    """Batches of 4 in two epochs after the first."""
     for cores in (1, 2):
         for name, python, package, peer in (
-                (OURS, sys.executable, "tensorflow", None),
+                (OURS, sys.executable, "tensorflow", "peer_ours"),
                 ("tf.data as in the tutorial", sys.executable, "tensorflow", "peer_keras"),
                 ("DataLoader with Pillow", options.torch_python, "torch", "peer_torch")):
             if study.version_of(python, package):
-                found, _ = study.measure(python, MEASURE, "reading", folder=options.folder, batch=4,
-                                         cores=cores, seconds=4, peer=peer)
-                yield name, "cores: %d" % cores, "pairs/s", found
+                yield name, "cores: %d" % cores, "pairs/s", study.measure(
+                    python, MEASURE, "reading", folder=options.folder, batch=4, cores=cores, peer=peer)[0]
 
 
 def inference(options):
+    """This project's export, loaded as docs/deploy.md says, has no dropout; the peers keep it and batch statistics, as
+    their programs do. In bfloat16 Keras has the policy mixed_bfloat16 and PyTorch weights in bfloat16, which is faster
+    than autocast; torch.compile needs a g++."""
     train(options, "--max_steps=1")
-    folder = os.path.join(options.output_dir, "run")
-    from support import run_folder
-    study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + folder)
-    ours = OURS + ", float32", sys.executable, {"export": run_folder.newest_export(os.path.join(folder, "export"))}
-    for batch in (1, 8):
-        for name, python, what in (ours, *peers(options.torch_python, options.precisions)):
-            for value in study.measure(python, MEASURE, "inference", batch=batch, steps=2 * options.steps, **what)[0]:
-                yield name, "batch %d" % batch, "images/s", batch / value
+    study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + options.run)
+    export = os.path.join(options.run, "export", "1")
+    contenders = [("%s, %s" % (OURS, precision), sys.executable,
+                   {"peer": "peer_ours", "export": export, "precision": precision}) for precision in options.precisions]
+    contenders += peers(options.torch_python, options.precisions, ["channels_last"] * bool(shutil.which("g++")))
+    for batch in (1, 4, 8):
+        for name, python, what in contenders:
+            found, _ = study.measure(python, MEASURE, "inference", batch=batch, steps=2 * options.steps, **what)
+            yield from ((name, "batch %d" % batch, "images/s", batch / seconds) for seconds in found)
 
 
 def start(options):
+    """Seconds from the command to what a run writes with its plan and after its first step."""
     begin = time.time()
     study.run(sys.executable, "-c", "import tensorflow.compat.v1")
     yield "TensorFlow", "", "import", time.time() - begin
     begin = time.time()
     train(options, "--max_steps=1")
     for name, file in (("plan", "flags.txt"), ("first step", "metrics.csv")):
-        yield OURS, "", name, os.path.getmtime(os.path.join(options.output_dir, "run", file)) - begin
+        yield OURS, "", name, os.path.getmtime(os.path.join(options.run, file)) - begin
 
 
 def loop(options):
+    """At batch 4, seconds of what a step waits for the reader, of a step, of one whose row is logged, of a sample grid
+    and of a checkpoint; and of a small step early and late in a run of 3,000."""
     found, _ = study.measure(sys.executable, MEASURE, "loop", flags=[options.data], steps=2 * options.steps)
-    seconds = train(options, "--max_steps=13", "--sample_every=4", "--save_every=6").seconds
-    steps = dict(enumerate(seconds, 1))  # what is written after a step is in the time of the next one's row
+    # What is written after a step is in the time of the next one's row; a sample's summaries are made in the step.
+    steps = [None, *train(options, "--max_steps=13", "--sample_every=4", "--save_every=6").seconds]
     plain = statistics.median(steps[step] for step in (3, 6, 10, 11))
-    # A sample's summaries are made in the step itself.
-    found["sample"] = [steps[step] + steps[step + 1] - 2 * plain for step in (4, 8)]
-    found["checkpoint"] = [steps[7] - plain]
     small = train(options, "--image_size=32", "--ngf=8", "--ndf=8", "--max_steps=3000", "--precision=float32").seconds
-    found["small, early"], found["small, late"] = small[500:1500], small[2000:]
-    for name, values in found.items():
-        for value in values:
-            yield OURS, "", name, value
+    found.update({"sample": [steps[step] + steps[step + 1] - 2 * plain for step in (4, 8)],
+                  "checkpoint": [steps[7] - plain], "small, early": small[500:1500], "small, late": small[2000:]})
+    yield from ((OURS, "", name, value) for name, values in found.items() for value in values)
 
 
 def profile(options):
+    """Where a step of batch 4 goes, one op at a time, from TensorFlow's trace: each layer's convolutions, the
+    discriminator's over the real and the fake pair together, and their share of the matmul rate; and all layers."""
     for precision in options.precisions:
-        together = collections.Counter()
-        for layer, kind, seconds, share in study.measure(
-                sys.executable, MEASURE, "profile", flags=[options.data], precision=precision, steps=2)[0]:
-            together[kind] += seconds
-            if layer:
-                yield precision, layer, kind + ", ms", 1e3 * seconds
-                yield precision, layer, kind + ", share", share
-        for kind, seconds in together.items():
-            yield precision, "", kind + ", ms", 1e3 * seconds
+        found, _ = study.measure(sys.executable, MEASURE, "profile", flags=[options.data], precision=precision, steps=2)
+        yield from ([precision, *row] for row in found)
 
 
 def growth(options):
+    """Training over image size and batch."""
     for size, batch in ((64, 4), (128, 4), (256, 4), (512, 4), (256, 1), (256, 2), (256, 8)):
-        run = train(options, "--image_size=%d" % size, "--batch_size=%d" % batch,
-                    "--max_steps=%d" % (3 + options.steps))
-        yield from of_training(OURS, "%d pixels, batch %d" % (size, batch), batch, run.seconds[2:-1], run.peak)
+        yield from steps_of(options, OURS, batch, "--image_size=%d" % size, setting="%d pixels, batch %%d" % size)
 
 
 PARTS = {part.__name__: part for part in (bound, training, reading, inference, start, loop, profile, growth)}
 
-# ---------------------------------------------------------------------------------------------
-# What was measured, as tables and a plot. Keys are (part, contender, setting, measure).
-
 
 def grouped(rows):
-    """Returns ({key: all values}, {key: each round's median}) of measurements.csv's rows."""
+    """Returns ({(part, contender, setting, measure): all values}, {...: each round's median}) of measurements.csv."""
     rounds = collections.defaultdict(lambda: collections.defaultdict(list))
     for row in rows:
         rounds[tuple(row[name] for name in HEADER[:4])][row["round"]].append(float(row["value"]))
@@ -229,95 +167,74 @@ def grouped(rows):
             {key: [statistics.median(values) for values in found.values()] for key, found in rounds.items()})
 
 
-def pivot(every, keys, rows, columns):
-    """Returns an HTML table of medians (ranges) whose rows and columns stand at these places of the keys."""
-    lines, heads = (list(dict.fromkeys(tuple(key[place] for place in places) for key in keys))
-                    for places in (rows, columns))
-    cells = {(tuple(key[place] for place in rows), tuple(key[place] for place in columns)): study.spread(
-        every[key], "%.4g") for key in keys}
-    return study.table([""] * len(rows) + [", ".join(filter(None, head)) for head in heads],
-                       [[*line, *(cells.get((line, head), "-") for head in heads)] for line in lines])
+def table(every, part):
+    """Returns an HTML table of a part's medians (ranges): a row for a contender and setting, a column for a measure."""
+    lines, names = (dict.fromkeys(key[place] for key in every if key[0] == part) for place in (slice(1, 3), 3))
+    return study.table(["", "", *names], [[*line, *(study.spread(every.get((part, *line, name), []), "%.4g")
+                                                    for name in names)] for line in lines])
 
 
-def over(numerators, denominators):
-    """Returns the ratios of two lists, round by round."""
-    return [a / b for a, b in zip(numerators, denominators)]
+def over_fastest(rounds, ours, words=("",)):
+    """Returns (name, ratios by round) of a key of ours over the fastest peer with one of the words in its name."""
+    peer = max((key for key in rounds if key[0] == ours[0] and key[2:] == ours[2:] and OURS not in key[1]
+                and any(word in key[1] for word in words)), key=lambda key: statistics.median(rounds[key]))
+    return peer[1], [a / b for a, b in zip(rounds[ours], rounds[peer])]
 
 
-def best(rounds, part, setting, measure, wanted):
-    """Returns (name, rounds) of the peer with the highest median among those whose name is wanted."""
-    found = {key[1]: values for key, values in rounds.items()
-             if key[0] == part and key[2:] == (setting, measure) and OURS not in key[1] and wanted(key[1])}
-    return max(found.items(), key=lambda item: statistics.median(item[1]))
-
-
-def speed_aims(rounds, precisions):
-    """Yields (what, aim, values by round) of what is to be large."""
-    aims = {("float32", 1): 1.2, ("float32", 4): 1.2, ("bfloat16", 1): 1.5, ("bfloat16", 4): 2}
-    for (precision, batch), aim in aims.items():
+def aims(rounds, precisions):
+    """Yields (what, whether it is to be large, aim, values by round); peers are taken in float32 where it is faster."""
+    for (part, precision, batch), aim in OVER_PEERS.items():
         if precision in precisions:
-            setting = "batch %d" % batch
-            ours = rounds["training", "%s, %s" % (OURS, precision), setting, "images/s"]
-            name, peer = best(rounds, "training", setting, "images/s",
-                              lambda name: precision in name or "float32" in name)  # noqa: B023
-            yield "training, %s, %s, over the fastest peer (%s)" % (precision, setting, name), aim, over(ours, peer)
-            if batch == 4:
-                yield ("training, %s, %s, share of the bound" % (precision, setting),
-                       {"float32": 0.75, "bfloat16": 0.6}[precision],
-                       over(ours, rounds["bound", BOUND + precision, setting, "images/s"]))
-    name, peer = best(rounds, "reading", "cores: 1", "pairs/s", bool)
-    yield ("reading on one core, over the faster of the others (%s)" % name, 1.2,
-           over(rounds["reading", OURS, "cores: 1", "pairs/s"], peer))
-
-
-def cost_aims(rounds, precisions):
-    """Yields (what, aim, values by round) of what is to be small."""
-    loop = {key[3]: values for key, values in rounds.items() if key[0] == "loop"}
-    loop["log"] = [logged - plain for logged, plain in zip(loop["logged"], loop["plain"])]
-    yield ("training time spent waiting for the reader, %", 1,
-           [100 * wait / (wait + plain) for wait, plain in zip(loop["wait"], loop["plain"])])
-    yield ("log, samples and checkpoints at their default intervals, % of training time", 5,
-           [100 * sum(loop[name][i] / steps for name, steps in EVERY.items()) / plain
-            for i, plain in enumerate(loop["plain"])])
-    alone = rounds["start", "TensorFlow", "", "import"]
-    yield ("from the command to the first step beyond TensorFlow's import, seconds", 5,
-           [first - other for first, other in zip(rounds["start", OURS, "", "first step"], alone)])
+            ours = part, "%s, %s" % (OURS, precision), "batch %d" % batch, "images/s"
+            what = "%s, %s, %s, " % (part, precision, ours[2])
+            name, ratios = over_fastest(rounds, ours, (precision, "float32"))
+            yield what + "over the fastest peer (%s)" % name, True, aim, ratios
+            if (part, batch) == ("training", 4):
+                shares = [a / b for a, b in zip(rounds[ours], rounds["bound", BOUND + precision, ours[2], ours[3]])]
+                yield what + "share of the bound", True, {"float32": 0.75, "bfloat16": 0.6}[precision], shares
+    name, ratios = over_fastest(rounds, ("reading", OURS, "cores: 1", "pairs/s"))
+    yield "reading on one core, over the faster of the others (%s)" % name, True, 1.2, ratios
+    names, columns = zip(*((key[3], values) for key, values in rounds.items() if key[0] == "loop"))
+    loop = [dict(zip(names, values)) for values in zip(*columns)]
+    yield ("training time spent waiting for the reader, %", False, 1,
+           [100 * found["wait"] / (found["wait"] + found["plain"]) for found in loop])
+    yield ("log, samples and checkpoints at their default intervals, % of training time", False, 5,
+           [100 * ((found["logged"] - found["plain"]) / 20 + found["sample"] / 100 + found["checkpoint"] / 500)
+            / found["plain"] for found in loop])
+    both = zip(rounds["start", OURS, "", "first step"], rounds["start", "TensorFlow", "", "import"])
+    yield "from the command to the first step beyond TensorFlow's import, seconds", False, 5, [a - b for a, b in both]
     keras = min(statistics.median(values) for key, values in rounds.items()
                 if "Keras" in key[1] and key[2:] == ("batch 4", "peak GB"))
     for precision in precisions:
-        yield ("peak memory, %s, batch 4, GB (the leanest TensorFlow peer's is the aim)" % precision, keras,
+        yield ("peak memory, %s, batch 4, GB (the leanest TensorFlow peer's is the aim)" % precision, False, keras,
                rounds["training", "%s, %s" % (OURS, precision), "batch 4", "peak GB"])
 
 
 def aims_table(rounds, precisions):
     """Returns the table: what was aimed at, the aim, what was measured, and whether the median meets it."""
-    rows = [[what, "at least %.3g" % aim, study.spread(found), "yes" if statistics.median(found) >= aim else "NO"]
-            for what, aim, found in speed_aims(rounds, precisions)]
-    rows += [[what, "under %.3g" % aim, study.spread(found), "yes" if statistics.median(found) < aim else "NO"]
-             for what, aim, found in cost_aims(rounds, precisions)]
-    return study.table(["what", "aim", "measured", "met"], rows)
+    return study.table(["what", "aim", "measured", "met"], [
+        [what, "%s %.3g" % ("at least" if large else "under", aim), study.spread(found),
+         "yes" if (statistics.median(found) >= aim) == large else "NO"]
+        for what, large, aim, found in aims(rounds, precisions)])
 
 
 def draw(every, precisions, path):
     """Training, inference and reading: bars of medians with their ranges; dotted lines are the machine's bound."""
     figure, panels = study.figure(3, 2, (12.4, 10))
-    shown = [("training", "batch 1"), ("training", "batch 4"), ("inference", "batch 1"), ("inference", "batch 8"),
-             ("reading", "cores: 1"), ("reading", "cores: 2")]
-    for panel, (part, setting) in zip(panels.flat, shown):
-        found = {key: values for key, values in every.items() if key[:3:2] == (part, setting) and "/s" in key[3]}
-        medians = list(map(statistics.median, found.values()))
-        panel.barh([key[1] for key in found], medians, color=["tab:blue" if OURS in key[1] else "0.7" for key in found],
-                   xerr=[[median - min(values) for median, values in zip(medians, found.values())],
-                         [max(values) - median for median, values in zip(medians, found.values())]])
-        for place, median in enumerate(medians):
-            panel.text(0.02 * max(medians), place, "%.3g" % median, va="center", fontsize=8)
+    shown = [(part, "batch %d" % batch) for part in ("training", "inference") for batch in (1, 4)]
+    for panel, place in zip(panels.flat, [*shown, ("reading", "cores: 1"), ("reading", "cores: 2")]):
+        found = {key[1]: values for key, values in every.items() if key[:3:2] == place and "/s" in key[3]}
+        medians = [statistics.median(values) for values in found.values()]
+        reach = [[abs(end(values) - median) for median, values in zip(medians, found.values())] for end in (min, max)]
+        bars = panel.barh(list(found), medians, xerr=reach, color=["tab:blue" if OURS in n else "0.7" for n in found])
+        panel.bar_label(bars, ["%.3g" % median for median in medians], label_type="center", fontsize=8)
         panel.invert_yaxis()
-        panel.set_title("%s, %s: %s" % (part, setting, next(iter(found))[3]), fontsize=10)
+        panel.set_title("%s, %s: %s" % (*place, "pairs/s" if place[0] == "reading" else "images/s"), fontsize=10)
         panel.tick_params(labelsize=8)
-        if part == "training":
+        if place[0] == "training":
             for precision, color in zip(precisions, ("tab:orange", "tab:red")):
-                panel.axvline(statistics.median(every["bound", BOUND + precision, setting, "images/s"]), color=color,
-                              linestyle=":", label="bound, " + precision)
+                rate = statistics.median(every["bound", BOUND + precision, place[1], "images/s"])
+                panel.axvline(rate, color=color, linestyle=":", label="bound, " + precision)
             panel.legend(fontsize=8, loc="lower right", framealpha=1)
     figure.savefig(path)
 
@@ -327,66 +244,41 @@ def write(options, rows):
     every, rounds = grouped(rows)
     plot = os.path.join(options.output_dir, "throughput.png")
     draw(every, options.precisions, plot)
-    others = ["%s %s" % (name, study.version_of(python, name.lower())) for name, python in (
-        ("TensorFlow", options.tf1_python), ("torch", options.torch_python)) if study.version_of(python, name.lower())]
-    of = {part: [key for key in every if key[0] == part] for part in PARTS}
-    parts = {part: pivot(every, of[part], (1,), (2, 3)) for part in ("training", "inference", "reading")}
-    parts.update({part: pivot(every, of[part], (1, 2, 3), ()) for part in ("bound", "start", "loop")})
+    found = [(name, study.version_of(python, name)) for name, python in (
+        ("tensorflow", options.tf1_python), ("torch", options.torch_python))]
+    sections = ["## %s\n\n%s\n\n$%s" % (name.capitalize(), part.__doc__, name) for name, part in PARTS.items()]
     study.write_report(
-        os.path.join(options.output_dir, "report.html"), "Throughput", REPORT, picture=study.picture(plot),
-        others=", ".join(others) or "none",
-        lacks=options.lacks and "bfloat16 is left out: it needs %s." % options.lacks,
-        aims=aims_table(rounds, options.precisions),
-        layers=pivot(every, [key for key in of["profile"] if key[2]], (2,), (1, 3)),
-        growth=pivot(every, of["growth"], (2,), (3,)),
-        kinds=pivot(every, [key for key in of["profile"] if not key[2]], (3,), (1,)), **parts)
-
-
-# ---------------------------------------------------------------------------------------------
-
-
-def parse():
-    parser = study.parser(__doc__, "runs/throughput")
-    parser.add_argument("--data_dir", default=study.SAMPLE_SET,
-                        help="folder with train/, pairs side by side, 256 pixels or more (default: %(default)s)")
-    parser.add_argument("--tf1_python", default=".venv-tf1/bin/python", help="a Python 3.7 with TensorFlow 1.15")
-    parser.add_argument("--torch_python", default=sys.executable, help="a Python with PyTorch, numpy and Pillow")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=4,
-                        help="training steps timed in each process, after two that are not (default: %(default)s)")
-    parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS),
-                        help="what is measured, such as bound,training; the rest is taken from measurements.csv")
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        sys.exit("error: --parts=%s: there are %s" % (",".join(sorted(unknown)), ", ".join(PARTS)))
-    return options
+        os.path.join(options.output_dir, "report.html"), "Throughput", "\n\n".join([REPORT, *sections]),
+        others=", ".join("%s %s" % other for other in found if other[1]) or "none",
+        lacks=options.lacks and "bfloat16 is left out: it needs %s." % options.lacks, picture=study.picture(plot),
+        aims=aims_table(rounds, options.precisions), **{part: table(every, part) for part in PARTS})
 
 
 def main():
-    options = parse()
+    parser = study.parser(__doc__, "runs/throughput", "data_dir", "tf1_python", "torch_python", "rounds")
+    parser.add_argument("--steps", type=int, default=4, help="training steps timed in each process (%(default)s)")
+    parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS),
+                        help="what is measured, such as bound,training; the rest is taken from measurements.csv")
+    options = parser.parse_args()
+    if set(options.parts) - set(PARTS):
+        sys.exit("error: --parts=%s: there are %s" % (",".join(options.parts), ", ".join(PARTS)))
     os.makedirs(options.output_dir, exist_ok=True)
     study.pairs_of(options.data_dir, ["train"], peers=True)
     options.data, options.folder = "--data_dir=" + options.data_dir, os.path.join(options.data_dir, "train")
-    options.lacks = study.bfloat16_lacks()
-    options.precisions = ["float32"] + ["bfloat16"] * (not options.lacks)
-    path = os.path.join(options.output_dir, "measurements.csv")
-    kept = [row for row in study.read_csv(path) if row["part"] not in options.parts] if os.path.exists(path) else []
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerows([HEADER, *([row[name] for name in HEADER] for row in kept)])
-        for number in range(options.rounds):
-            for part in options.parts:
-                for contender, setting, name, value in PARTS[part](options):
-                    writer.writerow([part, contender, setting, name, number, "%.9g" % value])
-                file.flush()
-                print("round %d of %d: %s measured" % (number + 1, options.rounds, part), flush=True)
-    shutil.rmtree(os.path.join(options.output_dir, "run"), ignore_errors=True)
-    rows = study.read_csv(path)
-    missing = set(PARTS) - {row["part"] for row in rows}
+    options.run, path = (os.path.join(options.output_dir, name) for name in ("run", "measurements.csv"))
+    options.precisions, options.lacks = study.precisions()
+    kept = study.read_csv(path) if os.path.exists(path) else []
+    rows = [list(row.values()) for row in kept if row["part"] not in options.parts]
+    for number in range(options.rounds):
+        for part in options.parts:
+            rows += [[part, *names, number, "%.9g" % value] for *names, value in PARTS[part](options)]
+            study.write_csv(path, HEADER, rows)
+            print("round %d of %d: %s measured" % (number + 1, options.rounds, part), flush=True)
+    shutil.rmtree(options.run, ignore_errors=True)
+    missing = set(PARTS) - {row[0] for row in rows}
     if missing:
         sys.exit("no report yet: --parts=%s is still to be measured" % ",".join(sorted(missing)))
-    write(options, rows)
+    write(options, study.read_csv(path))
 
 
 if __name__ == "__main__":

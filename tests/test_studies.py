@@ -127,15 +127,17 @@ def test_legacy_tells_equal_bits_from_others_and_times_by_round():
     assert rows[1] == ["old", 4, "3.5 (3 to 4)", "2.5 (2 to 3)"] and rows[0][3] == "1"
 
 
-def measurements():
+def measurements(precision="float32"):
     """Two rounds of made-up measurements; the second is of a machine half as fast."""
     for number, speed in enumerate((1.0, 0.5)):
         for batch in ("batch 1", "batch 4"):
-            yield "bound", throughput.BOUND + "float32", batch, "images/s", number, 4 * speed
-            for name, rate in (("this project, float32", 3), ("TensorFlow 2 tutorial (Keras), float32", 2),
-                               ("PyTorch, float32, channels_last", 1), ("this project on TensorFlow 1.15, float32", 9)):
-                yield "training", name, batch, "images/s", number, rate * speed
-                yield "training", name, batch, "peak GB", number, rate
+            yield "bound", throughput.BOUND + precision, batch, "images/s", number, 4 * speed
+            for name, rate in (("this project, ", 3), ("this project on TensorFlow 1.15, ", 9),
+                               ("TensorFlow 2 tutorial (Keras), ", 2), ("PyTorch, ", 1)):
+                for part in ("training", "inference"):
+                    yield part, name + precision, batch, "images/s", number, rate * speed
+                yield "training", name + precision, batch, "peak GB", number, rate
+            yield "inference", "PyTorch, float32, channels_last, compiled", batch, "images/s", number, 4 * speed
         for name, rate in (("this project", 600), ("tf.data as in the tutorial", 300)):
             yield "reading", name, "cores: 1", "pairs/s", number, rate * speed
         for name, value in (("wait", 0.02), ("plain", 0.99), ("logged", 1.19), ("sample", 0), ("checkpoint", 0)):
@@ -147,23 +149,39 @@ def measurements():
 def test_throughput_s_aims_are_ratios_within_a_round():
     every, rounds = throughput.grouped([dict(zip(throughput.HEADER, row)) for row in measurements()])
     assert every["training", "this project, float32", "batch 4", "images/s"] == [3, 1.5]
-    speed = {what: values for what, _, values in throughput.speed_aims(rounds, ["float32"])}
+    aims = list(throughput.aims(rounds, ["float32"]))
+    speed = {what: values for what, large, _, values in aims if large}
     assert speed == {
         "training, float32, batch 1, over the fastest peer (TensorFlow 2 tutorial (Keras), float32)": [1.5, 1.5],
         "training, float32, batch 4, over the fastest peer (TensorFlow 2 tutorial (Keras), float32)": [1.5, 1.5],
         "training, float32, batch 4, share of the bound": [0.75, 0.75],
         "reading on one core, over the faster of the others (tf.data as in the tutorial)": [2, 2]}
-    cost = [values for _, _, values in throughput.cost_aims(rounds, ["float32"])]
+    cost = [values for _, large, _, values in aims if not large]
     assert [values[0] for values in cost] == pytest.approx([100 * 0.02 / 1.01, 100 * 0.2 / 20 / 0.99, 4, 3])
     page = throughput.aims_table(rounds, ["float32"])
     assert page.count("<td>yes</td>") == 6 and page.count("<td>NO</td>") == 2  # the wait and the memory
 
 
+def test_throughput_s_aim_of_bfloat16_inference_is_ahead_of_every_peer_in_either_precision():
+    _, rounds = throughput.grouped([dict(zip(throughput.HEADER, row)) for row in measurements("bfloat16")])
+    found = [row for row in throughput.aims(rounds, ["bfloat16"]) if row[0].startswith("inference")]
+    assert found == [("inference, bfloat16, batch %d, over the fastest peer (PyTorch, float32, channels_last, compiled)"
+                      % batch, True, 1, [0.75, 0.75]) for batch in (1, 4)]
+
+
 def test_throughput_s_tables_lay_rounds_together():
     every, _ = throughput.grouped([dict(zip(throughput.HEADER, row)) for row in measurements()])
-    page = throughput.pivot(every, [key for key in every if key[0] == "reading"], (1,), (2, 3))
-    assert page == study.table(["", "cores: 1, pairs/s"], [["this project", "450 (300 to 600)"],
-                                                           ["tf.data as in the tutorial", "225 (150 to 300)"]])
+    assert throughput.table(every, "reading") == study.table(["", "", "pairs/s"], [
+        ["this project", "cores: 1", "450 (300 to 600)"],
+        ["tf.data as in the tutorial", "cores: 1", "225 (150 to 300)"]])
+
+
+def test_throughput_s_compiled_peer_stands_beside_the_eager_one(monkeypatch):
+    monkeypatch.setattr(study, "version_of", lambda python, package: "2")
+    found = {name: what for name, _, what in throughput.peers("python", ["bfloat16"], ["channels_last"])}
+    eager, compiled, first = list(found)[1:]
+    assert first == "PyTorch, bfloat16, channels_first" and compiled == eager + ", compiled"
+    assert found[compiled] == dict(found[eager], compiled=True)
 
 
 def test_quality_takes_the_settings_in_which_a_peer_trains_fastest(monkeypatch):
@@ -205,7 +223,7 @@ def test_a_convolution_and_its_two_gradients_count_three_times_its_operations(si
             y = pix2pix.conv(x, filters)
         gradients = tf.gradients(y, tf.global_variables())
         fetch = tf.identity(tf.add_n([tf.reduce_sum(gradient) for gradient in [y, *gradients]]))
-        counted = sum(flops for _, flops in throughput_measure.operations(graph, fetch))
+        counted = sum(flops for _, flops in throughput_measure.operations(fetch))
     assert counted == 3 * 2 * 2 * (side // 2) ** 2 * 16 * 5 * filters
 
 

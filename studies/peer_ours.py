@@ -1,0 +1,27 @@
+"""This project with the functions of a peer of the throughput study: its reader, and its export."""
+
+import os
+
+import tensorflow.compat.v1 as tf
+
+import reader
+
+
+def pairs(folder, batch):
+    """Yields the batches that train.py's reader makes on the cores at hand."""
+    tf.enable_resource_variables()
+    with tf.Graph().as_default():
+        step = tf.train.get_or_create_global_step()
+        made = tf.group(*reader.training_batches(reader.find_pairs(folder), step, batch_size=batch,
+                                                 threads=len(os.sched_getaffinity(0))))
+        with tf.train.MonitoredSession() as session:
+            while True:
+                yield session.run(made)
+
+
+def translator(precision, export):
+    """Returns a function from images to outputs in numpy: an export, loaded as docs/deploy.md says."""
+    if precision == "bfloat16":
+        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
+    translate = tf.compat.v2.saved_model.load(export).signatures["serving_default"]
+    return lambda images: translate(images=tf.constant(images))["outputs"].numpy()
