@@ -3,6 +3,7 @@
 import os
 
 import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import convert_to_constants
 
 import reader
 
@@ -19,9 +20,13 @@ def pairs(folder, batch):
                 yield session.run(made)
 
 
-def translator(precision, export):
-    """Returns a function from images to outputs in numpy: an export, loaded as docs/deploy.md says."""
+def translator(precision, export, constants=False):
+    """Returns a function from images to outputs in numpy: an export, loaded as docs/deploy.md says; its variables may
+    become constants."""
     if precision == "bfloat16":
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
     translate = tf.compat.v2.saved_model.load(export).signatures["serving_default"]
+    if constants:
+        constant = convert_to_constants.convert_variables_to_constants_v2(translate)
+        return lambda images: constant(tf.constant(images))[0].numpy()
     return lambda images: translate(images=tf.constant(images))["outputs"].numpy()

@@ -19,6 +19,7 @@ import time
 import study
 
 OURS = "this project"
+CONSTANTS = ", constants"  # the weights of an export
 BOUND = "the machine's bound, "
 MEASURE = "throughput_measure.py"
 HEADER = ["part", "contender", "setting", "measure", "round", "value"]
@@ -102,14 +103,15 @@ def reading(options):
 
 
 def inference(options):
-    """This project's export, loaded as docs/deploy.md says, has no dropout; the peers keep it and batch statistics, as
-    their programs do. In bfloat16 Keras has the policy mixed_bfloat16 and PyTorch weights in bfloat16, which is faster
-    than autocast; torch.compile needs a g++."""
+    """This project's export, loaded as docs/deploy.md says, with weights as variables or as constants, has no dropout;
+    the peers keep it, as their programs do. In bfloat16 Keras has the policy mixed_bfloat16 and PyTorch weights in
+    bfloat16, which is faster than autocast; torch.compile needs a g++."""
     train(options, "--max_steps=1")
     study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + options.run)
     export = os.path.join(options.run, "export", "1")
-    contenders = [("%s, %s" % (OURS, precision), sys.executable,
-                   {"peer": "peer_ours", "export": export, "precision": precision}) for precision in options.precisions]
+    contenders = [("%s, %s%s" % (OURS, precision, name), sys.executable,
+                   {"peer": "peer_ours", "export": export, "precision": precision, "constants": bool(name)})
+                  for precision in options.precisions for name in ("", CONSTANTS)]
     contenders += peers(options.torch_python, options.precisions, ["channels_last"] * bool(shutil.which("g++")))
     for batch in (1, 4, 8):
         for name, python, what in contenders:
@@ -185,7 +187,8 @@ def aims(rounds, precisions):
     """Yields (what, whether it is to be large, aim, values by round); peers are taken in float32 where it is faster."""
     for (part, precision, batch), aim in OVER_PEERS.items():
         if precision in precisions:
-            ours = part, "%s, %s" % (OURS, precision), "batch %d" % batch, "images/s"
+            name = OURS + ", " + precision + CONSTANTS * (part == "inference")
+            ours = part, name, "batch %d" % batch, "images/s"
             what = "%s, %s, %s, " % (part, precision, ours[2])
             name, ratios = over_fastest(rounds, ours, (precision, "float32"))
             yield what + "over the fastest peer (%s)" % name, True, aim, ratios

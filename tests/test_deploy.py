@@ -41,10 +41,13 @@ def images_of(height, width):
 
 
 def test_the_lines_for_python_and_litert_run_as_they_stand_and_give_the_saved_models_outputs(place):
-    load, convert, translate, halve, _ = PYTHON
+    load, convert, translate, halve, _, constants = PYTHON
     model = {}
     exec(load, model)
     assert model["outputs"].shape == (1, 256, 256, 3)
+    expected = model["outputs"]
+    exec(constants, model)
+    assert np.abs(model["outputs"] - expected).max() < 1e-5
     start, end = convert.split("with open")
     assert len(convert.splitlines()) == 5
     exec(convert, model)
