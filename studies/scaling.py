@@ -272,6 +272,7 @@ def draw(found):
             axis.plot(counts, curve, marker="o", label="%d Gbit/s" % gigabits)
         axis.set(xscale="log", yscale="log", xticks=counts, xticklabels=counts, xlabel="workers", title=title,
                  ylim=(2 ** math.floor(math.log2(0.05)), 64))
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.3)
         axis.legend()
     axes[0].set_ylabel("images per second over one worker's")

@@ -25,6 +25,8 @@ import scipy.ndimage
 import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
+import pix2pix
+import reader
 import train
 from conftest import ROOT, SMALL, fingerprint, options, rows, without_timing, write_pairs
 from support import checkpoints, convolutions, gallery, hooks, precisions, run_folder
@@ -596,6 +598,14 @@ def test_an_output_is_the_same_beside_a_file_of_its_stem(run, trained, tmp_path)
     assert run(*argv)[0] == 0
     beside = imageio.imread(os.path.join(trained, "test", "images", "2.png-output.png"))
     np.testing.assert_array_equal(beside, alone)
+
+
+def test_the_flags_offer_what_the_modules_know():
+    known = {"layout": ("auto", *reader.LAYOUTS), "resize_method": reader.RESIZE_METHODS, "norm": pix2pix.NORMS,
+             "skip": [skip for skip in pix2pix.SKIPS if skip != "none"], "gan_loss": pix2pix.GAN_LOSSES,
+             "pixel_loss": pix2pix.PIXEL_LOSSES, "update": pix2pix.UPDATES, "patch": map(str, pix2pix.PATCHES)}
+    for name, choices in known.items():
+        assert train.FLAGS[name].parser.enum_values == list(choices), name
 
 
 def test_a_new_run_removes_the_sample_grids_of_one_that_ended_before_it_saved(run, tmp_path):
