@@ -494,3 +494,13 @@ def test_a_drawing_that_was_killed_does_not_block_the_next(tmp_path, monkeypatch
     sample_set.draw(str(tmp_path / "sample"))
     sample_set.draw(str(tmp_path / "sample"))  # somebody else was first: theirs stays
     assert os.listdir(tmp_path / "sample" / "train") == ["1.png"]
+
+
+@pytest.mark.parametrize("message, is_readers", [
+    ("Invalid PNG data\n\t [[{{node reader/DecodePng}}]]", True),
+    ("From /job:worker/replica:0/task:1:\nInvalid PNG data, size 9\n\t [[{{node DecodePng}}]]", True),
+    ("From /job:worker/replica:0/task:1:\nOSError: cut short\n\n\t [[{{node PyFunc}}]]", True),
+    ("no memory left\n\t [[{{function_node cond}}{{node PyFunc}}]]", False),
+    ("Socket closed\n\t [[{{node CollectiveReduce}}]]", False)])
+def test_the_readers_errors_are_known_by_their_ops(message, is_readers):
+    assert reader.is_from_queues(tf.errors.InvalidArgumentError(None, None, message)) == is_readers
