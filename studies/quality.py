@@ -48,7 +48,7 @@ def ours(options, flags, folder, seed):
     study.test(folder)
     record = study.read_json(os.path.join(folder, "run.json"))
     return {"precision": record["precision"], "steps": record["steps"], "fingerprint": run.fingerprint,
-            "images": os.path.join(folder, "test", "images")}
+            "commit": study.commit(), "images": os.path.join(folder, "test", "images")}
 
 
 def peer(options, settings, steps, folder, seed):
@@ -58,7 +58,7 @@ def peer(options, settings, steps, folder, seed):
     images = os.path.join(folder, "images")
     study.measure(python, "quality_peer.py", data_dir=options.data_dir, direction=options.direction, images=images,
                   seed=seed, batch=options.batch_size, steps=steps, **what)
-    return dict(what, steps=steps, images=images)
+    return dict(what, steps=steps, commit=study.commit(), images=images)
 
 
 def fastest(options, settings):

@@ -225,15 +225,25 @@ def draw_columns(columns, titles, path):
     made.savefig(path)
 
 
+def commit():
+    """Returns the commit of the code, marked where files of it are changed; "unknown" outside a git checkout."""
+    try:
+        found = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True, check=False).stdout.strip()
+    except OSError:
+        found = ""
+    return found or "unknown"
+
+
 def facts():
-    """Returns [[what, value]] of where, when and by which command a report is made."""
+    """Returns [[what, value]] of where, when, on which commit and by which command a report is made."""
     with open("/proc/cpuinfo") as file:
         cpu = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
     packages = [name for name in ("tensorflow", "keras", "numpy") if importlib.util.find_spec(name)]
     versions = ["Python " + platform.python_version()]
     versions += ["%s %s" % (name, version_of(sys.executable, name)) for name in packages]
     return [["CPU", "%s, %d cores" % (cpu, len(os.sched_getaffinity(0)))], ["versions", ", ".join(versions)],
-            ["date", datetime.date.today().isoformat()],
+            ["date", datetime.date.today().isoformat()], ["commit", commit()],
             ["command", "python " + " ".join(map(shlex.quote, ["studies/" + os.path.basename(sys.argv[0]),
                                                                *sys.argv[1:]]))]]
 

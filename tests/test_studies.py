@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import subprocess
 import sys
 
 import imageio.v3 as imageio
@@ -57,6 +58,21 @@ def test_a_program_that_fails_ends_the_study_with_its_last_line():
         study.run(sys.executable, "-c", "1 / 0")
     with pytest.raises(SystemExit, match="must be the path of a Python"):
         study.run("no-such-python", "-c", "")
+
+
+def test_a_report_names_the_commit_and_whether_files_were_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "ROOT", str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert study.commit() == "unknown"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e"]
+    (tmp_path / "file").write_text("1")
+    for command in (["init"], ["add", "file"], ["commit", "-m", "first"]):
+        subprocess.run(git + command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    clean = study.commit()
+    (tmp_path / "file").write_text("2")
+    assert len(clean) >= 7 and study.commit() == clean + "-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert study.commit() == "unknown"
 
 
 def test_a_run_of_train_is_read_and_found_finished(trained, data):
