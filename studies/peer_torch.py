@@ -107,8 +107,8 @@ def adversarial(logits, is_real):
         logits.float(), torch.full_like(logits, float(is_real), dtype=torch.float32))
 
 
-def trainer(precision, channels_last):
-    """Returns (step, generate, {network: parameters}) of networks in a precision.
+def trainer(precision, channels_last, compiled=False):
+    """Returns (step, generate, {network: parameters}) of networks in a precision, through torch.compile if wanted.
 
     step: (inputs, targets), makes a training step. generate: [N, 256, 256, 3] float32 in numpy -> the same, with the
     statistics of the batch and dropout, as the collection's test script leaves them by default.
@@ -120,6 +120,9 @@ def trainer(precision, channels_last):
     g, d = networks.values()
     g_adam, d_adam = (torch.optim.Adam(network.parameters(), 2e-4, betas=(0.5, 0.999)) for network in (g, d))
     l1, lower = nn.L1Loss(), autocast(precision)
+    parameters = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    if compiled:
+        g, d = torch.compile(g), torch.compile(d)
 
     def step(inputs, targets):
         inputs, targets = (x.to(memory_format=order) for x in (inputs, targets))
@@ -139,8 +142,7 @@ def trainer(precision, channels_last):
         (adversarial(fake, True) + 100 * l1(outputs.float(), targets)).backward()
         g_adam.step()
 
-    return step, functools.partial(translate, g, order, lower), {
-        name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    return step, functools.partial(translate, g, order, lower), parameters
 
 
 def translate(network, order, lower, images):

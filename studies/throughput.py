@@ -20,6 +20,7 @@ import study
 
 OURS = "this project"
 CONSTANTS = ", constants"  # the weights of an export
+COMPILED = ["channels_last"] * bool(shutil.which("g++"))  # the faster layout, where torch.compile finds its compiler
 BOUND = "the machine's bound, "
 MEASURE = "throughput_measure.py"
 HEADER = ["part", "contender", "setting", "measure", "round", "value"]
@@ -48,13 +49,13 @@ def bound(options):
 
 def training(options):
     """Reading included. The parameters differ by less than 0.002 % (biases, the bottleneck's norm); a DataLoader's
-    workers are not in the memory."""
+    workers are not in the memory. torch.compile needs a g++."""
     for batch in (1, 4):
         for precision in options.precisions:
             yield from steps_of(options, "%s, %s" % (OURS, precision), batch, "--precision=" + precision)
         if study.version_of(options.tf1_python, "tensorflow"):
             yield from steps_of(options, OURS + " on TensorFlow 1.15, float32", batch, python=options.tf1_python)
-        for name, python, what in peers(options.torch_python, options.precisions):
+        for name, python, what in peers(options.torch_python, options.precisions, COMPILED):
             yield from steps_of(options, name, batch, python=python, **what)
 
 
@@ -105,14 +106,14 @@ def reading(options):
 def inference(options):
     """This project's export, loaded as docs/deploy.md says, with weights as variables or as constants, has no dropout;
     the peers keep it, as their programs do. In bfloat16 Keras has the policy mixed_bfloat16 and PyTorch weights in
-    bfloat16, which is faster than autocast; torch.compile needs a g++."""
+    bfloat16, which is faster than autocast."""
     train(options, "--max_steps=1")
     study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + options.run)
     export = os.path.join(options.run, "export", "1")
     contenders = [("%s, %s%s" % (OURS, precision, name), sys.executable,
                    {"peer": "peer_ours", "export": export, "precision": precision, "constants": bool(name)})
                   for precision in options.precisions for name in ("", CONSTANTS)]
-    contenders += peers(options.torch_python, options.precisions, ["channels_last"] * bool(shutil.which("g++")))
+    contenders += peers(options.torch_python, options.precisions, COMPILED)
     for batch in (1, 4, 8):
         for name, python, what in contenders:
             found, _ = study.measure(python, MEASURE, "inference", batch=batch, steps=2 * options.steps, **what)
