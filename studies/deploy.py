@@ -3,11 +3,10 @@
     python studies/deploy.py RUN/export [DATA_DIR]
 
 Prints sizes, the largest and the mean difference in [-1, 1], and times; bfloat16 on the inputs in DATA_DIR/val (default
-data/sample; A in the left half), LiteRT on random pixels of three sizes.
+data/sample; A in the left half), LiteRT on random pixels of three sizes. In the end it says where it ran.
 """
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import reader
+import study
 from support import run_folder
 
 SIZES = [(128, 128), (64, 96), (300, 200)]
@@ -52,7 +52,7 @@ def translate(export, inputs, outputs):
         begin = time.perf_counter()
         signature(images=tf.constant(images[:4]))["outputs"].numpy()
         seconds.append(time.perf_counter() - begin)
-    print("%s: %.3f s a batch of 4 (median of 10)" % (os.path.basename(outputs)[:-4], np.median(seconds)))
+    print("%.3f s a batch of 4 (median of 10)" % np.median(seconds))
 
 
 def bfloat16(export, data_dir, folder):
@@ -65,7 +65,8 @@ def bfloat16(export, data_dir, folder):
     found = []
     for name in ("float32", "bfloat16"):
         path = os.path.join(folder, name + ".npy")
-        subprocess.run([sys.executable, __file__, name, export, os.path.join(folder, "inputs.npy"), path], check=True)
+        printed, _ = study.run(sys.executable, __file__, name, export, os.path.join(folder, "inputs.npy"), path)
+        print("%s: %s" % (name, printed.strip()))
         found.append(np.load(path))
     print("bfloat16: %s" % differences(found[1], found[0]))
 
@@ -79,4 +80,6 @@ if __name__ == "__main__":
         export = run_folder.newest_export(sys.argv[1])
         litert(export)
         with tempfile.TemporaryDirectory() as folder:
-            bfloat16(export, (sys.argv[2:] or ["data/sample"])[0], folder)
+            bfloat16(export, (sys.argv[2:] or [study.SAMPLE_SET])[0], folder)
+        for fact in study.facts():
+            print("%s: %s" % tuple(fact))

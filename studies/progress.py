@@ -1,4 +1,4 @@
-"""What did a training run look like on the way? Its fixed pairs at some steps, and its losses.
+"""What did a training run look like on the way? Its fixed pairs at some steps, its losses, and D's largest logit.
 
     pip install matplotlib
     python studies/progress.py --run_dir=runs/pix2pix --output_dir=docs
@@ -13,6 +13,8 @@ import imageio.v3 as imageio
 import numpy as np
 
 import study
+
+ROUNDS_TO_1 = 16.6  # the logit from which a sigmoid in float32 is 1: see docs/log_stability.md
 
 
 def sample_steps(folder):
@@ -31,17 +33,18 @@ def progress(folder, steps, rows):
 
 
 def draw_losses(rows, path):
-    """One panel a loss over the epochs: every logged step in grey, the mean of 25 rows in colour."""
+    """One panel a curve over the epochs: every logged step in grey, the mean of 25 rows in colour."""
     epoch = np.array([float(row["epoch"]) for row in rows])
-    figure, panels = study.figure(1, 3, (12, 3))
-    for panel, name, title in zip(panels[0], ("d_loss", "g_loss_gan", "g_loss_l1"),
-                                  ("D: real + fake", "G: adversarial", "G: L1")):
+    figure, panels = study.figure(1, 4, (15, 3))
+    for panel, name, title in zip(panels[0], ("d_loss", "g_loss_gan", "g_loss_l1", "d_max_logit"),
+                                  ("D: real + fake", "G: adversarial", "G: L1", "D: largest absolute logit")):
         values = np.array([float(row[name]) for row in rows])
         width = min(25, len(values))
         mean = np.convolve(values, np.ones(width) / width, mode="valid")
         panel.plot(epoch, values, color="0.8", linewidth=0.8)
         panel.plot(epoch[width - 1:], mean, color="tab:blue", linewidth=1.6)
         panel.set(title=title, xlabel="epoch", ylim=(0, 1.05 * values.max()))
+    panels[0, 3].axhline(ROUNDS_TO_1, color="tab:red", linestyle=":")
     figure.savefig(path)
 
 

@@ -79,7 +79,8 @@ def profile(flags, precision, steps):
         made, model, config = study.training_graph(*flags, "--precision=" + precision)
         for op, count in operations(model.train_op):
             flops[place(op.name, op.type)] += count
-        config.inter_op_parallelism_threads = 1  # an op has both cores for itself, so its time is its own
+        # An op has both cores for itself, so its time is its own. Else the thread pools are the process's, made before.
+        config.inter_op_parallelism_threads, config.use_per_session_threads = 1, True
         with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(config=config)) as session:
             fed = dict(zip(made, session.run(made)))
             for _ in range(WARM_UP + steps):

@@ -227,5 +227,6 @@ def naming_failures(folder):
 
 
 def reason_of(error):
-    """The line of a TensorFlow error that says what happened; the trace of graph nodes is around it."""
-    return error.message.split("[[")[0].strip().splitlines()[-1]
+    """The line of a TensorFlow error that says what happened; a trace of graph nodes and some advice are around it."""
+    lines = [line.strip() for line in error.message.split("[[")[0].splitlines() if "Restart your program" not in line]
+    return next(filter(None, reversed(lines)), error.message)

@@ -20,7 +20,7 @@ import zlib
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from support import cluster
+from support import cluster, run_folder
 from support.cluster import WorkerError
 from support.precisions import fence
 
@@ -203,7 +203,7 @@ class Workers:
             if not is_theirs:
                 raise
             raise WorkerError(self.watchdog.message or "TensorFlow failed, and no worker is known to be lost (%s)"
-                              % plain_reason(error.message))
+                              % reason_of(error))
 
     def barrier(self):
         return self.gather(tf.zeros([1], tf.int64))
@@ -260,11 +260,10 @@ class StopTogether(tf.train.SessionRunHook):
 ALONE = Workers()
 
 
-def plain_reason(message):
-    """What a TensorFlow error says of another worker, without gRPC's wrapping and the collectives' advice."""
-    of_grpc = re.search(r'grpc_message"?:"(.+?)"', message)
-    lines = [line.strip() for line in message.split("[[")[0].splitlines() if "Restart your program" not in line]
-    return of_grpc.group(1) if of_grpc else next(filter(None, reversed(lines)), message)
+def reason_of(error):
+    """What a TensorFlow error says of another worker, without gRPC's wrapping."""
+    of_grpc = re.search(r'grpc_message"?:"(.+?)"', error.message)
+    return of_grpc.group(1) if of_grpc else run_folder.reason_of(error)
 
 
 def checksum(value):

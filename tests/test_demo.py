@@ -24,6 +24,7 @@ import train
 from conftest import ROOT, SMALL, write_pairs
 from support import gallery, palette, sample_set
 
+PYTHON = os.environ.get("DEMO_PYTHON", os.path.join(ROOT, ".venv-demo", "bin", "python"))
 SKY, WALL, WINDOW = (np.array(sample_set.LABELS[name], np.uint8) for name in ("sky", "wall", "window"))
 
 
@@ -114,8 +115,7 @@ def test_an_export_whose_data_is_gone_does_without(run, data, trained, tmp_path)
 @pytest.fixture(scope="module")
 def page(exported, tmp_path_factory):
     """The address of a running page; its home, its working and its temporary folder are checked to stay empty."""
-    python = os.environ.get("DEMO_PYTHON", os.path.join(ROOT, ".venv-demo", "bin", "python"))
-    if "DEMO_PYTHON" not in os.environ and not os.path.exists(python):
+    if "DEMO_PYTHON" not in os.environ and not os.path.exists(PYTHON):
         pytest.skip("no Gradio in .venv-demo (see docs/deploy.md), and DEMO_PYTHON names none")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -124,7 +124,7 @@ def page(exported, tmp_path_factory):
     environment = dict(os.environ, HOME=str(folder), TMPDIR=str(folder), PYTHONDONTWRITEBYTECODE="1",
                        KERAS_HOME=str(tmp_path_factory.mktemp("keras")),  # where Keras keeps its settings
                        GRADIO_SHARE="true")  # must not open a tunnel
-    app = subprocess.Popen([python, os.path.join(ROOT, "demo", "app.py"), "--export=" + exported, "--port=%d" % port],
+    app = subprocess.Popen([PYTHON, os.path.join(ROOT, "demo", "app.py"), "--export=" + exported, "--port=%d" % port],
                            cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     address, end = "http://127.0.0.1:%d/" % port, time.time() + 300
     while True:
@@ -200,9 +200,8 @@ def test_the_page_answers_on_the_address_it_is_given_alone(page):
 
 
 def test_a_port_in_use_is_one_line(page, exported):
-    python = os.environ.get("DEMO_PYTHON", os.path.join(ROOT, ".venv-demo", "bin", "python"))
     port = page[:-1].rpartition(":")[2]
-    result = subprocess.run([python, os.path.join(ROOT, "demo", "app.py"), "--export=" + exported, "--port=" + port],
+    result = subprocess.run([PYTHON, os.path.join(ROOT, "demo", "app.py"), "--export=" + exported, "--port=" + port],
                             capture_output=True, text=True, check=False)
     assert result.returncode == 1 and "Traceback" not in result.stderr and "draw at" not in result.stdout
     assert "error: can't listen on --host=127.0.0.1 --port=%s; name another port" % port in result.stderr
@@ -211,8 +210,7 @@ def test_a_port_in_use_is_one_line(page, exported):
 def test_a_folder_without_an_export_is_named(page, tmp_path):
     (tmp_path / "3200-old").mkdir()
     (tmp_path / "3200-old" / "saved_model.pb").touch()
-    python = os.environ.get("DEMO_PYTHON", os.path.join(ROOT, ".venv-demo", "bin", "python"))
-    result = subprocess.run([python, os.path.join(ROOT, "demo", "app.py"), "--export=%s" % tmp_path],
+    result = subprocess.run([PYTHON, os.path.join(ROOT, "demo", "app.py"), "--export=%s" % tmp_path],
                             capture_output=True, text=True, check=False)
     assert result.returncode == 1 and "error: --export=%s: no export there" % tmp_path in result.stderr
 

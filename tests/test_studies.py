@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.join(ROOT, "studies"))
 
 import legacy_tf1
 import log_stability
+import naive_run
 import precision
 import progress
 import quality
@@ -122,6 +123,14 @@ def test_log_stability_s_float64_agrees_with_the_program(session, name, eps, sid
     exact_value, exact_slope = log_stability.exact(name, side, np.float64(z), eps)
     np.testing.assert_allclose(value, exact_value, rtol=2e-3, atol=1e-6)
     np.testing.assert_allclose(slope, exact_slope, rtol=2e-3, atol=1e-6)
+
+
+def test_the_text_as_people_write_it_dies_where_the_default_does_not(session):
+    z = tf.placeholder(tf.float32, [3])
+    losses = [loss(z, False, "log", 1e-12) for loss in (naive_run.patch_loss, pix2pix.patch_loss)]
+    naive, ours = session.run(losses, {z: [0.0, 10.0, 20.0]})
+    np.testing.assert_allclose(naive[:2], ours[:2], rtol=1e-3)
+    assert np.isinf(naive[2]) and ours[2] == pytest.approx(20)
 
 
 def test_log_stability_finds_where_a_loss_dies_and_is_not_finite():

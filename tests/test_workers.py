@@ -240,7 +240,7 @@ def test_the_watchdog_ends_the_process_where_nobody_can_be_told(tmp_path):
     ("Collective ops is aborted by: Peer is gone\nThe error could be from a previous operation. Restart your program "
      "to reset.\n\t [[{{node CollectiveReduce}}]]", "Collective ops is aborted by: Peer is gone"), ("", "")])
 def test_what_tensorflow_says_of_another_worker_is_one_plain_line(message, says):
-    assert workers.plain_reason(message) == says
+    assert workers.reason_of(tf.errors.UnavailableError(None, None, message)) == says
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,0 +1,31 @@
+"""Would a real run have died of the loss as people write it? Trains as train.py does, with that text.
+
+    python studies/naive_run.py --flagfile=flags/facades.flags --output_dir=runs/naive --log_every=1
+
+The losses are -log(D + eps) and -log(1 - D + eps) of D = sigmoid(logits), in float32. All else is train.py's: its
+flags, its run folder, and its end at the first number that is not finite, with the step.
+"""
+
+import os
+import sys
+import unittest.mock
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+from absl import app
+
+import log_stability_measure as measuring
+import pix2pix
+import train
+from support.precisions import fence
+
+
+def patch_loss(logits, is_real, gan_loss, eps):
+    """As `pix2pix.patch_loss`, for which it stands; what `gan_loss` says is not heard."""
+    del gan_loss
+    return measuring.naive(fence(logits), is_real, eps)
+
+
+if __name__ == "__main__":
+    with unittest.mock.patch.object(pix2pix, "patch_loss", patch_loss):
+        app.run(train.main)
