@@ -89,6 +89,8 @@ def profile(flags, precision, steps):
                 every.append(collections.Counter())
                 for node in (node for device in metadata.step_stats.dev_stats for node in device.node_stats):
                     op = node.timeline_label.split(" = ")[-1].split("(")[0]
+                    if "Dequeue" in op:  # waits for the next batch beside the step
+                        continue
                     every[-1][place(node.node_name, op)] += (node.op_end_rel_micros - node.op_start_rel_micros) / 1e6
     rate, together = matmul_rate(precision, steps), collections.Counter()
     for layer, kind in sorted(every[-1]):
