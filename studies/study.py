@@ -86,7 +86,7 @@ def measure(python, program, *what, **options):
 def training_graph(*flags):
     """Builds train.py's training graph in this process; returns (batch, Training, a session's config).
 
-    The only place where a study looks into train.py.
+    No other study looks into train.py, except naive_run.py, which runs it.
     """
     import reader
     import train as program
