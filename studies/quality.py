@@ -73,15 +73,15 @@ def fastest(options, settings):
 
 
 def contenders(options, pairs):
-    """Returns {name: function (folder, seed) that makes a piece}."""
-    made = {name: functools.partial(ours, options, flags) for name, flags in OURS.items()}
+    """Returns {name: function (folder, seed) that makes a piece}; this project's variants come after the peers."""
+    variants = {name: functools.partial(ours, options, flags) for name, flags in OURS.items()}
     steps = math.ceil(options.epochs * pairs / options.batch_size)
     settings = {}
     for name, python, what in throughput.peers(options.torch_python, study.precisions()[0]):
         settings.setdefault(name.split(",")[0], []).append((python, what))
-    made.update({name: functools.partial(peer, options, found, min(steps, options.max_steps or steps))
-                 for name, found in settings.items()})
-    return made
+    peers = {name: functools.partial(peer, options, found, min(steps, options.max_steps or steps))
+             for name, found in settings.items()}
+    return {BASE: variants.pop(BASE), **peers, **variants}
 
 
 def of(options):
@@ -189,11 +189,11 @@ def main():
             found.setdefault(name, []).append(measured(made["images"], images[BASE]))
             print("%s, seed %d: %s" % (name, seed, {measure: "%.4f" % value["mean"] for measure, value in intervals(
                 found[name][-1]).items()}), flush=True)
-    write(options, runs, found, images)
+        write(options, runs, found, images)
 
 
 def write(options, runs, found, images):
-    """Writes quality.json, quality.md and, of the sample set, plate.png."""
+    """Writes quality.json, quality.md and, of the sample set, plate.png, with the contenders that are done."""
     rows, facts = results(found), study.facts() + [["PyTorch", study.version_of(options.torch_python, "torch")]]
     with open(os.path.join(options.output_dir, "quality.json"), "w") as file:
         json.dump({"made": dict(facts), "runs": runs, "results": rows}, file, indent=2)
@@ -201,7 +201,7 @@ def write(options, runs, found, images):
         file.write(markdown(rows, facts))
     if options.data_dir == study.SAMPLE_SET:
         draw_plate(images, os.path.join(options.output_dir, "plate.png"))
-    print(markdown(rows, facts))
+    print(markdown(rows, facts), flush=True)
 
 
 if __name__ == "__main__":
