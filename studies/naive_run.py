@@ -21,7 +21,7 @@ from support.precisions import fence
 
 
 def patch_loss(logits, is_real, gan_loss, eps):
-    """As `pix2pix.patch_loss`, for which it stands; what `gan_loss` says is not heard."""
+    """Stands for `pix2pix.patch_loss`; `gan_loss` is ignored."""
     del gan_loss
     return measuring.naive(fence(logits), is_real, eps)
 

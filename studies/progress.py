@@ -1,7 +1,7 @@
 """What did a training run look like on the way? Its fixed pairs at some steps, its losses, and D's largest logit.
 
     pip install matplotlib
-    python studies/progress.py --run_dir=runs/pix2pix --output_dir=docs
+    python studies/progress.py --run_dir=runs/pix2pix --output_dir=runs/progress
 
 takes seconds and writes progress.jpg and losses.png.
 """
@@ -49,7 +49,7 @@ def draw_losses(rows, path):
 
 
 def main():
-    parser = study.parser(__doc__, "docs")
+    parser = study.parser(__doc__, "runs/progress")
     parser.add_argument("--run_dir", default="runs/pix2pix", help="the run folder to look at (default: %(default)s)")
     parser.add_argument("--steps", type=lambda text: list(map(int, text.split(","))),
                         help="steps of the sample grids to show, such as 0,500 (default: four, spread over the run)")
