@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import pix2pix
+from support.precisions import fence
 
 EPS = (0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-5, 1e-4)
 QUICK_EPS = (0.0, 1e-12, 1e-7)
@@ -33,6 +34,12 @@ def naive(logits, is_real, eps):
     """The text as people write it; nothing keeps the graph optimizer from rewriting it."""
     probability = tf.sigmoid(logits)
     return -tf.log(probability + eps) if is_real else -tf.log(1.0 - probability + eps)
+
+
+def naive_in_training(logits, is_real, gan_loss, eps):
+    """Stands for `pix2pix.patch_loss` while a training graph is built; `gan_loss` is ignored."""
+    del gan_loss
+    return naive(fence(logits), is_real, eps)
 
 
 def clipped(logits, is_real, eps):

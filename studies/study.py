@@ -105,14 +105,19 @@ def precisions():
     return ["float32"] + ["bfloat16"] * (not lacks), lacks
 
 
+def printed_by(*command):
+    """Returns what a program prints, stripped; empty where it prints nothing or can't be started."""
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              check=False).stdout.decode().strip()
+    except OSError:
+        return ""
+
+
 @functools.lru_cache(maxsize=None)
 def version_of(python, package):
     """Returns the version of a package in a Python, empty where there is none, which is said once."""
-    try:
-        found = subprocess.run([python, "-c", "import %s; print(%s.__version__)" % (package, package)],
-                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout.decode().strip()
-    except OSError:
-        found = ""
+    found = printed_by(python, "-c", "import %s; print(%s.__version__)" % (package, package))
     if not found:
         print("skipped: there is no %s in %s" % (package, python), flush=True)
     return found
@@ -227,12 +232,7 @@ def draw_columns(columns, titles, path):
 
 def commit():
     """Returns the commit of the code, marked where files of it are changed; "unknown" outside a git checkout."""
-    try:
-        found = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True, check=False).stdout.strip()
-    except OSError:
-        found = ""
-    return found or "unknown"
+    return printed_by("git", "-C", ROOT, "describe", "--always", "--dirty") or "unknown"
 
 
 def facts():

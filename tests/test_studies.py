@@ -19,7 +19,6 @@ sys.path.insert(0, os.path.join(ROOT, "studies"))
 
 import legacy_tf1
 import log_stability
-import naive_run
 import precision
 import progress
 import quality
@@ -127,7 +126,8 @@ def test_log_stability_s_float64_agrees_with_the_program(session, name, eps, sid
 
 def test_the_text_as_people_write_it_dies_where_the_default_does_not(session):
     z = tf.placeholder(tf.float32, [3])
-    losses = [loss(z, False, "log", 1e-12) for loss in (naive_run.patch_loss, pix2pix.patch_loss)]
+    losses = [loss(z, False, "log", 1e-12) for loss in (
+        log_stability.measuring.naive_in_training, pix2pix.patch_loss)]
     naive, ours = session.run(losses, {z: [0.0, 10.0, 20.0]})
     np.testing.assert_allclose(naive[:2], ours[:2], rtol=1e-3)
     assert np.isinf(naive[2]) and ours[2] == pytest.approx(20, rel=1e-4)
