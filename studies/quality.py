@@ -1,4 +1,4 @@
-"""Does this project translate as well as its peers? All train on the same pairs for as long, and one script measures.
+"""Does this project translate as well as its peers? All train for equal epochs, and one script measures.
 
     pip install matplotlib
     python studies/quality.py --data_dir=datasets/facades --direction=BtoA --torch_python=PATH_OF_A_PYTHON_WITH_TORCH
@@ -6,7 +6,7 @@
 takes some six hours for facades on two cores with AVX-512 bfloat16, and one hour for the sample set, which is the
 default. This project, the TensorFlow 2 tutorial and the usual PyTorch implementation train for --epochs from two seeds
 each: batch 4, the same pairs, the same jitter (bilinear to 286x286, crop to 256x256, mirror), each in the precision and
-layout in which it trains fastest on this machine; so do this project at batch 1 (four times as many steps), with
+layout in which it trains fastest on this machine; so does this project at batch 1 (four times as many steps), with
 instance norm, and with the tutorial's settings. Each translates val one image at a time, as its users do it, with
 dropout on. It writes each program's PNGs, quality.json and quality.md (measures with 95 % intervals, and differences
 from this project image by image), and for the sample set plate.png: outputs beside each other. When it is stopped, the
