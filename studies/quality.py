@@ -8,9 +8,10 @@ default. This project, the TensorFlow 2 tutorial and the usual PyTorch implement
 each: batch 4, the same pairs, the same jitter (bilinear to 286x286, crop to 256x256, mirror), each in the precision and
 layout in which it trains fastest on this machine; so does this project at batch 1 (four times as many steps), with
 instance norm, and with the tutorial's settings. Each translates val one image at a time, as its users do it, with
-dropout on. It writes each program's PNGs, quality.json and quality.md (measures with 95 % intervals, and differences
-from this project image by image), and for the sample set plate.png: outputs beside each other. When it is stopped, the
-same command goes on with the first training that is not done.
+dropout on; val must have pairs of 512x256 pixels. Exports of this project's runs also translate it a batch at a time,
+without dropout. The study writes each program's PNGs, quality.json and quality.md (measures with 95 % intervals, and
+differences from this project image by image), and for the sample set plate.png: outputs beside each other. When it is
+stopped, the same command goes on with the first training that is not done.
 """
 
 import functools
@@ -18,6 +19,7 @@ import json
 import math
 import os
 import statistics
+import sys
 
 import imageio.v3 as imageio
 import numpy as np
@@ -30,7 +32,9 @@ OURS = {"this project": [], "this project, batch 1": ["--batch_size=1"],
         "this project, tutorial's flags": ["--bottleneck_norm", "--leaky_slope=0.3", "--norm_epsilon=1e-3",
                                            "--adam_epsilon=1e-7", "--gan_loss=logits"]}
 BASE = "this project"
+EXPORTED = BASE + ", a batch at a time"
 PROBED_STEPS = 3  # of each precision and layout of a peer, to find its fastest
+PAIR_SIZE = 256, 512  # height and width
 PLATE_ROWS = 4
 
 
@@ -52,6 +56,28 @@ def ours(options, flags, folder, seed):
     record = study.read_json(os.path.join(folder, "run.json"))
     return {"precision": record["precision"], "steps": record["steps"], "fingerprint": run.fingerprint,
             "commit": study.commit(), "images": os.path.join(folder, "test", "images")}
+
+
+def exported(options, folder, seed):
+    """Lets an export of BASE's run translate val a batch at a time; returns what is to be known of it.
+
+    A batch norm then has the statistics of as many images as in training.
+    """
+    import peer_ours
+    run = os.path.join(options.output_dir, "%s-seed%d" % (slug(BASE), seed))
+    study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + run)
+    steps = study.read_json(os.path.join(run, "run.json"))["steps"]
+    translate = peer_ours.translator("float32", os.path.join(run, "export", str(steps)))
+    names = sorted(name for name in os.listdir(os.path.join(run, "test", "images")) if name.endswith("-input.png"))
+    images = os.path.join(folder, "images")
+    os.makedirs(images, exist_ok=True)
+    for first in range(0, len(names), options.batch_size):
+        batch = names[first:first + options.batch_size]
+        inputs = np.stack([imageio.imread(os.path.join(run, "test", "images", name)) for name in batch])
+        for name, output in zip(batch, translate(np.float32(inputs) / 127.5 - 1)):
+            imageio.imwrite(os.path.join(images, name.replace("-input", "-output")),
+                            np.uint8(np.round((output + 1) * 127.5)))
+    return {"precision": "float32", "steps": steps, "commit": study.commit(), "images": images}
 
 
 def peer(options, settings, steps, folder, seed):
@@ -76,7 +102,7 @@ def fastest(options, settings):
 
 
 def contenders(options, pairs):
-    """Returns {name: function (folder, seed) that makes a piece}; this project's variants come after the peers."""
+    """Returns {name: function (folder, seed) that makes a piece}; this project comes first, its variants last."""
     variants = {name: functools.partial(ours, options, flags) for name, flags in OURS.items()}
     steps = math.ceil(options.epochs * pairs / options.batch_size)
     settings = {}
@@ -84,7 +110,7 @@ def contenders(options, pairs):
         settings.setdefault(name.split(",")[0], []).append((python, what))
     peers = {name: functools.partial(peer, options, found, min(steps, options.max_steps or steps))
              for name, found in settings.items()}
-    return {BASE: variants.pop(BASE), **peers, **variants}
+    return {BASE: variants.pop(BASE), **peers, EXPORTED: functools.partial(exported, options), **variants}
 
 
 def of(options):
@@ -182,6 +208,10 @@ def main():
     options = parse()
     os.makedirs(options.output_dir, exist_ok=True)
     pairs = study.pairs_of(options.data_dir, ["train", "val"], peers=True)
+    for (image,) in pairs["val"].files:
+        if (image.height, image.width) != PAIR_SIZE:
+            sys.exit("error: %s has %dx%d pixels; the peers' networks need pairs of %dx%d in val" % (
+                image.path, image.width, image.height, PAIR_SIZE[1], PAIR_SIZE[0]))
     runs, found, images = [], {}, {}
     for name, make in contenders(options, len(pairs["train"].files)).items():
         for seed in range(options.seeds):

@@ -218,6 +218,17 @@ def test_quality_takes_the_settings_in_which_a_peer_trains_fastest(monkeypatch):
     assert quality.fastest(options, settings) == settings[1]
 
 
+def test_quality_refuses_pairs_that_its_peers_cannot_translate_before_it_trains(tmp_path, monkeypatch):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        imageio.imwrite(str(tmp_path / split / "1.png"), np.zeros((256, 600, 3), np.uint8))
+    monkeypatch.setattr(study.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(study, "run", lambda *command: pytest.fail("started %s" % (command,)))
+    monkeypatch.setattr(sys, "argv", ["quality.py", "--data_dir=%s" % tmp_path, "--output_dir=%s" % (tmp_path / "out")])
+    with pytest.raises(SystemExit, match=r"val.1\.png has 600x256 pixels; .* 512x256"):
+        quality.main()
+
+
 def test_quality_measures_pngs_and_pairs_the_contenders_image_by_image(tmp_path):
     random = np.random.RandomState(0)
     for name in ("1", "2"):
