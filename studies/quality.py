@@ -8,10 +8,10 @@ default. This project, the TensorFlow 2 tutorial and the usual PyTorch implement
 each: batch 4, the same pairs, the same jitter (bilinear to 286x286, crop to 256x256, mirror), each in the precision and
 layout in which it trains fastest on this machine; so does this project at batch 1 (four times as many steps), with
 instance norm, and with the tutorial's settings. Each translates val one image at a time, as its users do it, with
-dropout on; val must have pairs of 512x256 pixels. Exports of this project's runs also translate it a batch at a time,
-without dropout. The study writes each program's PNGs, quality.json and quality.md (measures with 95 % intervals, and
-differences from this project image by image), and for the sample set plate.png: outputs beside each other. When it is
-stopped, the same command goes on with the first training that is not done.
+dropout on; val must have pairs of 512x256 pixels. Exports of this project's first runs also translate it a batch at a
+time, without dropout. The study writes each program's PNGs, quality.json and quality.md (measures with 95 % intervals,
+and differences from this project image by image), and for the sample set plate.png: outputs beside each other. When it
+is stopped, the same command goes on with the first training that is not done.
 """
 
 import functools
@@ -43,6 +43,11 @@ def slug(name):
     return "".join(letter if letter.isalnum() else "_" for letter in name)
 
 
+def folder_of(options, name, seed):
+    """Where a contender's piece of one seed is."""
+    return os.path.join(options.output_dir, "%s-seed%d" % (slug(name), seed))
+
+
 # ---------------------------------------------------------------------------------------------
 # The pieces: each trains one contender from one seed and leaves PNGs
 
@@ -59,24 +64,24 @@ def ours(options, flags, folder, seed):
 
 
 def exported(options, folder, seed):
-    """Lets an export of BASE's run translate val a batch at a time; returns what is to be known of it.
+    """Lets an export of BASE's finished run translate val a batch at a time; returns what is to be known of it.
 
-    A batch norm then has the statistics of as many images as in training.
+    Dropout is off, and a batch norm has the statistics of as many images as in training, but in a smaller last batch.
     """
     import peer_ours
-    run = os.path.join(options.output_dir, "%s-seed%d" % (slug(BASE), seed))
+    from support import run_folder
+    run, images = folder_of(options, BASE, seed), os.path.join(folder, "images")
     study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + run)
     steps = study.read_json(os.path.join(run, "run.json"))["steps"]
     translate = peer_ours.translator("float32", os.path.join(run, "export", str(steps)))
-    names = sorted(name for name in os.listdir(os.path.join(run, "test", "images")) if name.endswith("-input.png"))
-    images = os.path.join(folder, "images")
+    inputs = os.path.join(run, "test", "images")
+    stems = sorted(name[:-len("-input.png")] for name in os.listdir(inputs) if name.endswith("-input.png"))
     os.makedirs(images, exist_ok=True)
-    for first in range(0, len(names), options.batch_size):
-        batch = names[first:first + options.batch_size]
-        inputs = np.stack([imageio.imread(os.path.join(run, "test", "images", name)) for name in batch])
-        for name, output in zip(batch, translate(np.float32(inputs) / 127.5 - 1)):
-            imageio.imwrite(os.path.join(images, name.replace("-input", "-output")),
-                            np.uint8(np.round((output + 1) * 127.5)))
+    for first in range(0, len(stems), options.batch_size):
+        batch = stems[first:first + options.batch_size]
+        pictures = np.stack([imageio.imread(os.path.join(inputs, stem + "-input.png")) for stem in batch])
+        for stem, output in zip(batch, translate(np.float32(pictures) / 127.5 - 1)):
+            run_folder.write_png(os.path.join(images, stem + "-output.png"), output)
     return {"precision": "float32", "steps": steps, "commit": study.commit(), "images": images}
 
 
@@ -102,7 +107,7 @@ def fastest(options, settings):
 
 
 def contenders(options, pairs):
-    """Returns {name: function (folder, seed) that makes a piece}; this project comes first, its variants last."""
+    """Returns {name: function (folder, seed) that makes a piece}; BASE comes first, since `exported` needs its runs."""
     variants = {name: functools.partial(ours, options, flags) for name, flags in OURS.items()}
     steps = math.ceil(options.epochs * pairs / options.batch_size)
     settings = {}
@@ -204,18 +209,26 @@ def parse():
     return parser.parse_args()
 
 
-def main():
-    options = parse()
-    os.makedirs(options.output_dir, exist_ok=True)
-    pairs = study.pairs_of(options.data_dir, ["train", "val"], peers=True)
+def check(pairs, batch_size):
+    """Ends the program where a peer could not train on the pairs of train, or not translate those of val."""
+    if len(pairs["train"].files) < batch_size:
+        sys.exit("error: %s has %d pairs, fewer than --batch_size=%d" % (
+            pairs["train"].folder, len(pairs["train"].files), batch_size))
     for (image,) in pairs["val"].files:
         if (image.height, image.width) != PAIR_SIZE:
             sys.exit("error: %s has %dx%d pixels; the peers' networks need pairs of %dx%d in val" % (
                 image.path, image.width, image.height, PAIR_SIZE[1], PAIR_SIZE[0]))
+
+
+def main():
+    options = parse()
+    os.makedirs(options.output_dir, exist_ok=True)
+    pairs = study.pairs_of(options.data_dir, ["train", "val"], peers=True)
+    check(pairs, options.batch_size)
     runs, found, images = [], {}, {}
     for name, make in contenders(options, len(pairs["train"].files)).items():
         for seed in range(options.seeds):
-            folder = os.path.join(options.output_dir, "%s-seed%d" % (slug(name), seed))
+            folder = folder_of(options, name, seed)
             made = study.kept(folder + ".json", of(options), functools.partial(make, folder, seed))
             runs.append(dict(made, contender=name, seed=seed))
             images.setdefault(name, made["images"])  # this project leaves the targets as PNGs too

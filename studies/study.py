@@ -155,6 +155,11 @@ def pairs_of(data_dir, splits, peers=False):
         sys.exit("error: %s" % error)
     if peers and any(pairs.layout != "side_by_side" for pairs in found.values()):
         sys.exit("error: --data_dir=%s: the peers need pairs side by side" % data_dir)
+    for pairs in found.values() if peers else ():
+        others = set(os.listdir(pairs.folder)) - {os.path.basename(image.path) for (image,) in pairs.files}
+        if others:
+            sys.exit("error: %s: no pair; the peers read every file of the folder" % os.path.join(
+                pairs.folder, min(others)))
     return found
 
 

@@ -19,6 +19,7 @@ sys.path.insert(0, os.path.join(ROOT, "studies"))
 
 import legacy_tf1
 import log_stability
+import peer_ours
 import precision
 import progress
 import quality
@@ -218,15 +219,46 @@ def test_quality_takes_the_settings_in_which_a_peer_trains_fastest(monkeypatch):
     assert quality.fastest(options, settings) == settings[1]
 
 
-def test_quality_refuses_pairs_that_its_peers_cannot_translate_before_it_trains(tmp_path, monkeypatch):
-    for split in ("train", "val"):
+@pytest.mark.parametrize("width,pairs,message", [
+    (600, 4, r"val.1\.png has 600x256 pixels.* 512x256 in val"),
+    (512, 3, "train has 3 pairs, fewer than --batch_size=4")])
+def test_quality_refuses_what_its_peers_cannot_train_on_or_translate(tmp_path, width, pairs, message):
+    for split, count in (("train", pairs), ("val", 1)):
         (tmp_path / split).mkdir()
-        imageio.imwrite(str(tmp_path / split / "1.png"), np.zeros((256, 600, 3), np.uint8))
-    monkeypatch.setattr(study.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(study, "run", lambda *command: pytest.fail("started %s" % (command,)))
-    monkeypatch.setattr(sys, "argv", ["quality.py", "--data_dir=%s" % tmp_path, "--output_dir=%s" % (tmp_path / "out")])
-    with pytest.raises(SystemExit, match=r"val.1\.png has 600x256 pixels; .* 512x256"):
-        quality.main()
+        for number in range(count):
+            imageio.imwrite(str(tmp_path / split / ("%d.png" % (number + 1))), np.zeros((256, width, 3), np.uint8))
+    with pytest.raises(SystemExit, match=message):
+        quality.check(study.pairs_of(str(tmp_path), ["train", "val"], peers=True), 4)
+
+
+def test_quality_passes_pairs_as_its_peers_need_them_and_names_a_file_that_is_none(tmp_path):
+    imageio.imwrite(str(tmp_path / "1.png"), np.zeros((256, 512, 3), np.uint8))
+    quality.check({split: study.pairs_of(str(tmp_path), [""], peers=True)[""] for split in ("train", "val")}, 1)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(SystemExit, match=r"notes\.txt: no pair"):
+        study.pairs_of(str(tmp_path), [""], peers=True)
+
+
+def test_quality_lets_an_export_translate_a_batch_at_a_time(tmp_path, monkeypatch):
+    options, batches = argparse.Namespace(output_dir=str(tmp_path), batch_size=4), []
+    run = tmp_path / "this_project-seed0"
+    (run / "test" / "images").mkdir(parents=True)
+    (run / "run.json").write_text('{"steps": 7}')
+    stems = ["a-input-1", "b", "c", "d", "e"]
+    for value, stem in enumerate(stems):
+        imageio.imwrite(str(run / "test" / "images" / (stem + "-input.png")), np.full((8, 8, 3), value, np.uint8))
+
+    def translate(images):
+        batches.append(len(images))
+        return -images
+
+    monkeypatch.setattr(study, "run", lambda *command: None)
+    monkeypatch.setattr(peer_ours, "translator", lambda precision, export: {
+        ("float32", str(run / "export" / "7")): translate}[precision, export])
+    images = quality.exported(options, str(tmp_path / "exported"), 0)["images"]
+    assert batches == [4, 1]
+    outputs = [imageio.imread(os.path.join(images, stem + "-output.png")) for stem in stems]
+    assert [output.mean() for output in outputs] == [255, 254, 253, 252, 251]
 
 
 def test_quality_measures_pngs_and_pairs_the_contenders_image_by_image(tmp_path):
