@@ -48,6 +48,12 @@ def folder_of(options, name, seed):
     return os.path.join(options.output_dir, "%s-seed%d" % (slug(name), seed))
 
 
+def stems_of(folder, kind):
+    """Returns, in order, what the names of a folder's PNGs STEM-KIND.png begin with."""
+    end = "-%s.png" % kind
+    return sorted(name[:-len(end)] for name in os.listdir(folder) if name.endswith(end))
+
+
 # ---------------------------------------------------------------------------------------------
 # The pieces: each trains one contender from one seed and leaves PNGs
 
@@ -71,18 +77,15 @@ def exported(options, folder, seed):
     import peer_ours
     from support import run_folder
     run, images = folder_of(options, BASE, seed), os.path.join(folder, "images")
-    study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + run)
-    steps = study.read_json(os.path.join(run, "run.json"))["steps"]
-    translate = peer_ours.translator("float32", os.path.join(run, "export", str(steps)))
-    inputs = os.path.join(run, "test", "images")
-    stems = sorted(name[:-len("-input.png")] for name in os.listdir(inputs) if name.endswith("-input.png"))
+    export, inputs = study.export(run), os.path.join(run, "test", "images")
+    translate, stems = peer_ours.translator("float32", export), stems_of(inputs, "input")
     os.makedirs(images, exist_ok=True)
     for first in range(0, len(stems), options.batch_size):
         batch = stems[first:first + options.batch_size]
         pictures = np.stack([imageio.imread(os.path.join(inputs, stem + "-input.png")) for stem in batch])
         for stem, output in zip(batch, translate(np.float32(pictures) / 127.5 - 1)):
             run_folder.write_png(os.path.join(images, stem + "-output.png"), output)
-    return {"precision": "float32", "steps": steps, "commit": study.commit(), "images": images}
+    return {"precision": "float32", "steps": int(os.path.basename(export)), "commit": study.commit(), "images": images}
 
 
 def peer(options, settings, steps, folder, seed):
@@ -136,9 +139,8 @@ def measured(outputs, targets):
     with tf.Graph().as_default(), tf.Session() as session:
         pictures = [tf.placeholder(tf.uint8, [None, None, 3]) for _ in range(2)]
         measures = gallery.measures(*(tf.cast(picture, tf.float32)[tf.newaxis] / 127.5 - 1 for picture in pictures))
-        for name in sorted(name for name in os.listdir(targets) if name.endswith("-target.png")):
-            stem = name[:-len("-target.png")]
-            paths = os.path.join(outputs, stem + "-output.png"), os.path.join(targets, name)
+        for stem in stems_of(targets, "target"):
+            paths = os.path.join(outputs, stem + "-output.png"), os.path.join(targets, stem + "-target.png")
             values[stem] = {measure: float(value) for measure, value in session.run(
                 measures, dict(zip(pictures, map(imageio.imread, paths)))).items()}
     return values
@@ -186,12 +188,11 @@ def markdown(rows, facts):
 
 def draw_plate(images, path):
     """Writes the first pairs: input, each contender's output of seed 0, target."""
-    stems = sorted(name[:-len("-target.png")] for name in os.listdir(images[BASE]) if name.endswith("-target.png"))
     wanted = [("input", images[BASE], "input")] + [(name, folder, "output") for name, folder in images.items()] + [
         ("target", images[BASE], "target")]
     study.draw_columns(
         [np.concatenate([imageio.imread(os.path.join(folder, "%s-%s.png" % (stem, kind)))
-                         for stem in stems[:PLATE_ROWS]]) for _, folder, kind in wanted],
+                         for stem in stems_of(images[BASE], "target")[:PLATE_ROWS]]) for _, folder, kind in wanted],
         [title.replace(BASE + ", ", "").replace("TensorFlow 2 tutorial (Keras)", "TF 2 tutorial")
          for title, _, _ in wanted], path)
 

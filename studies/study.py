@@ -77,6 +77,12 @@ def test(folder):
     return read_json(os.path.join(folder, "test", "metrics.json"))
 
 
+def export(folder):
+    """Exports the finished run in a folder; returns where the export is."""
+    run(sys.executable, TRAIN, "--mode=export", "--output_dir=" + folder)
+    return os.path.join(folder, "export", str(read_json(os.path.join(folder, "run.json"))["steps"]))
+
+
 def measure(python, program, *what, **options):
     """Runs a measuring part of studies/ in a process of its own; returns (what it found, its peak bytes)."""
     text, peak = run(python, os.path.join(HERE, program), *what, json.dumps(options))
@@ -153,9 +159,9 @@ def pairs_of(data_dir, splits, peers=False):
         found = {split: reader.find_pairs(os.path.join(data_dir, split)) for split in splits}
     except reader.DataError as error:
         sys.exit("error: %s" % error)
-    if peers and any(pairs.layout != "side_by_side" for pairs in found.values()):
-        sys.exit("error: --data_dir=%s: the peers need pairs side by side" % data_dir)
     for pairs in found.values() if peers else ():
+        if pairs.layout != "side_by_side":
+            sys.exit("error: --data_dir=%s: the peers need pairs side by side" % data_dir)
         others = set(os.listdir(pairs.folder)) - {os.path.basename(image.path) for (image,) in pairs.files}
         if others:
             sys.exit("error: %s: no pair; the peers read every file of the folder" % os.path.join(

@@ -108,8 +108,7 @@ def inference(options):
     the peers keep it, as their programs do. In bfloat16 Keras has the policy mixed_bfloat16 and PyTorch weights in
     bfloat16, which is faster than autocast."""
     train(options, "--max_steps=1")
-    study.run(sys.executable, study.TRAIN, "--mode=export", "--output_dir=" + options.run)
-    export = os.path.join(options.run, "export", "1")
+    export = study.export(options.run)
     contenders = [("%s, %s%s" % (OURS, precision, name), sys.executable,
                    {"peer": "peer_ours", "export": export, "precision": precision, "constants": bool(name)})
                   for precision in options.precisions for name in ("", CONSTANTS)]
