@@ -207,8 +207,21 @@ import tqdm  # noqa: E402
 
 import pix2pix  # noqa: E402
 import reader  # noqa: E402
-from support import checkpoints, gallery, hooks, precisions, run_folder, sample_set, serving, workers  # noqa: E402
-from support.run_folder import RunError  # noqa: E402
+from support import (  # noqa: E402  # noqa: E402
+    checkpoints,
+    faults,
+    gallery,
+    hooks,
+    pair_files,
+    precisions,
+    rendering,
+    run_folder,
+    sample_set,
+    serving,
+    storage,
+    workers,
+)
+from support.errors import DataError, RunError, UserError  # noqa: E402
 
 gc.freeze()  # else the collector scans all imported modules again and again, a sixth of the time to build the graph
 tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
@@ -305,16 +318,16 @@ def check_same_run(options, record):
 
 
 def folder_of(options, split):
-    """Returns the folder to read (see `reader.split_folder`); draws the sample set on its first use."""
+    """Returns the folder to read (see `pair_files.split_folder`); draws the sample set on its first use."""
     if options.data_dir == FLAGS["data_dir"].default and not os.path.exists(options.data_dir):
         print("drawing the sample set in %s" % options.data_dir)
         sample_set.draw(options.data_dir)
-    return reader.split_folder(options.data_dir, split, is_named=bool(options.split))
+    return pair_files.split_folder(options.data_dir, split, is_named=bool(options.split))
 
 
 def pairs_of(options, folder, skip_bad=None):
     """Returns the folder's Pairs as the options, or else skip_bad, want them, and says what was left out."""
-    pairs = reader.find_pairs(folder, options.layout, options.skip_bad_images if skip_bad is None else skip_bad)
+    pairs = pair_files.find_pairs(folder, options.layout, options.skip_bad_images if skip_bad is None else skip_bad)
     for message in pairs.skipped:
         print("left out: %s" % message.encode("utf-8", "backslashreplace").decode())
     if pairs.skipped:
@@ -332,10 +345,10 @@ def sample_pairs(options, pairs):
         return list(reader.read_in_order(some, size_of(options.image_size), view_of(options)))
 
     val = os.path.join(options.data_dir, "val")
-    for skip_bad in sorted({options.skip_bad_images, True}) if reader.count_pairs(val) else ():
+    for skip_bad in sorted({options.skip_bad_images, True}) if pair_files.count_pairs(val) else ():
         try:
             return first(pairs_of(options, val, skip_bad))
-        except reader.DataError as error:  # only pictures to look at
+        except DataError as error:  # only pictures to look at
             print("warning: %s; the sample grids leave it out" % error)
     return first(pairs)
 
@@ -463,7 +476,7 @@ def train_run(given, team):
         checkpoint = checkpoints.newest(saved)
         options = options_to_train(given, checkpoint)
         pairs = pairs_of(options, folder_of(options, options.split or "train"))
-        run_folder.make_folders(saved, run_folder.samples_of(folder))
+        storage.make_folders(saved, run_folder.samples_of(folder))
         record = describe_run(options, pairs, team)
         if checkpoint:
             record["precision"] = check_same_run(options, record)
@@ -516,14 +529,14 @@ def agree(options, team, record, start):
 def describe_run(options, pairs, team):
     """Returns what run.json holds: where the run is made, by how many, of what, and how long it is."""
     steps = math.ceil(options.epochs * len(pairs.files) / options.batch_size)
-    splits = {split: reader.count_pairs(os.path.join(options.data_dir, split)) for split in reader.SPLITS}
+    splits = {split: pair_files.count_pairs(os.path.join(options.data_dir, split)) for split in pair_files.SPLITS}
     return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
                          "numpy": np.__version__, "scipy": scipy.__version__},
             "process": {"pid": os.getpid(), "host": platform.node()}, "workers": len(team),
             "device": precisions.cpu_fact("model name") or platform.processor(),
             "precision": precisions.resolve(options.precision),
             "pairs": dict({split: count for split, count in splits.items() if count}, train=len(pairs.files)),
-            "skipped": list(pairs.skipped), "pairs_sha256": reader.identity(pairs),
+            "skipped": list(pairs.skipped), "pairs_sha256": pair_files.pairs_checksum(pairs),
             "steps": min(steps, options.max_steps or steps)}
 
 
@@ -629,10 +642,10 @@ def test(given):
     options, checkpoint = options_to_restore(given)
     pairs = pairs_of(options, folder_of(options, options.split))
     if pairs.layout != "inputs" and not options.test_resize:
-        reader.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes them larger")
+        pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes them larger")
     path = os.path.join(options.output_dir, "test")
     precision = "float32" if options.precision == "auto" else precisions.resolve(options.precision)
-    with run_folder.replacing(path) as folder:
+    with storage.replacing(path) as folder:
         metrics = gallery.write(
             folder, os.path.basename(os.path.abspath(options.output_dir)), os.path.basename(checkpoint),
             translated(options, checkpoint, pairs, precision), {
@@ -660,7 +673,7 @@ def translated(options, checkpoint, pairs, precision):
         exact = tf.Session(config=precisions.session_config("float32"))
     pairs_read = reader.read_in_order(pairs, size_of(options.image_size) if options.test_resize else None,
                                       view_of(options))
-    named = zip(tqdm.tqdm(names, unit="image", disable=None), reader.short_names(names), pairs_read)
+    named = zip(tqdm.tqdm(names, unit="image", disable=None), pair_files.short_names(names), pairs_read)
     with session, exact:
         for name, short_name, pair in named:
             mask = zlib.crc32(os.fsencode(name))  # the image's own dropout, whatever lies beside it
@@ -682,7 +695,7 @@ def test_graph(options):
     height, width = tf.shape(image)[1], tf.shape(image)[2]
     inputs = padded(options, image)
     outputs = generate(options, inputs, draw if keeps_dropout(options) else None)
-    heat = gallery.heat_map(discriminate(options, inputs, outputs), *logits_scale(options))
+    heat = rendering.heat_map(discriminate(options, inputs, outputs), *logits_scale(options))
     patches = reader.resize(heat, tf.shape(inputs)[1:3], "nearest")
     output = outputs[:, :height, :width]
     pictures = collections.OrderedDict([("input", image), ("output", output), ("target", target),
@@ -711,7 +724,7 @@ def export(given):
         channels = int(options.input_channels)
         signatures = serving.signatures(
             translate, lambda image: reader.to_channels(reader.normalise(image), channels), channels)
-        with checkpoints.restored_session(checkpoint) as session, run_folder.replacing(path) as folder:
+        with checkpoints.restored_session(checkpoint) as session, storage.replacing(path) as folder:
             serving.write(folder, session, signatures, examples)
     print("exported %s to %s, dropout %s%s" % (
         checkpoint, path, "on" if options.test_dropout else "off",
@@ -731,9 +744,9 @@ def example_inputs(options, given):
         pairs = pairs_of(options, folder_of(options, before.get("split", "train")))
         first = pairs._replace(files=pairs.files[:EXAMPLES])
         view = view_of(options)._replace(resize_method="nearest")  # which makes no new colours
-        return [run_folder.pixels(hooks.to_rgb(image[0]))
+        return [rendering.pixels(rendering.to_rgb(image[0]))
                 for image, _ in reader.read_in_order(first, size_of(options.image_size), view)]
-    except reader.DataError as error:
+    except DataError as error:
         print("warning: %s; the export has no palette and no examples for demo/" % error)
         return []
 
@@ -742,10 +755,9 @@ def main(argv):
     if argv[1:]:
         sys.exit("error: %s is not a flag; flags are written --name=value" % argv[1])
     try:
-        with run_folder.naming_failures(FLAGS.output_dir):
+        with faults.naming_failures(FLAGS.output_dir):
             return {"train": train, "test": test, "export": export}[FLAGS.mode](given_flags())
-    except (flag_rules.FlagError, reader.DataError, checkpoints.CheckpointError, workers.WorkerError,
-            RunError) as error:
+    except UserError as error:
         sys.exit("error: %s%s" % (workers.own_name() if FLAGS.mode == "train" else "", error))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 import reader
 import study
-from support import run_folder
+from support import pair_files, run_folder
 
 SIZES = [(128, 128), (64, 96), (300, 200)]
 
@@ -58,7 +58,7 @@ def translate(export, inputs, outputs):
 def bfloat16(export, data_dir, folder):
     options = run_folder.read_flags(os.path.dirname(os.path.dirname(export)))
     size = [int(side) for side in options["image_size"].split(",")]
-    pairs = reader.find_pairs(os.path.join(data_dir, "val"))
+    pairs = pair_files.find_pairs(os.path.join(data_dir, "val"))
     view = reader.View(direction=options.get("direction", "AtoB"))
     images = [x[0] for x, _ in reader.read_in_order(pairs, (size[0], size[-1]), view)]
     np.save(os.path.join(folder, "inputs.npy"), images)

@@ -6,6 +6,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import convert_to_constants
 
 import reader
+from support import pair_files
 
 
 def pairs(folder, batch):
@@ -13,7 +14,7 @@ def pairs(folder, batch):
     tf.enable_resource_variables()
     with tf.Graph().as_default():
         step = tf.train.get_or_create_global_step()
-        made = tf.group(*reader.training_batches(reader.find_pairs(folder), step, batch_size=batch,
+        made = tf.group(*reader.training_batches(pair_files.find_pairs(folder), step, batch_size=batch,
                                                  threads=len(os.sched_getaffinity(0))))
         with tf.train.MonitoredSession() as session:
             while True:

@@ -75,7 +75,7 @@ def exported(options, folder, seed):
     Dropout is off, and a batch norm has the statistics of as many images as in training, but in a smaller last batch.
     """
     import peer_ours
-    from support import run_folder
+    from support import rendering
     run, images = folder_of(options, BASE, seed), os.path.join(folder, "images")
     export, inputs = study.export(run), os.path.join(run, "test", "images")
     translate, stems = peer_ours.translator("float32", export), stems_of(inputs, "input")
@@ -84,7 +84,7 @@ def exported(options, folder, seed):
         batch = stems[first:first + options.batch_size]
         pictures = np.stack([imageio.imread(os.path.join(inputs, stem + "-input.png")) for stem in batch])
         for stem, output in zip(batch, translate(np.float32(pictures) / 127.5 - 1)):
-            run_folder.write_png(os.path.join(images, stem + "-output.png"), output)
+            rendering.write_png(os.path.join(images, stem + "-output.png"), output)
     return {"precision": "float32", "steps": int(os.path.basename(export)), "commit": study.commit(), "images": images}
 
 

@@ -94,13 +94,13 @@ def training_graph(*flags):
 
     No other study looks into train.py, except naive_run.py, which runs it.
     """
-    import reader
     import train as program
-    from support import precisions
+    from support import pair_files, precisions
     program.FLAGS(["train.py", *flags])
     options = program.in_force(program.given_flags())
     precision = precisions.resolve(options.precision)
-    batch, model = program.training_graph(options, reader.find_pairs(program.folder_of(options, "train")), precision)
+    pairs = pair_files.find_pairs(program.folder_of(options, "train"))
+    batch, model = program.training_graph(options, pairs, precision)
     return batch, model, precisions.session_config(precision)
 
 
@@ -147,17 +147,17 @@ def kept(path, of, make):
 
 
 def pairs_of(data_dir, splits, peers=False):
-    """Returns {split: reader.Pairs}; draws the sample set where it is named and not there.
+    """Returns {split: pair_files.Pairs}; draws the sample set where it is named and not there.
 
     Ends the program where there are none, or none side by side, as the `peers` read them.
     """
-    import reader
-    from support import sample_set
+    from support import pair_files, sample_set
+    from support.errors import DataError
     if data_dir == SAMPLE_SET and not os.path.exists(data_dir):
         sample_set.draw(data_dir)
     try:
-        found = {split: reader.find_pairs(os.path.join(data_dir, split)) for split in splits}
-    except reader.DataError as error:
+        found = {split: pair_files.find_pairs(os.path.join(data_dir, split)) for split in splits}
+    except DataError as error:
         sys.exit("error: %s" % error)
     for pairs in found.values() if peers else ():
         if pairs.layout != "side_by_side":

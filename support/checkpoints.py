@@ -12,10 +12,7 @@ import re
 import tensorflow.compat.v1 as tf
 
 from support import precisions, run_folder
-
-
-class CheckpointError(Exception):
-    """A checkpoint can't be used; the message names it, its variables and how to fix it."""
+from support.errors import CheckpointError
 
 
 def find(folder):

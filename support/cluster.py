@@ -10,13 +10,11 @@ import sys
 import threading
 import time
 
+from support.errors import WorkerError
+
 PROBE = 2  # seconds that a connection or an answer may take
 SILENCE = 30  # seconds for which another may not answer
 LINGER = 3  # seconds a failing worker keeps its port open, so that the others name the first failure
-
-
-class WorkerError(Exception):
-    """The workers can't go on together; the message names what is wrong, lost or different, and how to fix it."""
 
 
 def cluster_of(text):

@@ -9,6 +9,8 @@ import types
 
 from absl import flags
 
+from support.errors import FlagError
+
 # May a continued run change the flag? WITH_DECAY: not where the learning rate decays.
 FREE, SAME, WITH_DECAY = "free", "same", "with decay"
 # What do test and export take where the flag is not given? Its OWN default; what the RUN had; or FIXED: what the run
@@ -21,10 +23,6 @@ Rule.__doc__ = """What becomes of a flag in a run that is there: see the constan
 
 from_old says whether a checkpoint of the one-file TF1 program decides the flag, by its variables' names and shapes.
 """
-
-
-class FlagError(Exception):
-    """A flag has a value that it can't have; the message names the flag and how to fix it."""
 
 
 def size_of(text):

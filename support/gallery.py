@@ -16,7 +16,7 @@ import imageio.v3 as imageio
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import run_folder
+from support import rendering, storage
 
 MEASURES = collections.OrderedDict([("l1", "L1 (lower is better)"), ("psnr", "PSNR in dB (higher is better)"),
                                     ("ssim", "SSIM (higher is better)")])
@@ -31,17 +31,6 @@ def measures(output, target):
         ("l1", tf.reduce_mean(tf.abs(target - output))),
         ("psnr", tf.minimum(tf.image.psnr(*unit, max_val=1.0)[0], 100.0)),  # equal images would have infinity
         ("ssim", tf.image.ssim(*unit, max_val=1.0)[0])])
-
-
-def heat_map(logits, low, high):
-    """D's logits [N, h, w, 1] as colours in [-1, 1]: from blue (low) over white to red (high)."""
-    share = tf.clip_by_value(2 * (logits - low) / (high - low) - 1, -1, 1)
-    return 2 * tf.concat([1 + tf.minimum(share, 0), 1 - tf.abs(share), 1 - tf.maximum(share, 0)], axis=3) - 1
-
-
-def to_uint8(images):
-    """[-1, 1] -> 0..255, in the graph."""
-    return tf.cast(tf.round((images + 1) * 127.5), tf.uint8)
 
 
 def write(folder, title, checkpoint, results, facts):
@@ -61,7 +50,7 @@ def write(folder, title, checkpoint, results, facts):
     rows = []
     for name, pictures, values in results:
         for kind, picture in pictures.items():
-            run_folder.write_png(os.path.join(folder, "images", "%s-%s.png" % (name, kind)), picture[0])
+            rendering.write_png(os.path.join(folder, "images", "%s-%s.png" % (name, kind)), picture[0])
         rows.append((name,) + tuple(float(value) for value in values.values()))
     metrics = collections.OrderedDict((measure, interval([row[1 + i] for row in rows]))
                                       for i, measure in enumerate(values))
@@ -69,11 +58,11 @@ def write(folder, title, checkpoint, results, facts):
         table = io.StringIO()
         csv.writer(table, lineterminator="\n").writerows(
             [["name", *metrics]] + [row[:1] + tuple("%.9g" % value for value in row[1:]) for row in rows])
-        run_folder.write_file(os.path.join(folder, "metrics.csv"), table.getvalue())
-        run_folder.write_file(os.path.join(folder, "metrics.json"), json.dumps(
+        storage.write_file(os.path.join(folder, "metrics.csv"), table.getvalue())
+        storage.write_file(os.path.join(folder, "metrics.json"), json.dumps(
             dict(metrics, images=len(rows), checkpoint=checkpoint, **facts), indent=2) + "\n")
     page = page_of(title, checkpoint, rows, metrics, list(pictures))
-    run_folder.write_file(os.path.join(folder, "index.html"), page)
+    storage.write_file(os.path.join(folder, "index.html"), page)
     return metrics
 
 
@@ -130,7 +119,7 @@ def write_progress(folder):
         return
     if frames:
         frames = [frame for frame in frames if frame.shape == frames[-1].shape]  # data_dir may have lost pairs
-        run_folder.write_file(os.path.join(folder, "progress.gif"),
+        storage.write_file(os.path.join(folder, "progress.gif"),
                               imageio.imwrite("<bytes>", frames, extension=".gif", duration=400, loop=0))
 
 
@@ -138,7 +127,7 @@ def write_samples(folder):
     """Writes index.html, which shows the grids of samples/ through time; it names their files and holds only steps."""
     steps = [int(name[5:-4]) for name in sample_grids(folder)]
     title = html.escape(os.path.basename(os.path.dirname(os.path.abspath(folder))))
-    run_folder.write_file(os.path.join(folder, "index.html"), string.Template(template("samples")).substitute(
+    storage.write_file(os.path.join(folder, "index.html"), string.Template(template("samples")).substitute(
         title=title, steps=",".join(map(str, steps))))
 
 

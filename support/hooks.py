@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 import tqdm
 
-from support import checkpoints, gallery, run_folder
-from support.run_folder import RunError
+from support import checkpoints, faults, gallery, rendering, run_folder, storage
+from support.errors import RunError
 
 LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
 
@@ -79,7 +79,7 @@ class Metrics(tf.train.SessionRunHook):
 
     def begin(self):
         rows = [self.columns] + self.written_rows()
-        run_folder.write_file(self.path, "".join(",".join(row) + "\n" for row in rows))
+        storage.write_file(self.path, "".join(",".join(row) + "\n" for row in rows))
         self.file = open(self.path, "a")
         self.bar = tqdm.tqdm(total=self.run.steps, initial=self.run.start, unit="step", disable=None)
         self.logged = self.printed = self.run.start, time.time()
@@ -176,10 +176,10 @@ class Samples(tf.train.SummarySaverHook):
         rows = []
         for number, (image, target) in enumerate(self.fixed):
             output = session.run(self.output, {self.image: image, self.draw: number})
-            rows.append(np.concatenate([to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
+            rows.append(np.concatenate([rendering.to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
         folder = run_folder.samples_of(self.run.folder)
         path = os.path.join(folder, "step-%08d.png" % step)
-        run_folder.write_png(path, np.concatenate(rows))
+        rendering.write_png(path, np.concatenate(rows))
         gallery.write_samples(folder)
         with open(path, "rb") as file:
             picture = tf.Summary.Image(encoded_image_string=file.read())
@@ -196,19 +196,15 @@ def batch_summaries(batch, model, scale):
     Args:
       batch: (inputs, targets).
       model: a pix2pix.Training.
-      scale: (low, high), see `gallery.heat_map`.
+      scale: (low, high), see `rendering.heat_map`.
     """
     inputs, targets = batch
     for name, images in (("inputs", inputs), ("outputs", model.outputs), ("targets", targets)):
-        tf.summary.image(name, gallery.to_uint8(images))
+        tf.summary.image(name, rendering.to_uint8(images))
     for name, logits in (("real", model.real_logits), ("fake", model.fake_logits)):
         tf.summary.histogram("logits_" + name, logits)
-        tf.summary.image("patches_" + name, gallery.to_uint8(gallery.heat_map(logits, *scale)))
+        tf.summary.image("patches_" + name, rendering.to_uint8(rendering.heat_map(logits, *scale)))
     return tf.summary.merge_all()
-
-
-def to_rgb(image):
-    return np.broadcast_to(image, image.shape[:2] + (3,))
 
 
 class Checkpoints(tf.train.CheckpointSaverHook):
@@ -236,11 +232,11 @@ class Checkpoints(tf.train.CheckpointSaverHook):
                            "kept in %s; try a lower --learning_rate" % (step, self.folder))
         try:
             path = self.saver.save(session, self._save_path, step, write_meta_graph=False)
-            run_folder.sync(path + ".data-00000-of-00001", path + ".index", self.folder)
+            storage.sync(path + ".data-00000-of-00001", path + ".index", self.folder)
         except tf.errors.OpError as error:
             raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB; make room or repair the disk, "
                            "and the same command continues from the checkpoint before" % (
-                               step, self.folder, run_folder.reason_of(error), self.megabytes))
+                               step, self.folder, faults.reason_of(error), self.megabytes))
         checkpoints.tidy(self.folder, path, self.keep)
         self.saved = step
 

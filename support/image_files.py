@@ -13,13 +13,10 @@ import numpy as np
 import PIL.Image
 import tensorflow.compat.v1 as tf
 
-from support import run_folder
+from support import faults
+from support.errors import DataError
 
 MAX_UPLOAD_PIXELS = 4096 * 4096  # decoded, these take 200 MB
-
-
-class DataError(Exception):
-    """The data can't be used; the message names the file or folder and how to fix it."""
 
 
 Image = collections.namedtuple("Image", "path kind height width orientation checksum")
@@ -144,7 +141,7 @@ def undecodable(images):
                 session.run(decoded, {path: os.fsencode(image.path), kind: image.kind})
             except tf.errors.OpError as error:
                 yield image.path, "%s: can't be decoded (%s); replace or remove it" % (
-                    image.path, run_folder.reason_of(error))
+                    image.path, faults.reason_of(error))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support.run_folder import RunError
+from support.errors import RunError
 
 IS_TF1 = tf.version.VERSION.startswith("1.")
 

@@ -7,7 +7,8 @@ import imageio.v3 as imageio
 import numpy as np
 import scipy.ndimage
 
-from support import run_folder
+from support import storage
+from support.errors import RunError
 
 COUNTS = {"train": 64, "val": 16}
 LABELS = {"sky": (120, 190, 250), "roof": (130, 60, 160), "wall": (20, 50, 190),
@@ -31,7 +32,7 @@ def draw(folder):
             draw_splits(os.path.join(beside, name))
             move(os.path.join(beside, name), folder)
     except OSError as error:
-        raise run_folder.RunError("%s: can't draw the sample set there (%s)" % (folder, error.strerror))
+        raise RunError("%s: can't draw the sample set there (%s)" % (folder, error.strerror))
 
 
 def draw_splits(folder):
@@ -47,7 +48,7 @@ def draw_splits(folder):
 
 def move(unfinished, folder):
     """Gives a whole folder its name, unless there is one of that name."""
-    run_folder.sync_folder(unfinished)
+    storage.sync_folder(unfinished)
     try:
         os.rename(unfinished, folder)
     except OSError:

@@ -4,7 +4,7 @@ import os
 
 import tensorflow.compat.v1 as tf
 
-from support import gallery, image_files, palette
+from support import image_files, palette, rendering
 
 
 def signatures(translate, to_input, channels):
@@ -21,7 +21,7 @@ def signatures(translate, to_input, channels):
     """
     def translate_bytes(contents):
         image = to_input(image_files.decode_upload(contents))
-        return tf.image.encode_png(gallery.to_uint8(translate(image[tf.newaxis])[0]))
+        return tf.image.encode_png(rendering.to_uint8(translate(image[tf.newaxis])[0]))
 
     images = tf.placeholder(tf.float32, [None, None, None, channels], "images")
     image_bytes = tf.placeholder(tf.string, [None], "image_bytes")

@@ -20,8 +20,8 @@ import zlib
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from support import cluster, run_folder
-from support.cluster import WorkerError
+from support import cluster, faults
+from support.errors import WorkerError
 from support.precisions import fence
 
 PACKED = 65536  # gradients of fewer values travel together in one tensor
@@ -263,7 +263,7 @@ ALONE = Workers()
 def reason_of(error):
     """What a TensorFlow error says of another worker, without gRPC's wrapping."""
     of_grpc = re.search(r'grpc_message"?:"(.+?)"', error.message)
-    return of_grpc.group(1) if of_grpc else run_folder.reason_of(error)
+    return of_grpc.group(1) if of_grpc else faults.reason_of(error)
 
 
 def checksum(value):

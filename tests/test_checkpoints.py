@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 
 import pix2pix
 from conftest import ROOT, SMALL, fingerprint, rows, without_timing
-from support import checkpoints, image_files, run_folder
+from support import checkpoints, image_files, storage
 
 NEWEST = os.path.join("checkpoints", "model.ckpt-6")
 
@@ -240,7 +240,7 @@ def test_files_are_on_the_disk_before_they_get_their_names(tmp_path, monkeypatch
 
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino) or fsync(file))
     monkeypatch.setattr(os, "replace", checked_replace)
-    run_folder.write_file(str(tmp_path / "file"), "content")
+    storage.write_file(str(tmp_path / "file"), "content")
     assert (tmp_path / "file").read_text() == "content"
 
 

@@ -24,7 +24,8 @@ import pix2pix
 import reader
 import train
 from conftest import ROOT, SMALL, fingerprint, rows, write_pairs
-from support import checkpoints, hooks
+from support import checkpoints, hooks, pair_files
+from support.errors import DataError
 
 SLOW = pytest.mark.slow
 
@@ -86,13 +87,13 @@ def write_mutated(folder, count, chance):
 def test_mutated_files_are_read_or_named_and_pairs_stay_what_they_are(tmp_path):
     count = int(os.environ.get("FUZZ", "300"))
     intact = write_mutated(str(tmp_path / "pairs"), count, random.Random(0))
-    pairs = reader.find_pairs(str(tmp_path / "pairs"), skip_bad=True)
+    pairs = pair_files.find_pairs(str(tmp_path / "pairs"), skip_bad=True)
     print("%d read, %d refused" % (len(pairs.files), len(pairs.skipped)))
     assert len(pairs.files) + len(pairs.skipped) == count
     assert all(message.startswith(str(tmp_path / "pairs")) for message in pairs.skipped)
     read = list(reader.read_in_order(pairs, size=(16, 16)))
     assert len(read) == len(pairs.files)
-    values = {int(reader.stem(image.path)): images for (image,), images in zip(pairs.files, read)}
+    values = {int(pair_files.stem(image.path)): images for (image,), images in zip(pairs.files, read)}
     for number in intact:
         for half in values[number]:
             assert np.abs((half + 1) * 127.5 - colour_of(number)).max() < 4
@@ -101,8 +102,8 @@ def test_mutated_files_are_read_or_named_and_pairs_stay_what_they_are(tmp_path):
         folder = tmp_path / "one"
         os.makedirs(folder)
         os.rename(path, folder / os.path.basename(path))
-        with pytest.raises(reader.DataError, match=os.path.basename(path)):
-            list(reader.read_in_order(reader.find_pairs(str(folder)), size=(16, 16)))
+        with pytest.raises(DataError, match=os.path.basename(path)):
+            list(reader.read_in_order(pair_files.find_pairs(str(folder)), size=(16, 16)))
         shutil.rmtree(folder)
 
 
@@ -153,8 +154,8 @@ def test_a_png_that_claims_too_many_pixels_is_refused_before_memory_is_taken(tmp
               for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b""))]
     (tmp_path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(reader.DataError, match=r"1\.png.*pixels"):
-        reader.find_pairs(str(tmp_path))
+    with pytest.raises(DataError, match=r"1\.png.*pixels"):
+        pair_files.find_pairs(str(tmp_path))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100e3  # kilobytes
 
 
@@ -267,7 +268,7 @@ def test_nan_stops_the_run_at_its_step_naming_tensor_and_files(run, data, tmp_pa
             *images, **options) * np.nan)
     status, _ = run(*argv, "--max_steps=6")
     assert status.startswith("error: step 3: %s is not finite, then " % first) and then in status
-    pairs = reader.find_pairs(os.path.join(data, "train"))
+    pairs = pair_files.find_pairs(os.path.join(data, "train"))
     for path in reader.files_of_step(pairs, 3, 2, 0):
         assert path in status
     assert checkpoints.newest(str(tmp_path / "checkpoints")).endswith("-2")
@@ -277,14 +278,14 @@ def test_nan_stops_the_run_at_its_step_naming_tensor_and_files(run, data, tmp_pa
 def test_the_files_of_a_step_are_those_that_the_queue_gives(tmp_path):
     for number in range(1, 8):
         imageio.imwrite(tmp_path / ("%d.png" % number), np.full((16, 32, 3), 10 * number, np.uint8))
-    pairs = reader.find_pairs(str(tmp_path))
+    pairs = pair_files.find_pairs(str(tmp_path))
     with tf.Graph().as_default():
         batch = reader.training_batches(pairs, tf.train.create_global_step(), batch_size=3, image_size=(16, 16),
                                         load_size=(16, 16), seed=5)
         with tf.train.MonitoredSession() as session:
             for step in range(1, 8):
                 values = np.round((session.run(batch)[0][:, 0, 0, 0] + 1) * 127.5)
-                assert [reader.stem(path) for path in reader.files_of_step(pairs, step, 3, 5)] == [
+                assert [pair_files.stem(path) for path in reader.files_of_step(pairs, step, 3, 5)] == [
                     "%d" % (value / 10) for value in values]
 
 
@@ -327,7 +328,7 @@ def test_many_pairs_start_soon(tmp_path):
     for number in range(count):
         os.link(tmp_path / "few" / ("%d.png" % (1 + number // 60000)), tmp_path / "many" / ("%d.png" % number))
     start = time.time()
-    pairs = reader.find_pairs(str(tmp_path / "many"))
+    pairs = pair_files.find_pairs(str(tmp_path / "many"))
     print("headers checked in %.1f s" % (time.time() - start))
     assert len(pairs.files) == count
     with tf.Graph().as_default():

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import reader
 from conftest import write_pairs
-from support import image_files, sample_set
+from support import image_files, pair_files, sample_set
+from support.errors import DataError
 from support.image_files import DEEP, OTHER, PLAIN
 
 
@@ -41,7 +42,7 @@ def numbered(tmp_path_factory):
         image = np.full((16, 32, 3), 10 * number, np.uint8)
         image[:, 16:] += 100
         imageio.imwrite(folder / ("%d.png" % number), image)
-    return reader.find_pairs(str(folder))
+    return pair_files.find_pairs(str(folder))
 
 
 def numbers(images):
@@ -58,13 +59,13 @@ def test_files_sort_as_people_count(tmp_path):
     os.rename(tmp_path / "3.png", tmp_path / "02.png")
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "._1.png").write_text("")
-    names = [os.path.basename(image.path) for image, in reader.find_pairs(str(tmp_path)).files]
+    names = [os.path.basename(image.path) for image, in pair_files.find_pairs(str(tmp_path)).files]
     assert names == ["1.png", "02.png", "2.png", *("%d.png" % number for number in range(4, 12))]
 
 
 @given(st.lists(st.text("ab019._-\u00b2", max_size=8)))
 def test_any_names_have_one_order(names):
-    assert sorted(names, key=reader.natural_key) == sorted(sorted(names), key=reader.natural_key)
+    assert sorted(names, key=pair_files.natural_key) == sorted(sorted(names), key=pair_files.natural_key)
 
 
 def broken(tmp_path, name, content):
@@ -73,10 +74,10 @@ def broken(tmp_path, name, content):
 
 
 def test_a_missing_or_empty_folder_is_named(tmp_path):
-    with pytest.raises(reader.DataError, match="nowhere: not a folder"):
-        reader.find_pairs(str(tmp_path / "nowhere"))
-    with pytest.raises(reader.DataError, match="no image in this folder"):
-        reader.find_pairs(broken(tmp_path, "readme.txt", b"hello"))
+    with pytest.raises(DataError, match="nowhere: not a folder"):
+        pair_files.find_pairs(str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="no image in this folder"):
+        pair_files.find_pairs(broken(tmp_path, "readme.txt", b"hello"))
 
 
 @pytest.mark.parametrize("content,says", [
@@ -84,8 +85,8 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
     (b"", "not a JPEG, PNG, BMP, GIF"),
     (b"\xff\xd8\xff\xe0" + b"x" * 50 + b"\xff\xd9", "can't be opened")])
 def test_a_file_that_is_no_image_is_named(tmp_path, content, says):
-    with pytest.raises(reader.DataError, match="x.jpg.*" + says):
-        reader.find_pairs(broken(tmp_path, "x.jpg", content))
+    with pytest.raises(DataError, match="x.jpg.*" + says):
+        pair_files.find_pairs(broken(tmp_path, "x.jpg", content))
 
 
 @pytest.mark.parametrize("extension", [".jpg", ".png"])
@@ -93,14 +94,14 @@ def test_a_truncated_file_is_named(tmp_path, extension):
     write_pairs(str(tmp_path), 1, size=64, extension=extension)
     path = tmp_path / ("1" + extension)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(reader.DataError, match="cut short"):
-        reader.find_pairs(str(tmp_path))
+    with pytest.raises(DataError, match="cut short"):
+        pair_files.find_pairs(str(tmp_path))
 
 
 def test_a_jpeg_with_more_behind_its_end_is_read(tmp_path):
     write_pairs(str(tmp_path), 1, size=64, extension=".jpg")
     (tmp_path / "1.jpg").write_bytes((tmp_path / "1.jpg").read_bytes() + b"more" * 1000)
-    assert len(list(reader.read_in_order(reader.find_pairs(str(tmp_path)), size=(16, 16)))) == 1
+    assert len(list(reader.read_in_order(pair_files.find_pairs(str(tmp_path)), size=(16, 16)))) == 1
 
 
 def with_thumbnail(content):
@@ -116,49 +117,49 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_its_jpeg(tmp_path, kept):
     content = with_thumbnail(imageio.imwrite("<bytes>", noise, extension=".jpg"))
     (tmp_path / "1.jpg").write_bytes(content[:int(kept * len(content))])
     if kept == 1:
-        assert len(reader.find_pairs(str(tmp_path)).files) == 1
+        assert len(pair_files.find_pairs(str(tmp_path)).files) == 1
     else:
-        with pytest.raises(reader.DataError, match=r"1\.jpg.*(cut short|can't be opened)"):
-            reader.find_pairs(str(tmp_path))
+        with pytest.raises(DataError, match=r"1\.jpg.*(cut short|can't be opened)"):
+            pair_files.find_pairs(str(tmp_path))
 
 
 def test_fill_bytes_before_the_markers_of_a_jpeg_are_allowed(tmp_path):
     write_pairs(str(tmp_path), 1, size=64, extension=".jpg")
     content = (tmp_path / "1.jpg").read_bytes()
     (tmp_path / "1.jpg").write_bytes(content.replace(b"\xff\xda", b"\xff\xff\xff\xda", 1))
-    assert len(list(reader.read_in_order(reader.find_pairs(str(tmp_path)), size=(16, 16)))) == 1
+    assert len(list(reader.read_in_order(pair_files.find_pairs(str(tmp_path)), size=(16, 16)))) == 1
     (tmp_path / "1.jpg").write_bytes(content.replace(b"\xff\xda", b"\xff\xff\xff\xda", 1)[:-20])
-    with pytest.raises(reader.DataError, match="cut short"):
-        reader.find_pairs(str(tmp_path))
+    with pytest.raises(DataError, match="cut short"):
+        pair_files.find_pairs(str(tmp_path))
 
 
 def test_pairs_are_known_by_name_place_size_and_their_first_and_last_bytes(tmp_path):
     write_folders(tmp_path / "a", ["1.bmp", "2.bmp"], ["1.bmp", "2.bmp"])
     shutil.copytree(str(tmp_path / "a"), str(tmp_path / "b"))
-    known = [reader.identity(reader.find_pairs(str(tmp_path / name))) for name in "ab"]
+    known = [pair_files.pairs_checksum(pair_files.find_pairs(str(tmp_path / name))) for name in "ab"]
     assert known[0] == known[1] and len(known[0]) == 64
     shutil.copy(str(tmp_path / "b" / "A" / "1.bmp"), str(tmp_path / "b" / "B" / "1.bmp"))  # another of its size
-    known.append(reader.identity(reader.find_pairs(str(tmp_path / "b"))))
+    known.append(pair_files.pairs_checksum(pair_files.find_pairs(str(tmp_path / "b"))))
     os.rename(str(tmp_path / "a" / "A"), str(tmp_path / "a" / "C"))
     os.rename(str(tmp_path / "a" / "B"), str(tmp_path / "a" / "A"))
     os.rename(str(tmp_path / "a" / "C"), str(tmp_path / "a" / "B"))
-    known.append(reader.identity(reader.find_pairs(str(tmp_path / "a"))))
+    known.append(pair_files.pairs_checksum(pair_files.find_pairs(str(tmp_path / "a"))))
     assert len(set(known)) == 3
 
 
 def test_an_odd_width_is_refused(tmp_path):
     imageio.imwrite(tmp_path / "1.png", np.zeros((8, 17, 3), np.uint8))
-    with pytest.raises(reader.DataError, match=r"1\.png: 17 pixels wide"):
-        reader.find_pairs(str(tmp_path))
+    with pytest.raises(DataError, match=r"1\.png: 17 pixels wide"):
+        pair_files.find_pairs(str(tmp_path))
 
 
 def test_pixels_that_cannot_be_decoded_are_named(tmp_path):
     write_pairs(str(tmp_path), 3, size=64)
-    pairs = reader.find_pairs(str(tmp_path))
+    pairs = pair_files.find_pairs(str(tmp_path))
     content = bytearray((tmp_path / "2.png").read_bytes())
     content[60:80] = b"\0" * 20
     (tmp_path / "2.png").write_bytes(content)
-    with pytest.raises(reader.DataError, match=r"2\.png: can't be decoded \(.*PNG.*\); replace or remove it"):
+    with pytest.raises(DataError, match=r"2\.png: can't be decoded \(.*PNG.*\); replace or remove it"):
         list(reader.read_in_order(pairs, size=(16, 16)))
 
 
@@ -176,7 +177,7 @@ def test_every_format_is_decoded_to_its_pixels(tmp_path, session, extension, tol
     image = np.stack([y, x, 255 - y], axis=-1).astype(np.uint8)
     path = tmp_path / ("1" + extension)
     imageio.imwrite(path, image)
-    pairs = reader.find_pairs(str(tmp_path))
+    pairs = pair_files.find_pairs(str(tmp_path))
     decoded = session.run(image_files.decode(tf.constant(path.read_bytes()), pairs.files[0][0].kind))
     assert decoded.shape == (16, 32, 3) and decoded.dtype == np.uint8
     assert np.abs(np.float32(decoded) - image).max() <= tolerance
@@ -206,7 +207,7 @@ def test_colour_spaces_and_other_formats_become_rgb(tmp_path, session, name, mod
 def test_an_animated_gif_gives_its_first_frame(tmp_path, session):
     frames = np.stack([np.full((8, 16, 3), value, np.uint8) for value in (200, 10)])
     imageio.imwrite(tmp_path / "1.gif", frames)
-    reader.find_pairs(str(tmp_path))
+    pair_files.find_pairs(str(tmp_path))
     decoded = session.run(image_files.decode(tf.constant((tmp_path / "1.gif").read_bytes())))
     assert decoded.shape == (8, 16, 3) and abs(decoded.mean() - 200) < 3
 
@@ -214,7 +215,7 @@ def test_an_animated_gif_gives_its_first_frame(tmp_path, session):
 def test_a_16_bit_png_keeps_its_depth_and_grey_becomes_colour(tmp_path, session):
     image = np.arange(0, 65536, 128, np.uint16).reshape(16, 32)
     imageio.imwrite(tmp_path / "1.png", image)
-    pairs = reader.find_pairs(str(tmp_path))
+    pairs = pair_files.find_pairs(str(tmp_path))
     assert pairs.files[0][0].kind == DEEP
     decoded = session.run(image_files.decode(tf.constant((tmp_path / "1.png").read_bytes()), DEEP,
                                         tf.float32))
@@ -236,7 +237,7 @@ def write_turned(path, orientation, size=(16, 32), **options):
 @pytest.mark.parametrize("name", ["1.jpg", "1.png", "1.webp", "1.tif"])
 def test_images_are_read_as_people_see_them(tmp_path, name, orientation):
     expected = write_turned(tmp_path / name, orientation, quality=95)
-    pairs = reader.find_pairs(str(tmp_path), "inputs")
+    pairs = pair_files.find_pairs(str(tmp_path), "inputs")
     image = pairs.files[0][0]
     assert (image.height, image.width) == expected.shape[:2] == ((16, 32) if orientation < 5 else (32, 16))
     (read, _), = reader.read_in_order(pairs)
@@ -248,7 +249,7 @@ def test_files_of_any_orientation_lie_beside_others(tmp_path):
     names = ["1.jpg", "2.png", "3.webp", "4.jpg"]
     expected = [write_turned(tmp_path / name, orientation, quality=95)
                 for name, orientation in zip(names, (6, 1, 8, 3))]
-    read = reader.read_in_order(reader.find_pairs(str(tmp_path), "inputs"))
+    read = reader.read_in_order(pair_files.find_pairs(str(tmp_path), "inputs"))
     for (image, _), seen in zip(read, expected):
         assert np.abs((image[0] + 1) * 127.5 - seen).max() <= 6
 
@@ -256,7 +257,7 @@ def test_files_of_any_orientation_lie_beside_others(tmp_path):
 def test_an_orientation_that_is_none_and_one_in_broken_exif_leave_the_image_as_it_is(tmp_path):
     for number, exif in enumerate((b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\x09\0\0", b"Exif\0\0II", b"x")):
         PIL.Image.new("RGB", (32, 16)).save(str(tmp_path / ("%d.jpg" % number)), exif=exif)
-    for image, in reader.find_pairs(str(tmp_path)).files:
+    for image, in pair_files.find_pairs(str(tmp_path)).files:
         assert (image.orientation, image.height, image.width) == (1, 16, 32)
 
 
@@ -266,15 +267,15 @@ def test_the_pairs_of_training_have_the_size_people_see(tmp_path):
     seen = write_turned(tmp_path / "A" / "1.jpg", 6, quality=95)
     imageio.imwrite(tmp_path / "B" / "1.png", seen)
     write_turned(tmp_path / "1.jpg", 6, size=(33, 32))  # 33 pixels wide as seen, as no two halves are
-    inputs, targets = read_training(reader.find_pairs(str(tmp_path)), 2, load_size=(16, 16), flip=False)
+    inputs, targets = read_training(pair_files.find_pairs(str(tmp_path)), 2, load_size=(16, 16), flip=False)
     assert np.abs(inputs - targets).max() < 0.05 and np.ptp(inputs) > 1
-    with pytest.raises(reader.DataError, match="33 pixels wide"):
-        reader.find_pairs(str(tmp_path), "side_by_side")
-    grey, colour = next(reader.read_in_order(reader.find_pairs(str(tmp_path), "colorize")))
+    with pytest.raises(DataError, match="33 pixels wide"):
+        pair_files.find_pairs(str(tmp_path), "side_by_side")
+    grey, colour = next(reader.read_in_order(pair_files.find_pairs(str(tmp_path), "colorize")))
     assert grey.shape == colour.shape == (1, 32, 33, 3)
     write_turned(tmp_path / "B" / "1.png", 1)
-    with pytest.raises(reader.DataError, match="partners must have the same size"):
-        reader.find_pairs(str(tmp_path))
+    with pytest.raises(DataError, match="partners must have the same size"):
+        pair_files.find_pairs(str(tmp_path))
 
 
 def test_usual_files_are_not_turned_in_the_graph(numbered):
@@ -300,7 +301,7 @@ def write_folders(folder, names_a, names_b, size_b=(16, 16)):
 
 def test_folders_are_paired_by_stem_and_seen_by_auto(tmp_path):
     write_folders(tmp_path, ["1.png", "10.png", "2.bmp"], ["2.png", "1.bmp", "10.png"])
-    pairs = reader.find_pairs(str(tmp_path))
+    pairs = pair_files.find_pairs(str(tmp_path))
     assert pairs.layout == "folders"
     assert [[os.path.basename(image.path) for image in files] for files in pairs.files] == [
         ["1.png", "1.bmp"], ["2.bmp", "2.png"], ["10.png", "10.png"]]
@@ -317,14 +318,14 @@ def test_folders_are_paired_by_stem_and_seen_by_auto(tmp_path):
     ([], ["1.png"], (16, 16), "A: no image in this folder")])
 def test_folders_that_do_not_pair_name_the_files(tmp_path, a, b, size, says):
     write_folders(tmp_path, a, b, size)
-    with pytest.raises(reader.DataError, match=says):
-        reader.find_pairs(str(tmp_path))
+    with pytest.raises(DataError, match=says):
+        pair_files.find_pairs(str(tmp_path))
 
 
 def test_colorize_takes_the_luminance_of_an_image_as_its_input(tmp_path):
     image = np.random.RandomState(0).randint(0, 256, (16, 15, 3), np.uint8)  # an odd width is no matter here
     imageio.imwrite(tmp_path / "1.png", image)
-    pairs = reader.find_pairs(str(tmp_path), "colorize")
+    pairs = pair_files.find_pairs(str(tmp_path), "colorize")
     (grey, colour), = reader.read_in_order(pairs, view=reader.View(input_channels=1))
     np.testing.assert_allclose(colour[0], image / 127.5 - 1, atol=1e-5)
     np.testing.assert_allclose(grey[0, ..., 0], image @ [0.2989, 0.587, 0.114] / 127.5 - 1, atol=1e-3)
@@ -333,7 +334,7 @@ def test_colorize_takes_the_luminance_of_an_image_as_its_input(tmp_path):
 def test_inputs_alone_keep_their_size_and_order(tmp_path):
     for number, size in ((1, (16, 15)), (2, (9, 40))):
         imageio.imwrite(tmp_path / ("%d.png" % number), np.zeros((*size, 3), np.uint8))
-    read = list(reader.read_in_order(reader.find_pairs(str(tmp_path), "inputs"), view=reader.View("BtoA")))
+    read = list(reader.read_in_order(pair_files.find_pairs(str(tmp_path), "inputs"), view=reader.View("BtoA")))
     assert [image.shape for image, _ in read] == [(1, 16, 15, 3), (1, 9, 40, 3)]
 
 
@@ -343,7 +344,7 @@ def test_training_batches_come_from_every_layout(tmp_path, layout):
         write_folders(tmp_path, ["1.png", "2.webp", "3.tif"], ["1.jpg", "2.png", "3.png"])
     else:
         write_pairs(str(tmp_path), 3)
-    inputs, targets = read_training(reader.find_pairs(str(tmp_path), layout), 3)
+    inputs, targets = read_training(pair_files.find_pairs(str(tmp_path), layout), 3)
     assert inputs.shape == targets.shape == (6, 16, 16, 3)
     if layout == "folders":
         np.testing.assert_allclose(targets.mean((1, 2, 3)) - inputs.mean((1, 2, 3)), 160 / 127.5, atol=0.02)
@@ -380,7 +381,7 @@ def test_resizing_an_edge_stays_in_range(session, method):
 def test_both_halves_get_the_same_jitter(tmp_path):
     half = np.random.RandomState(0).randint(0, 256, (24, 24, 3), np.uint8)
     imageio.imwrite(tmp_path / "1.png", np.concatenate([half, half], axis=1))
-    inputs, targets = read_training(reader.find_pairs(str(tmp_path)), 6)
+    inputs, targets = read_training(pair_files.find_pairs(str(tmp_path)), 6)
     np.testing.assert_array_equal(inputs, targets)
     assert len({image.tobytes() for image in inputs}) > 3
 
@@ -427,14 +428,14 @@ def test_threads_change_no_bit(numbered, options):
 def test_sixteen_bits_survive_among_files_of_eight(tmp_path, session):
     write_pairs(str(tmp_path), 3)
     imageio.imwrite(tmp_path / "4.png", np.full((40, 80), 300, np.uint16))
-    pair = session.run(reader.pair_loader(reader.find_pairs(str(tmp_path)))(tf.constant(3, tf.int64)))
+    pair = session.run(reader.pair_loader(pair_files.find_pairs(str(tmp_path)))(tf.constant(3, tf.int64)))
     np.testing.assert_allclose(pair, 300 / 257, rtol=1e-6)
 
 
 @pytest.mark.parametrize("start", [1, 3, 4, 9])
 def test_a_restart_goes_on_with_exactly_the_next_pair(tmp_path, start):
     write_pairs(str(tmp_path), 5)
-    pairs = reader.find_pairs(str(tmp_path))
+    pairs = pair_files.find_pairs(str(tmp_path))
     whole, rest = read_training(pairs, 12)[0], read_training(pairs, 12 - start, start=start)[0]
     np.testing.assert_array_equal(rest, whole[2 * start:])
 
@@ -485,7 +486,7 @@ def test_the_sample_set_is_always_the_same_and_reads_like_any_other(tmp_path, mo
         labels = {tuple(color) for color in first[:, :256].reshape(-1, 3)}
         assert labels == set(sample_set.LABELS.values())
         assert first[:, 256:].std() > 20
-    assert len(reader.find_pairs(str(tmp_path / "a" / "train")).files) == 2
+    assert len(pair_files.find_pairs(str(tmp_path / "a" / "train")).files) == 2
 
 
 def test_a_drawing_that_was_killed_does_not_block_the_next(tmp_path, monkeypatch):

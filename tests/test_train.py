@@ -29,7 +29,8 @@ import pix2pix
 import reader
 import train
 from conftest import ROOT, SMALL, fingerprint, options, rows, without_timing, write_pairs
-from support import checkpoints, convolutions, gallery, hooks, precisions, run_folder
+from support import checkpoints, convolutions, gallery, hooks, pair_files, precisions, storage
+from support.errors import RunError
 
 
 def command(*argv):
@@ -140,7 +141,7 @@ def test_the_reader_gets_the_papers_jitter(monkeypatch, data):
 
     monkeypatch.setattr(train.reader, "training_batches", training_batches)
     with tf.Graph().as_default():
-        train.training_graph(options("--ngf=2", "--ndf=2"), train.reader.Pairs("side_by_side", [()]), "float32")
+        train.training_graph(options("--ngf=2", "--ndf=2"), pair_files.Pairs("side_by_side", [()]), "float32")
     assert (asked["image_size"], asked["load_size"], asked["flip"], asked["batch_size"]) == (
         (256, 256), (286, 286), True, 4)
 
@@ -171,7 +172,7 @@ def test_bfloat16_is_what_the_session_computes_in_or_is_refused_by_name(run, dat
         assert not os.listdir(tmp_path / "checkpoints")
         return
     with tf.Graph().as_default():
-        pairs = train.reader.find_pairs(os.path.join(data, "train"))
+        pairs = pair_files.find_pairs(os.path.join(data, "train"))
         _, model = train.training_graph(options(*argv), pairs, "bfloat16")
         metadata = tf.RunMetadata()
         with tf.train.MonitoredTrainingSession(config=precisions.session_config("bfloat16")) as session:
@@ -201,7 +202,7 @@ def test_a_run_in_bfloat16_is_not_continued_in_another_precision(run, data, tmp_
 
 def test_the_session_keeps_no_second_copy_of_initial_values(data):
     with tf.Graph().as_default():
-        pairs = train.reader.find_pairs(os.path.join(data, "train"))
+        pairs = pair_files.find_pairs(os.path.join(data, "train"))
         train.training_graph(options(*SMALL, "--ngf=4"), pairs, "float32")
         sizes, metadata = [v.shape.num_elements() for v in tf.global_variables()], tf.RunMetadata()
         with tf.Session(config=precisions.session_config("float32")) as session:
@@ -602,7 +603,7 @@ def test_an_output_is_the_same_beside_a_file_of_its_stem(run, trained, tmp_path)
 
 
 def test_the_flags_offer_what_the_modules_know():
-    known = {"layout": ("auto", *reader.LAYOUTS), "resize_method": reader.RESIZE_METHODS, "norm": pix2pix.NORMS,
+    known = {"layout": ("auto", *pair_files.LAYOUTS), "resize_method": reader.RESIZE_METHODS, "norm": pix2pix.NORMS,
              "skip": [skip for skip in pix2pix.SKIPS if skip != "none"], "gan_loss": pix2pix.GAN_LOSSES,
              "pixel_loss": pix2pix.PIXEL_LOSSES, "update": pix2pix.UPDATES, "patch": map(str, pix2pix.PATCHES)}
     for name, choices in known.items():
@@ -631,7 +632,7 @@ def test_the_last_result_stays_until_a_new_one_is_whole(run, trained, tmp_path, 
 
     def failing(*images, **options):
         seen.append(sorted(os.listdir(result)))
-        raise run_folder.RunError("stopped")
+        raise RunError("stopped")
 
     monkeypatch.setattr(train.pix2pix, "generator", failing)
     assert run(*argv)[0] == "error: stopped"
@@ -652,7 +653,7 @@ def test_a_folder_is_replaced_without_a_moment_in_which_there_is_none(tmp_path):
             missing.append(not os.path.exists(os.path.join(folder, "file")))
 
     def replace():
-        with run_folder.replacing(folder) as new, open(os.path.join(new, "file"), "w"):
+        with storage.replacing(folder) as new, open(os.path.join(new, "file"), "w"):
             pass
 
     replace()
@@ -679,13 +680,13 @@ def test_a_folder_that_cannot_be_swapped_in_leaves_the_old_one(tmp_path, monkeyp
     monkeypatch.setattr(os, "rename", failing)
     monkeypatch.setattr(sys, "platform", "other")  # without Linux' swap
     with pytest.raises(OSError, match="no"):
-        run_folder.exchange(str(tmp_path / "new"), str(tmp_path / "old"))
+        storage.exchange(str(tmp_path / "new"), str(tmp_path / "old"))
     assert os.listdir(tmp_path / "old") == ["old"]
 
 
 def test_many_at_once_can_look_whether_a_folder_can_be_written(tmp_path):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        list(pool.map(run_folder.make_folders, 400 * [str(tmp_path / "folder")]))
+        list(pool.map(storage.make_folders, 400 * [str(tmp_path / "folder")]))
     assert os.listdir(tmp_path / "folder") == []
 
 
@@ -711,7 +712,6 @@ for module, name in ((signal, "SIGHUP"), (os, "wait4"), (os, "fork")):
     delattr(module, name)
 sys.path[:0] = [%r, %r]
 import reader, pix2pix, train, study
-from support import checkpoints
 print("loaded")
 """ % (ROOT, os.path.join(ROOT, "studies"))
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -733,7 +733,7 @@ def test_the_modules_can_be_loaded_again_as_notebooks_do():
 def test_the_reader_stays_on_the_cpu_and_the_forms_for_cpus_off_gpus(data, monkeypatch):
     monkeypatch.setattr(convolutions, "has_gpu", lambda: True)
     with tf.Graph().as_default() as graph:
-        train.training_graph(options(*SMALL), train.reader.find_pairs(os.path.join(data, "train")), "float32")
+        train.training_graph(options(*SMALL), pair_files.find_pairs(os.path.join(data, "train")), "float32")
         queues = [op for op in graph.get_operations() if op.name.startswith("reader/")]
         others = [op for op in graph.get_operations() if op.name.startswith(("generator/", "discriminator/"))]
     assert len(queues) > 20 and all("CPU:0" in op.device for op in queues if not op.name.startswith("reader/position"))
@@ -821,7 +821,7 @@ def test_the_learning_rate_decays_to_zero_over_the_last_epochs(run, tmp_path):
 
 def test_an_export_gives_test_modes_outputs_in_plain_tensorflow_2(run, trained, data, tmp_path):
     assert run("--mode=export", "--output_dir=" + trained)[0] == 0
-    pairs = train.reader.find_pairs(os.path.join(data, "val"))
+    pairs = pair_files.find_pairs(os.path.join(data, "val"))
     image = next(train.reader.read_in_order(pairs, size=(32, 32)))[0]
     with tf.Graph().as_default(), tf.Session() as session:
         output = train.pix2pix.generator(tf.constant(image), filters=2)

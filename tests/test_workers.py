@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import train
 from conftest import ROOT, SMALL, fingerprint, options, rows, without_timing
 from support import cluster, precisions, workers
+from support.errors import WorkerError
 from test_reader import numbered, read_training  # noqa: F401
 
 sys.path.insert(0, os.path.join(ROOT, "studies"))
@@ -205,7 +206,7 @@ def test_a_wrong_tf_config_is_one_line(cluster_and_task, says):
     if not isinstance(cluster_and_task, str):
         jobs, job, index = cluster_and_task
         cluster_and_task = json.dumps({"cluster": jobs, "task": {"type": job, "index": index}})
-    with pytest.raises(workers.WorkerError, match=r"^TF_CONFIG: ") as raised:
+    with pytest.raises(WorkerError, match=r"^TF_CONFIG: ") as raised:
         workers.Workers(cluster_and_task)
     assert says in str(raised.value) and len(str(raised.value).splitlines()) == 1
 

@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 import train
-from support import hooks, run_folder, workers
+from support import hooks, storage, workers
 
 tf = train.tf
 kept = []  # gradients of D, their means, those of G, their means; and the scalars
@@ -78,7 +78,7 @@ def fail_in_checkpoint(folder):
 def save(hook, session, step, whole=hooks.Checkpoints._save):
     if "save-%d" % step == WHEN:
         threading.Thread(target=fail_in_checkpoint, args=[hook.folder], daemon=True).start()
-        run_folder.sync = lambda *paths: fail()  # if it was too fast to be seen
+        storage.sync = lambda *paths: fail()  # if it was too fast to be seen
     whole(hook, session, step)
 
 
