@@ -54,8 +54,9 @@ flags.DEFINE_string("image_size", "256", "Size in pixels of what the networks se
 flags.DEFINE_string("load_size", "0", "Size in pixels to which training images are resized before the random crop to "
                     "image_size; 0 means image_size x 286 / 256 (paper: 286).")
 flags.DEFINE_enum("resize_method", "bilinear", ["bilinear", "nearest", "bicubic", "area"], "How images are resized.")
-flags.DEFINE_bool("test_resize", False, "Whether test mode resizes images to image_size, for pictures much larger than "
-                  "what training saw. Else each keeps its size, padded by reflection and cropped back.")
+flags.DEFINE_bool("test_resize", True, "Whether test mode resizes every image to image_size, which is what training "
+                  "saw. With --notest_resize each keeps its size: it is padded by reflection, and its output is "
+                  "cropped back.")
 flags.DEFINE_bool("flip", True, "Whether every other training pair, at random, is mirrored.")
 flags.DEFINE_enum("input_channels", "3", ["1", "3"], "Channels of the input, 1 (grey) or 3 (colour).")
 flags.DEFINE_enum("output_channels", "3", ["1", "3"], "Channels of the output, 1 (grey) or 3 (colour).")
@@ -134,7 +135,7 @@ GROUPS = collections.OrderedDict([
     ("Data", {
         "data_dir": Rule(FREE, RUN), "split": Rule(SAME, OWN), "layout": Rule(SAME, RUN), "direction": Rule(SAME, RUN),
         "image_size": Rule(SAME, RUN), "load_size": Rule(SAME, RUN), "resize_method": Rule(SAME, RUN),
-        "flip": Rule(SAME, RUN), "test_resize": Rule(FREE, RUN), "input_channels": Rule(SAME, FIXED, OLD),
+        "flip": Rule(SAME, RUN), "test_resize": Rule(FREE, OWN), "input_channels": Rule(SAME, FIXED, OLD),
         "output_channels": Rule(SAME, FIXED, OLD), "skip_bad_images": Rule(FREE, RUN),
         "reader_threads": Rule(FREE, RUN)}),
     ("Networks", {
@@ -625,7 +626,7 @@ def announce(job):
     for network, count in record["parameters"].items():
         print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
     run_folder.write_flags(folder, {name: value for name, value in job.options._asdict().items()
-                                    if name not in ("mode", "output_dir", "checkpoint")})
+                                    if name not in ("mode", "output_dir", "checkpoint", "test_resize")})
     run_folder.write_record(folder, record)
     begin = "continuing %s from step %d" % (folder, job.start) if job.start else "starting %s" % folder
     print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]))
@@ -642,7 +643,7 @@ def test(given):
     options, checkpoint = options_to_restore(given)
     pairs = pairs_of(options, folder_of(options, options.split))
     if pairs.layout != "inputs" and not options.test_resize:
-        pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes them larger")
+        pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
     path = os.path.join(options.output_dir, "test")
     precision = "float32" if options.precision == "auto" else precisions.resolve(options.precision)
     with storage.replacing(path) as folder:
@@ -721,9 +722,13 @@ def export(given):
             outputs = generate(options, padded(options, images), draw)
             return outputs[:, :tf.shape(images)[1], :tf.shape(images)[2]]
 
-        channels = int(options.input_channels)
-        signatures = serving.signatures(
-            translate, lambda image: reader.to_channels(reader.normalise(image), channels), channels)
+        channels, method = int(options.input_channels), options.resize_method
+
+        def to_input(image):  # as test mode reads a file
+            image = reader.resize(image[tf.newaxis], size_of(options.image_size), method)[0]
+            return reader.to_channels(reader.normalise(image), channels)
+
+        signatures = serving.signatures(translate, to_input, channels)
         with checkpoints.restored_session(checkpoint) as session, storage.replacing(path) as folder:
             serving.write(folder, session, signatures, examples)
     print("exported %s to %s, dropout %s%s" % (

@@ -1,4 +1,4 @@
-"""The SavedModel of a trained generator, as TensorFlow and its servers load it: two signatures for any image size."""
+"""The SavedModel of a trained generator, as TensorFlow and its servers load it, with two signatures."""
 
 import os
 
@@ -12,12 +12,13 @@ def signatures(translate, to_input, channels):
 
     Args:
       translate: function that builds the generator, float32 [N, H, W, channels] -> [N, H, W, 1 or 3], both in [-1, 1].
-      to_input: function [H, W, 3] in 0..255 -> [H, W, channels] in [-1, 1].
+      to_input: function [H, W, 3] in 0..255 -> [h, w, channels] in [-1, 1], at the size that training saw.
       channels: of the input.
 
     Returns:
-      {name: signature}: serving_default takes and gives such images; serving_bytes takes the bytes of PNG or JPEG files
-      and gives those of PNG files. It refuses what is neither, or too large; see `image_files.decode_upload`.
+      {name: signature}: serving_default takes and gives images in [-1, 1] of any size; serving_bytes takes the bytes of
+      PNG or JPEG files and gives those of PNG files of the size that `to_input` gives. It refuses what is neither, or
+      too large; see `image_files.decode_upload`.
     """
     def translate_bytes(contents):
         image = to_input(image_files.decode_upload(contents))
