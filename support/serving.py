@@ -18,7 +18,8 @@ def signatures(translate, to_input, channels):
     Returns:
       {name: signature}: serving_default takes and gives images in [-1, 1] of any size; serving_bytes takes the bytes of
       PNG or JPEG files and gives those of PNG files of the size that `to_input` gives. It refuses what is neither, or
-      too large; see `image_files.decode_upload`.
+      too large; see `image_files.decode_upload`. Both raise
+      tf.errors.InvalidArgumentError for a tensor of another shape, see `checked`.
     """
     def translate_bytes(contents):
         image = to_input(image_files.decode_upload(contents))
@@ -26,11 +27,29 @@ def signatures(translate, to_input, channels):
 
     images = tf.placeholder(tf.float32, [None, None, None, channels], "images")
     image_bytes = tf.placeholder(tf.string, [None], "image_bytes")
-    outputs = translate(images)
-    png_bytes = tf.map_fn(translate_bytes, image_bytes, dtype=tf.string, parallel_iterations=1)  # memory for one
+    outputs = translate(checked(images, r"([1-9]\d*, ){3}%d" % channels, (
+        "images must be a batch of one or more images, of shape [N, H, W, %d]" % channels)))
+    png_bytes = tf.map_fn(translate_bytes, checked(image_bytes, r"\d+", "image_bytes must be a list, of shape [N]"),
+                          dtype=tf.string, parallel_iterations=1)  # memory for one
     signature = tf.saved_model.predict_signature_def
     return {"serving_default": signature({"images": images}, {"outputs": outputs}),
             "serving_bytes": signature({"image_bytes": image_bytes}, {"png_bytes": png_bytes})}
+
+
+def checked(tensor, pattern, rule):
+    """Returns the tensor, whose shape is compared with a pattern in each run, because a loaded signature takes any.
+
+    The comparison is one of text: TensorFlow replaces a rank or a size by the declared one before a run.
+
+    Args:
+      tensor: with a declared shape.
+      pattern: regular expression of the shapes that are taken, written as "1, 64, 64, 3".
+      rule: how the message begins; the shape that was given follows.
+    """
+    shape = tf.strings.reduce_join(tf.strings.as_string(tf.shape(tensor)), separator=", ")
+    message = tf.strings.join([rule + ", but the shape given is [", shape, "]"])
+    with tf.control_dependencies([tf.debugging.Assert(tf.strings.regex_full_match(shape, pattern), [message])]):
+        return tf.identity(tensor)
 
 
 def write(folder, session, signatures, examples):

@@ -82,6 +82,44 @@ def test_a_newer_export_stays_beside_the_older_and_nothing_half_made_is_seen(run
     assert run("--mode=export", "--output_dir=" + folder)[0] == 0  # again, over itself
 
 
+TRY_SHAPES = """
+import sys, tensorflow as tf
+signatures = tf.saved_model.load(sys.argv[1]).signatures
+png = tf.io.encode_png(tf.fill([20, 30, 3], tf.constant(99, tf.uint8)))
+wrong = [("serving_default", tf.zeros(shape)) for shape in (
+    [], [3], [64, 3], [64, 64, 3], [32, 32, 1], [1, 2, 64, 64, 3], [1, 64, 64, 3, 3], [1, 64, 64, 3, 1],
+    [0, 1, 64, 64, 3], [1, 64, 64, 0], [1, 64, 64, 1], [1, 64, 64, 4], [2, 64, 64, 6], [1, 64, 64, 33], [0, 64, 64, 3],
+    [1, 0, 64, 3], [1, 64, 0, 3], [0, 0, 0, 3])]
+wrong += [("serving_bytes", tf.fill(shape, png)) for shape in ([], [1, 1], [1, 0], [2, 1, 1])]
+for name, tensor in wrong:
+    try:
+        signatures[name](**{"images" if name == "serving_default" else "image_bytes": tensor})
+        sys.exit("%s was taken" % tensor.shape)
+    except tf.errors.InvalidArgumentError as error:
+        rule = "images must be a batch of one or more images, of shape [N, H, W, 3]" if name == "serving_default" else (
+            "image_bytes must be a list, of shape [N]")
+        assert "%s, but the shape given is %s" % (rule, tensor.shape.as_list()) in str(error), error
+for shape in ([1, 1, 1, 3], [2, 33, 70, 3], [10, 64, 64, 3]):
+    assert signatures["serving_default"](images=tf.zeros(shape))["outputs"].shape == shape
+for count in (0, 1, 11):
+    assert signatures["serving_bytes"](image_bytes=tf.fill([count], png))["png_bytes"].shape == [count]
+for signature, shape in (("serving_default", [None, None, None, 3]), ("serving_bytes", [None])):
+    (_, spec), = signatures[signature].structured_input_signature[1].items()
+    assert spec.shape.as_list() == shape
+print("all refused")
+"""
+
+
+def check_that_wrong_shapes_are_refused(export):
+    """Loads an export in a process of its own, since TensorFlow itself aborts at some shapes, and tries them."""
+    result = subprocess.run([sys.executable, "-c", TRY_SHAPES, export], capture_output=True, text=True, check=False)
+    assert "all refused" in result.stdout, (result.returncode, result.stderr[-3000:])
+
+
+def test_an_export_refuses_wrong_ranks_channels_and_empty_images_with_a_sentence(place):
+    check_that_wrong_shapes_are_refused("runs/pix2pix/export/3200")
+
+
 def as_tensor(values, spec):
     """A JSON list of instances as TensorFlow's protocol buffers read it: bytes from base64, by protobuf's own rule."""
     if spec.dtype == tf.string:

@@ -14,6 +14,7 @@ import pytest
 
 from conftest import ROOT, SMALL, fingerprint, rows
 from support import checkpoints
+from test_deploy import check_that_wrong_shapes_are_refused
 
 pytestmark = pytest.mark.tf1
 
@@ -101,7 +102,8 @@ def test_a_run_from_here_goes_on_there_is_tested_and_exported(tf1, trained, tmp_
     for mode in ("test", "export"):
         result = tf1("train.py", "--mode=" + mode, "--output_dir=%s" % tmp_path)
         assert result.returncode == 0, result.stderr
-    assert (tmp_path / "test" / "index.html").exists() and list(tmp_path.glob("export/*/saved_model.pb"))
+    assert (tmp_path / "test" / "index.html").exists()
+    check_that_wrong_shapes_are_refused(str(tmp_path / "export" / "6"))
 
 
 def test_what_only_the_new_one_has_is_refused_there_by_name(tf1, tmp_path):
