@@ -3,9 +3,13 @@
     pip install matplotlib
     python studies/legacy_tf1.py --tf1_python=.venv-tf1/bin/python --output_dir=runs/legacy_tf1
 
-takes 16 minutes on two cores, 6 with --timed_steps=3. What follows `--` are flags of train.py, for both:
+takes some 5 minutes on two cores. What follows `--` are flags of train.py, for both:
 `-- --flagfile=flags/legacy_tf1.flags --data_dir=datasets/facades`. It writes report.html (which holds all it shows),
-its plots as PNG and its figures as CSV.
+its plots as PNG and its figures as CSV. Each TensorFlow computes the first step in a process of its own:
+
+    python studies/legacy_tf1.py first FIRST.npz [flags of train.py]
+
+throughput.py measures how long a step takes on each TensorFlow, log_stability.py where a loss fails on each.
 """
 
 import hashlib
@@ -25,10 +29,10 @@ from support import checkpoints
 
 SMALL = ["--ngf=16", "--ndf=16"]  # the weights of every step are kept, for a while
 LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
-ROUNDS = 3  # of timed steps
+AFTER_CONVOLUTION = ("FusedBatchNormV3", "BiasAdd")
 REPORT = """
-reader.py, pix2pix.py and train.py, unchanged, in float32, on TensorFlow $versions. Flags: $flags; for all but the step
-time with 16 filters (`--ngf=16 --ndf=16`), because the weights of every step are kept for the comparison.
+reader.py, pix2pix.py and train.py, unchanged, in float32, on TensorFlow $versions. Flags: $flags, with 16 filters
+(`--ngf=16 --ndf=16`), because the weights of every step are kept for the comparison.
 
 ## 1. What is equal to the bit
 
@@ -40,18 +44,14 @@ $equal
 
 $words
 
+Adam's first steps have nearly the size of the learning rate whatever the gradient's size, so that a rounded sign of a
+tiny gradient becomes a whole step. From there on the two runs differ by rounding: the same course, other digits.
+
 $steps
 
 $layers
 
-## 3. Where each TensorFlow breaks the text with ε
-
-The fake side's loss with ε = 1e-12: the text as people write it, and `log_literal`, the same text with its ε out of the
-graph optimizer's reach. Loss and gradient fetched together.
-
-$texts
-
-## 4. Checkpoints moved each way
+## 3. Checkpoints moved each way
 
 Half way a checkpoint of each run was carried to the other TensorFlow and the same command given there.
 
@@ -60,13 +60,6 @@ $moves
 The losses of step $step:
 
 $last
-
-## 5. Step time
-
-The flags above at the model's full size; rounds interleaved, the first two steps of each left out; the ratio is of the
-medians of a round, to the first setting's.
-
-$time
 """
 
 
@@ -80,12 +73,34 @@ def train(python, folder, steps, flags):
 # The first step
 
 
+def first_step(path, flags):
+    """Writes a run's first step, before its update, as .npz; the first part of an array's name says what it is."""
+    with tf.Graph().as_default() as graph:
+        (inputs, targets), model, _ = study.training_graph(*flags)
+        fetches = {"batch/inputs": inputs, "batch/targets": targets}
+        for variable in tf.trainable_variables():
+            fetches["weights/" + variable.op.name] = variable
+        for operation in graph.get_operations():
+            if operation.name.startswith(("generator/", "discriminator/")):
+                if operation.type == "GreaterEqual":  # dropout keeps where a uniform number is at least the rate
+                    fetches["masks/" + operation.name.rsplit("/", 1)[0]] = operation.outputs[0]
+                elif operation.type in AFTER_CONVOLUTION:
+                    fetches["stages/%s/convolution" % operation.name.rsplit("/", 1)[0]] = operation.inputs[0]
+                    fetches["stages/" + operation.name] = operation.outputs[0]
+                elif operation.name.endswith("/output"):
+                    fetches["stages/" + operation.name] = operation.outputs[0]
+        for name in LOSSES:
+            fetches["losses/" + name] = getattr(model, name)
+        with tf.train.MonitoredSession() as session:
+            np.savez(path, version=tf.version.VERSION, **session.run(fetches))
+
+
 def first_steps(pythons, folder, flags):
     """Returns {version: {name: array}} of what each TensorFlow computes in the first step."""
     found = {}
     for number, python in enumerate(pythons):
         path = os.path.join(folder, "first%d.npz" % number)
-        study.run(python, os.path.join(study.HERE, "legacy_tf1_measure.py"), path, *flags, "--precision=float32")
+        study.run(python, os.path.abspath(__file__), "first", path, *flags, "--precision=float32")
         with np.load(path) as values:
             arrays = {name: values[name] for name in values.files}
         found[str(arrays.pop("version"))] = arrays
@@ -160,53 +175,8 @@ def moved(source, target, step):
     return target
 
 
-def timed(pythons, folder, steps, flags):
-    """Returns {setting: [seconds of a round's steps but the first two]}, in interleaved rounds at full size."""
-    settings = [("TensorFlow %s, %s" % (version, precision), python, precision)
-                for version, python in pythons.items() for precision in ("float32", "auto")
-                if precision == "float32" or not version.startswith("1.")]
-    rounds = {name: [] for name, _, _ in settings}
-    for _ in range(ROUNDS):
-        for name, python, precision in settings:
-            run = study.train(os.path.join(folder, "timed"), *flags, "--max_steps=%d" % steps, "--log_every=1",
-                              "--precision=" + precision, "--save_every=1000000", "--sample_every=1000000",
-                              python=python)
-            rounds[name].append(run.seconds[2:])
-            shutil.rmtree(os.path.join(folder, "timed"))
-    return rounds
-
-
-def time_rows(rounds):
-    """Yields rows: setting, steps, seconds a step, ratio of the rounds' medians to the first setting's."""
-    first = [np.median(seconds) for seconds in next(iter(rounds.values()))]
-    for name, found in rounds.items():
-        ratios = [float(np.median(seconds) / one) for seconds, one in zip(found, first)]
-        every = [second for seconds in found for second in seconds]
-        yield [name, len(every), study.spread(every), study.spread(ratios)]
-
-
 # ---------------------------------------------------------------------------------------------
 # Plots
-
-
-def draw_texts(first, path):
-    """The fake side's loss over the logit: the text as people write it and log_literal, by version and shape."""
-    figure, panels = study.figure(len(first), 2, (12.4, 3.1 * len(first)))
-    for line, (version, arrays) in zip(panels, first.items()):
-        for panel, shape in zip(line, ("static", "dynamic")):
-            for name, style in (("naive", {"color": "r", "linestyle": ":", "linewidth": 3}),
-                                ("log_literal", {"color": "tab:orange"})):
-                z, loss = arrays["texts/%s/%s" % (name, shape)]
-                shown = (z >= 0) & (z <= 40)
-                panel.plot(z[shown], loss[shown], label=name, **style)
-                lost = z[shown & ~np.isfinite(loss)]
-                if lost.size:
-                    panel.axvspan(lost.min(), 40, color="r", alpha=0.08)
-                    panel.text(lost.min() + 0.5, 3, "%s: not finite from %.4g" % (name, lost.min()), color="r")
-            panel.set(title="TensorFlow %s, %s shape" % (version, shape), ylim=(0, 32), ylabel="loss",
-                      xlabel="logit of a fake patch")
-            panel.legend(frameon=False, loc="upper left")
-    figure.savefig(path)
 
 
 def draw_steps(differences, path):
@@ -255,7 +225,7 @@ def compare_steps(pythons, folder, steps, flags):
 
 
 def in_words(first, rows, differences):
-    """Returns paragraphs: where the two part, as far as it was measured, and why."""
+    """Returns paragraphs: where the two part, as far as it was measured."""
     versions = list(first)
     parted = next((row for row in rows if float(row[3])), None)
     if parted is None:
@@ -266,24 +236,21 @@ def in_words(first, rows, differences):
         text.append("Against the same batch norm in float64 TensorFlow %s is off by %s and %s by %s: the sums over the "
                     "batch's pixels are float32 and taken in another order." % (
                         versions[0], parted[4], versions[1], parted[5]))
-    text.append("Everything after it inherits that difference. At step 1 the losses differ by %.1e at most; then Adam, "
-                "whose first steps have nearly the size of the learning rate whatever the gradient's size, turns a "
-                "rounded sign of a tiny gradient into a whole step, and the weights are apart by %.1e (generator) and "
-                "%.1e (discriminator) of their norm after one step, %.1e and %.1e after %d. The two go on as two runs "
-                "that differ by rounding: the same course, other digits." % (
-                    max(differences[loss][0] for loss in LOSSES),
-                    differences["generator"][0], differences["discriminator"][0],
-                    differences["generator"][-1], differences["discriminator"][-1], len(differences["generator"])))
+    for step in (1, len(differences["generator"])):
+        text.append("At step %d the losses differ by %.1e of their value at most, the generator's weights by %.1e of "
+                    "their norm, the discriminator's by %.1e." % (step, max(
+                        differences[loss][step - 1] for loss in LOSSES), differences["generator"][step - 1],
+                        differences["discriminator"][step - 1]))
     return text
 
 
 def remove_runs(folder):
     for name in os.listdir(folder):
-        if name.startswith("run-") or name == "timed":
+        if name.startswith("run-"):
             shutil.rmtree(os.path.join(folder, name))
 
 
-def tables(first, layers, runs, differences, rounds):
+def tables(first, layers, runs, differences):
     """Returns {name: (header, rows)} of all that was measured."""
     losses = [[name] + [rows[-1][loss] for loss in LOSSES] for name, rows in runs.items()]
     steps = [[step] + ["%.3g" % value for value in values]
@@ -294,21 +261,18 @@ def tables(first, layers, runs, differences, rounds):
         "layers": (["layer", "stage", "shape", "largest relative difference",
                     *("batch norm: TensorFlow %s off float64 by" % version for version in first)], layers),
         "steps": (["step", *differences], steps),
-        "last": (["run", *LOSSES], losses),
-        "time": (["setting", "steps", "seconds a step: median (range)", "ratio: median (range)"],
-                 list(time_rows(rounds)))}
+        "last": (["run", *LOSSES], losses)}
 
 
-def write(folder, flags, first, runs, differences, rounds):
+def write(folder, flags, first, runs, differences):
     """Writes the plots, the figures and the report."""
     layers = list(stages(first))
-    plots = {name: os.path.join(folder, name + ".png") for name in ("texts", "steps", "moves")}
-    draw_texts(first, plots["texts"])
+    plots = {name: os.path.join(folder, name + ".png") for name in ("steps", "moves")}
     draw_steps(differences, plots["steps"])
     steps = len(differences[LOSSES[0]])
     draw_moves(runs, steps // 2, plots["moves"])
     parts = {}
-    for name, (header, rows) in tables(first, layers, runs, differences, rounds).items():
+    for name, (header, rows) in tables(first, layers, runs, differences).items():
         study.write_csv(os.path.join(folder, name + ".csv"), header, rows)
         parts[name] = study.table(header, rows)
     parts.update({name: study.picture(path) for name, path in plots.items()},
@@ -323,8 +287,6 @@ def main():
     parser = study.parser(__doc__, "runs/legacy_tf1", "tf1_python")
     parser.add_argument("--steps", type=int, default=50,
                         help="steps to compare; half way a checkpoint is moved each way (default: %(default)s)")
-    parser.add_argument("--timed_steps", type=int, default=8,
-                        help="steps in each of the timed rounds, at the model's full size (default: %(default)s)")
     parser.add_argument("flags", nargs="*", help="flags of train.py")
     options = parser.parse_args()
     folder, flags = options.output_dir, options.flags
@@ -337,9 +299,11 @@ def main():
     pythons = dict(zip(first, pythons))
     runs, differences = compare_steps(pythons, folder, options.steps, SMALL + flags)
     remove_runs(folder)
-    rounds = timed(pythons, folder, options.timed_steps, flags)
-    write(folder, flags, first, runs, differences, rounds)
+    write(folder, flags, first, runs, differences)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["first"]:
+        first_step(sys.argv[2], sys.argv[3:])
+    else:
+        main()

@@ -4,10 +4,14 @@
     python studies/log_stability.py --output_dir=runs/log_stability --tf1_python=PATH_OF_A_PYTHON_WITH_TF_1.15
 
 takes 7 minutes on two cores; --quick measures less and trains shorter, and without --tf1_python one TensorFlow is
-measured. It writes report.html (which holds all it shows), its plots as PNG and its figures as CSV.
+measured. It writes report.html (which holds all it shows), its plots as PNG and its figures as CSV. Each TensorFlow
+computes the values of part 1 in a process of its own:
+
+    python studies/log_stability.py measure VALUES.csv
 """
 
 import collections
+import csv
 import functools
 import html
 import os
@@ -21,15 +25,24 @@ import numpy as np
 import scipy.special
 import tensorflow.compat.v1 as tf
 
-import log_stability_measure as measuring
 import pix2pix
 import reader
 import study
+from support.precisions import fence
 
 tf.logging.set_verbosity(tf.logging.ERROR)
 
+EPS = (0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-5, 1e-4)
+QUICK_EPS = (0.0, 1e-12, 1e-7)
+DTYPES = ("float32", "bfloat16", "float16")
+MODES = ("folding", "no folding", "XLA")
+SHAPES = ("static", "dynamic")
+LOSSES = ("log", "log_literal", "naive", "clipped", "logits", "lsgan")
+WITHOUT_EPS = ("logits", "lsgan")
+COLUMNS = ("tensorflow", "loss", "eps", "dtype", "mode", "shape", "side", "z", "value", "gradient", "value_alone")
+Z = np.unique(np.round(np.concatenate([np.arange(-120, 121, 5), np.arange(-30, 31), np.arange(14, 19, 0.1)]), 1))
 TRAINED = ("log", "log_literal", "naive", "logits", "lsgan")
-COLORS = dict(zip(measuring.LOSSES, ("tab:blue", "tab:orange", "tab:red", "tab:purple", "tab:green", "tab:gray")))
+COLORS = dict(zip(LOSSES, ("tab:blue", "tab:orange", "tab:red", "tab:purple", "tab:green", "tab:gray")))
 F1_LOGITS = (16.0, 16.7, 20.0, 30.0, 90.0)
 REPORT = """
 Measured on TensorFlow $versions. z is D's logit of a patch, D = sigmoid(z); the fake side's loss is -log(1 - D + ε),
@@ -48,9 +61,7 @@ Where each loss fails, per TensorFlow, type, rewrite and side (ε = 1e-12; every
 $findings
 
 Sigmoid itself differs: TensorFlow 1.15 rounds it to 1 earlier or later depending on where a patch lies in the vector
-(the jagged stretch of its curves), and the literal text inherits that. log and logits do not depend on it. Earlier
-measurements on an Intel CPU had the naive text of 1.15.5 at 15.94 for z = 16 and at 27.63 from 16.7 on; where the table
-above says otherwise, it is right for this machine.
+(the jagged stretch of its curves), and the literal text inherits that. log and logits do not depend on it.
 
 ## 2. What the optimizer did
 
@@ -81,9 +92,76 @@ $advice
 # Part 1: value and gradient
 
 
-def measure(python, path, quick):
-    """Runs the measuring part in a process of its own, and returns its rows."""
-    study.run(python, os.path.join(study.HERE, "log_stability_measure.py"), path, *["--quick"] * quick)
+def naive(logits, is_real, eps):
+    """The text as people write it; nothing keeps the graph optimizer from rewriting it."""
+    probability = tf.sigmoid(logits)
+    return -tf.log(probability + eps) if is_real else -tf.log(1.0 - probability + eps)
+
+
+def naive_in_training(logits, is_real, gan_loss, eps):
+    """Stands for `pix2pix.patch_loss` while a training graph is built; `gan_loss` is ignored."""
+    del gan_loss
+    return naive(fence(logits), is_real, eps)
+
+
+def clipped(logits, is_real, eps):
+    """The other habit: the probability is kept from below by eps instead of shifted by it."""
+    probability = tf.sigmoid(logits)
+    return -tf.log(tf.maximum(probability if is_real else 1.0 - probability, eps))
+
+
+def patch_loss(name, logits, is_real, eps):
+    """The loss called `name` of each logit, in the type of the logits where it is not the project's own."""
+    if name in ("naive", "clipped"):
+        return {"naive": naive, "clipped": clipped}[name](logits, is_real, eps)
+    return pix2pix.patch_loss(logits, is_real, name, eps)
+
+
+def session_config(mode):
+    config = tf.ConfigProto()
+    if mode == "no folding":
+        rewrites = config.graph_options.rewrite_options
+        rewrites.constant_folding = rewrites.OFF
+    return config
+
+
+def measure(dtype, mode, shape, every_eps):
+    """Yields rows of COLUMNS for one setting; every loss is a graph of its own."""
+    for name in LOSSES:
+        for eps in every_eps if name not in WITHOUT_EPS else (0.0,):
+            with tf.Graph().as_default(), tf.Session(config=session_config(mode)) as session:
+                fed = tf.placeholder(tf.float32, [len(Z)] if shape == "static" else [None])
+                logits = tf.cast(fed, dtype)
+                sides = {}
+                with tf.xla.experimental.jit_scope(compile_ops=mode == "XLA"):
+                    for side in ("real", "fake"):
+                        loss = patch_loss(name, logits, side == "real", eps)
+                        sides[side] = loss, tf.gradients(loss, logits)[0]
+                for side, (loss, gradient) in sorted(sides.items()):
+                    z, value, slope = session.run([logits, loss, gradient], {fed: Z})
+                    alone = session.run(loss, {fed: Z})
+                    for numbers in zip(z, value, slope, alone):
+                        yield (tf.version.VERSION, name, eps, dtype, mode, shape, side) + tuple(map(float, numbers))
+
+
+def write_measures(path, quick):
+    """Writes loss and gradient of a patch over its logit as CSV: every loss, eps, type and rewrite there is here."""
+    settings = [(dtype, mode, shape) for dtype in DTYPES[:1 if quick else None]
+                for mode in MODES for shape in SHAPES[1 if quick else 0:]]
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for setting in settings:
+            try:
+                writer.writerows(measure(*setting, QUICK_EPS if quick else EPS))
+            except (tf.errors.OpError, TypeError, ValueError) as error:
+                print("%s: not on TensorFlow %s: %s" % (", ".join(setting), tf.version.VERSION,
+                                                        str(error).splitlines()[0]), flush=True)
+
+
+def measured(python, path, quick):
+    """Measures a Python's TensorFlow in a process of its own, and returns the rows of COLUMNS."""
+    study.run(python, os.path.abspath(__file__), "measure", path, *["--quick"] * quick)
     return study.read_csv(path)
 
 
@@ -145,7 +223,7 @@ def draw_curves(all_curves, dtype, path):
     versions = sorted({key[0] for key in all_curves if key[3] == dtype})
     figure, panels = study.figure(2, len(versions), (6.2 * len(versions), 7))
     for column, version in enumerate(versions):
-        for name in measuring.LOSSES[:5]:
+        for name in LOSSES[:5]:
             key = (version, name, 0.0 if name == "logits" else 1e-12, dtype, "folding", "dynamic", "fake")
             z, value, gradient, _ = all_curves[key]
             style = {"color": COLORS[name], "label": name, "linewidth": 3 if name == "naive" else 1.7,
@@ -170,8 +248,8 @@ def f1_rows(all_curves):
     wanted = [("naive", 1e-12), ("clipped", 1e-12), ("log_literal", 1e-12), ("log", 1e-12), ("logits", 0.0)]
     for version in sorted({key[0] for key in all_curves}):
         for name, eps in wanted:
-            for mode in measuring.MODES:
-                for shape in measuring.SHAPES:
+            for mode in MODES:
+                for shape in SHAPES:
                     key = (version, name, eps, "float32", mode, shape, "fake")
                     if key in all_curves:
                         z, value, gradient, alone = all_curves[key]
@@ -190,7 +268,7 @@ def optimized_nodes():
     with tf.Graph().as_default() as graph, tf.Session() as session:
         logits = tf.placeholder(tf.float32, [None], "logits")
         with tf.name_scope("loss"):
-            loss = measuring.naive(logits, False, 1e-12)
+            loss = naive(logits, False, 1e-12)
         metadata = tf.RunMetadata()
         session.run(loss, {logits: [20.0]}, options=tf.RunOptions(output_partition_graphs=True), run_metadata=metadata)
         ran = [node for part in metadata.partition_graphs for node in part.node]
@@ -212,7 +290,7 @@ def describe(node):
 def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=1e-2):
     """Trains the real model, D's steps 50 times G's; returns a list of one dict a step and the validation L1."""
     generate = functools.partial(pix2pix.generator, filters=filters, seed=seed)
-    naive = unittest.mock.patch.object(pix2pix, "patch_loss", measuring.naive_in_training)
+    naive = unittest.mock.patch.object(pix2pix, "patch_loss", naive_in_training)
     with tf.Graph().as_default():
         step = tf.train.get_or_create_global_step()
         batch = reader.training_batches(pairs["train"], step, image_size=(size, size),
@@ -262,7 +340,7 @@ def advice(all_curves, trained):
                ("log_literal", "to repeat an old program's numbers, not to train"),
                ("naive", "never: its ε is gone")]
     for name, reason in reasons:
-        eps = 0.0 if name in measuring.WITHOUT_EPS else 1e-12
+        eps = 0.0 if name in WITHOUT_EPS else 1e-12
         key = (tf.version.VERSION, name, eps, "float32", "folding", "dynamic", "fake")
         row = findings(key, all_curves[key])
         yield [name, reason, row[7] or "never", row[10] or "never"] + [outcome[name][i] for i in (1, 2, 4, 7)]
@@ -277,7 +355,7 @@ TRAINING = ["loss", "first non-finite step", "most saturated fake patches", "mos
 def write(folder, all_curves, trained):
     """Writes plots, figures and the report."""
     plots = []
-    for dtype in sorted({key[3] for key in all_curves}, key=measuring.DTYPES.index):
+    for dtype in sorted({key[3] for key in all_curves}, key=DTYPES.index):
         plots.append(os.path.join(folder, "curves_%s.png" % dtype))
         draw_curves(all_curves, dtype, plots[-1])
     f1, found = list(f1_rows(all_curves)), [findings(*item) for item in sorted(all_curves.items())]
@@ -306,9 +384,12 @@ def main():
     pairs = study.pairs_of(options.data_dir, ["train", "val"])
     rows = []
     for number, python in enumerate(filter(None, (sys.executable, options.tf1_python))):
-        rows += measure(python, os.path.join(options.output_dir, "values%d.csv" % number), options.quick)
+        rows += measured(python, os.path.join(options.output_dir, "values%d.csv" % number), options.quick)
     write(options.output_dir, curves(rows), list(training_rows(pairs, *((1, 80) if options.quick else (3, 300)))))
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["measure"]:
+        write_measures(sys.argv[2], "--quick" in sys.argv)
+    else:
+        main()

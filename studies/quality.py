@@ -9,9 +9,9 @@ each: batch 4, the same pairs, the same jitter (bilinear to 286x286, crop to 256
 layout in which it trains fastest on this machine; so does this project at batch 1 (four times as many steps), with
 instance norm, and with the tutorial's settings. Each translates val one image at a time, as its users do it, with
 dropout on; val must have pairs of 512x256 pixels. Exports of this project's first runs also translate it a batch at a
-time, without dropout. The study writes each program's PNGs, quality.json and quality.md (measures with 95 % intervals,
-and differences from this project image by image), and for the sample set plate.png: outputs beside each other. When it
-is stopped, the same command goes on with the first training that is not done.
+time, without dropout. The study writes each program's PNGs, quality.json and report.html (measures with 95 % intervals,
+differences from this project image by image, and outputs beside each other, which are plate.png). When it is stopped,
+the same command goes on with the first training that is not done.
 """
 
 import functools
@@ -36,6 +36,15 @@ EXPORTED = BASE + ", a batch at a time"
 PROBED_STEPS = 3  # of each precision and layout of a peer, to find its fastest
 PAIR_SIZE = 256, 512  # height and width
 PLATE_ROWS = 4
+REPORT = """
+Means over the validation pairs with 95 % intervals; PyTorch: $torch.
+
+$table
+
+The first pairs, each contender's output of seed 0.
+
+$plate
+"""
 
 
 def slug(name):
@@ -93,7 +102,7 @@ def peer(options, settings, steps, folder, seed):
     python, what = study.kept("%s-fastest.json" % folder.rsplit("-", 1)[0], of(options), lambda: fastest(
         options, settings))
     images = os.path.join(folder, "images")
-    study.measure(python, "quality_peer.py", data_dir=options.data_dir, direction=options.direction, images=images,
+    study.measure(python, "translation", data_dir=options.data_dir, direction=options.direction, images=images,
                   seed=seed, batch=options.batch_size, steps=steps, **what)
     return dict(what, steps=steps, commit=study.commit(), images=images)
 
@@ -102,7 +111,7 @@ def fastest(options, settings):
     """Returns the (Python, options) among a peer's settings in which it trains fastest here."""
     seconds = []
     for python, what in settings:
-        found, _ = study.measure(python, throughput.MEASURE, "training", batch=options.batch_size, steps=PROBED_STEPS,
+        found, _ = study.measure(python, "training", batch=options.batch_size, steps=PROBED_STEPS,
                                  folder=os.path.join(options.data_dir, "train"), **what)
         seconds.append(statistics.median(found["seconds"]))
         print("%s: %.3g s a step" % (what, seconds[-1]), flush=True)
@@ -176,14 +185,11 @@ def results(found):
     return rows
 
 
-def markdown(rows, facts):
-    """Returns the table, and below it where and how it was made."""
-    lines = ["| contender | | L1 | PSNR in dB | SSIM |", "|---|---|---|---|---|"]
-    for row in rows:
-        cells = ["%.4f [%.4f, %.4f]" % tuple(row[measure][key] for key in ("mean", "low", "high"))
-                 for measure in ("l1", "psnr", "ssim")]
-        lines.append("| %s |" % " | ".join([row["contender"], row["row"], *cells]))
-    return "\n".join(lines + [""] + ["- %s: %s" % (what, value) for what, value in facts]) + "\n"
+def table(rows):
+    """Returns `results` as an HTML table."""
+    return study.table(["contender", "", "L1", "PSNR in dB", "SSIM"], [
+        [row["contender"], row["row"], *("%.4f [%.4f, %.4f]" % tuple(row[measure][key] for key in (
+            "mean", "low", "high")) for measure in ("l1", "psnr", "ssim"))] for row in rows])
 
 
 def draw_plate(images, path):
@@ -240,15 +246,14 @@ def main():
 
 
 def write(options, runs, found, images):
-    """Writes quality.json, quality.md and, of the sample set, plate.png, with the contenders that are done."""
-    rows, facts = results(found), study.facts() + [["PyTorch", study.version_of(options.torch_python, "torch")]]
+    """Writes quality.json, plate.png and report.html with the contenders that are done."""
+    rows, torch = results(found), study.version_of(options.torch_python, "torch")
     with open(os.path.join(options.output_dir, "quality.json"), "w") as file:
-        json.dump({"made": dict(facts), "runs": runs, "results": rows}, file, indent=2)
-    with open(os.path.join(options.output_dir, "quality.md"), "w") as file:
-        file.write(markdown(rows, facts))
-    if options.data_dir == study.SAMPLE_SET:
-        draw_plate(images, os.path.join(options.output_dir, "plate.png"))
-    print(markdown(rows, facts), flush=True)
+        json.dump({"made": dict(study.facts(), PyTorch=torch), "runs": runs, "results": rows}, file, indent=2)
+    plate = os.path.join(options.output_dir, "plate.png")
+    draw_plate(images, plate)
+    study.write_report(os.path.join(options.output_dir, "report.html"), "Quality at equal budgets", REPORT,
+                       torch=torch or "none", table=table(rows), plate=study.picture(plate))
 
 
 if __name__ == "__main__":

@@ -83,16 +83,16 @@ def export(folder):
     return os.path.join(folder, "export", str(read_json(os.path.join(folder, "run.json"))["steps"]))
 
 
-def measure(python, program, *what, **options):
-    """Runs a measuring part of studies/ in a process of its own; returns (what it found, its peak bytes)."""
-    text, peak = run(python, os.path.join(HERE, program), *what, json.dumps(options))
+def measure(python, what, **options):
+    """Runs a function of contender.py in a process of its own; returns (what it found, its peak bytes)."""
+    text, peak = run(python, os.path.join(HERE, "contender.py"), what, json.dumps(options))
     return json.loads(text.splitlines()[-1]), peak
 
 
 def training_graph(*flags):
     """Builds train.py's training graph in this process; returns (batch, Training, a session's config).
 
-    No other study looks into train.py, except naive_run.py, which runs it.
+    No other study looks into train.py.
     """
     import train as program
     from support import pair_files, precisions

@@ -10,6 +10,7 @@ skipped (--tf1_python and --torch_python say where they are); so is bfloat16 on 
 """
 
 import collections
+import itertools
 import os
 import shutil
 import statistics
@@ -22,18 +23,15 @@ OURS = "this project"
 CONSTANTS = ", constants"  # the weights of an export
 COMPILED = ["channels_last"] * bool(shutil.which("g++"))  # the faster layout, where torch.compile finds its compiler
 BOUND = "the machine's bound, "
-MEASURE = "throughput_measure.py"
 HEADER = ["part", "contender", "setting", "measure", "round", "value"]
-OVER_PEERS = {("training", "float32", 1): 1.2, ("training", "float32", 4): 1.2, ("training", "bfloat16", 1): 1.5,
-              ("training", "bfloat16", 4): 2, ("inference", "bfloat16", 1): 1, ("inference", "bfloat16", 4): 1}
 REPORT = """
 Every contender in a process of its own, each part in interleaved rounds; medians (lowest to highest). Where nothing
 else is said: 256x256 pixels, 64 filters. The peers are written fresh from what their authors published and run as
 their users run them. Other environments: $others. $lacks
 
-What was aimed at: ratios and differences are of the medians of a round.
+In short; each number is of the medians of a round.
 
-$aims
+$summary
 
 $picture"""
 
@@ -43,7 +41,7 @@ $picture"""
 def bound(options):
     """Floating point operations, divided by the rate of a large matrix product, plus one pass of Adam over the
     parameters at the rate of a large addition in place. A yardstick: a convolution may do with fewer operations."""
-    return study.measure(sys.executable, MEASURE, "bound", flags=[options.data], batches=[1, 4], steps=5,
+    return study.measure(sys.executable, "bound", flags=[options.data], batches=[1, 4], steps=5,
                          dtypes=options.precisions)[0]
 
 
@@ -62,7 +60,7 @@ def training(options):
 def steps_of(options, name, batch, *flags, setting="batch %d", python=sys.executable, **peer):
     """Yields what is measured of the training of a peer or, without one, of this project with flags."""
     if peer:
-        found, peak = study.measure(python, MEASURE, "training", folder=options.folder, batch=batch,
+        found, peak = study.measure(python, "training", folder=options.folder, batch=batch,
                                     steps=options.steps, **peer)
         seconds, parameters = found["seconds"], sum(found["parameters"].values())
     else:
@@ -100,7 +98,7 @@ def reading(options):
                 ("DataLoader with Pillow", options.torch_python, "torch", "peer_torch")):
             if study.version_of(python, package):
                 yield name, "cores: %d" % cores, "pairs/s", study.measure(
-                    python, MEASURE, "reading", folder=options.folder, batch=4, cores=cores, peer=peer)[0]
+                    python, "reading", folder=options.folder, batch=4, cores=cores, peer=peer)[0]
 
 
 def inference(options):
@@ -115,7 +113,7 @@ def inference(options):
     contenders += peers(options.torch_python, options.precisions, COMPILED)
     for batch in (1, 4, 8):
         for name, python, what in contenders:
-            found, _ = study.measure(python, MEASURE, "inference", batch=batch, steps=2 * options.steps, **what)
+            found, _ = study.measure(python, "inference", batch=batch, steps=2 * options.steps, **what)
             yield from ((name, "batch %d" % batch, "images/s", batch / seconds) for seconds in found)
 
 
@@ -133,7 +131,7 @@ def start(options):
 def loop(options):
     """At batch 4, seconds of what a step waits for the reader, of a step, of one whose row is logged, of a sample grid
     and of a checkpoint; and of a small step early and late in a run of 3,000."""
-    found, _ = study.measure(sys.executable, MEASURE, "loop", flags=[options.data], steps=2 * options.steps)
+    found, _ = study.measure(sys.executable, "loop", flags=[options.data], steps=2 * options.steps)
     # What is written after a step is in the time of the next one's row; a sample's summaries are made in the step.
     steps = [None, *train(options, "--max_steps=13", "--sample_every=4", "--save_every=6").seconds]
     plain = statistics.median(steps[step] for step in (3, 6, 10, 11))
@@ -143,21 +141,13 @@ def loop(options):
     yield from ((OURS, "", name, value) for name, values in found.items() for value in values)
 
 
-def profile(options):
-    """Where a step of batch 4 goes, one op at a time, from TensorFlow's trace: each layer's convolutions, the
-    discriminator's over the real and the fake pair together, and their share of the matmul rate; and all layers."""
-    for precision in options.precisions:
-        found, _ = study.measure(sys.executable, MEASURE, "profile", flags=[options.data], precision=precision, steps=2)
-        yield from ([precision, *row] for row in found)
-
-
 def growth(options):
     """Training over image size and batch."""
     for size, batch in ((64, 4), (128, 4), (256, 4), (512, 4), (256, 1), (256, 2), (256, 8)):
         yield from steps_of(options, OURS, batch, "--image_size=%d" % size, setting="%d pixels, batch %%d" % size)
 
 
-PARTS = {part.__name__: part for part in (bound, training, reading, inference, start, loop, profile, growth)}
+PARTS = {part.__name__: part for part in (bound, training, reading, inference, start, loop, growth)}
 
 
 def grouped(rows):
@@ -183,42 +173,28 @@ def over_fastest(rounds, ours, words=("",)):
     return peer[1], [a / b for a, b in zip(rounds[ours], rounds[peer])]
 
 
-def aims(rounds, precisions):
-    """Yields (what, whether it is to be large, aim, values by round); peers are taken in float32 where it is faster."""
-    for (part, precision, batch), aim in OVER_PEERS.items():
-        if precision in precisions:
-            name = OURS + ", " + precision + CONSTANTS * (part == "inference")
-            ours = part, name, "batch %d" % batch, "images/s"
-            what = "%s, %s, %s, " % (part, precision, ours[2])
-            name, ratios = over_fastest(rounds, ours, (precision, "float32"))
-            yield what + "over the fastest peer (%s)" % name, True, aim, ratios
-            if (part, batch) == ("training", 4):
-                shares = [a / b for a, b in zip(rounds[ours], rounds["bound", BOUND + precision, ours[2], ours[3]])]
-                yield what + "share of the bound", True, {"float32": 0.75, "bfloat16": 0.6}[precision], shares
-    name, ratios = over_fastest(rounds, ("reading", OURS, "cores: 1", "pairs/s"))
-    yield "reading on one core, over the faster of the others (%s)" % name, True, 1.2, ratios
+def summary(rounds, precisions):
+    """Yields (what, its values by round); peers are taken in float32 too where that is faster."""
+    for precision in precisions:
+        words = ("float32", precision)
+        for part, batch in itertools.product(("training", "inference"), ("batch 1", "batch 4")):
+            name = "%s, %s%s" % (OURS, precision, CONSTANTS * (part == "inference"))
+            peer, ratios = over_fastest(rounds, (part, name, batch, "images/s"), words)
+            yield "%s, %s, %s, over the fastest peer (%s)" % (part, precision, batch, peer), ratios
+        ours = rounds["training", "%s, %s" % (OURS, precision), "batch 4", "images/s"]
+        reach = rounds["bound", BOUND + precision, "batch 4", "images/s"]
+        yield "training, %s, batch 4, share of the bound" % precision, [a / b for a, b in zip(ours, reach)]
+    peer, ratios = over_fastest(rounds, ("reading", OURS, "cores: 1", "pairs/s"))
+    yield "reading on one core, over the faster of the others (%s)" % peer, ratios
     names, columns = zip(*((key[3], values) for key, values in rounds.items() if key[0] == "loop"))
     loop = [dict(zip(names, values)) for values in zip(*columns)]
-    yield ("training time spent waiting for the reader, %", False, 1,
+    yield ("training time spent waiting for the reader, %",
            [100 * found["wait"] / (found["wait"] + found["plain"]) for found in loop])
-    yield ("log, samples and checkpoints at their default intervals, % of training time", False, 5,
+    yield ("log, samples and checkpoints at their default intervals, % of training time",
            [100 * ((found["logged"] - found["plain"]) / 20 + found["sample"] / 100 + found["checkpoint"] / 500)
             / found["plain"] for found in loop])
     both = zip(rounds["start", OURS, "", "first step"], rounds["start", "TensorFlow", "", "import"])
-    yield "from the command to the first step beyond TensorFlow's import, seconds", False, 5, [a - b for a, b in both]
-    keras = min(statistics.median(values) for key, values in rounds.items()
-                if "Keras" in key[1] and key[2:] == ("batch 4", "peak GB"))
-    for precision in precisions:
-        yield ("peak memory, %s, batch 4, GB (the leanest TensorFlow peer's is the aim)" % precision, False, keras,
-               rounds["training", "%s, %s" % (OURS, precision), "batch 4", "peak GB"])
-
-
-def aims_table(rounds, precisions):
-    """Returns the table: what was aimed at, the aim, what was measured, and whether the median meets it."""
-    return study.table(["what", "aim", "measured", "met"], [
-        [what, "%s %.3g" % ("at least" if large else "under", aim), study.spread(found),
-         "yes" if (statistics.median(found) >= aim) == large else "NO"]
-        for what, large, aim, found in aims(rounds, precisions)])
+    yield "from the command to the first step beyond TensorFlow's import, seconds", [a - b for a, b in both]
 
 
 def draw(every, precisions, path):
@@ -254,7 +230,9 @@ def write(options, rows):
         os.path.join(options.output_dir, "report.html"), "Throughput", "\n\n".join([REPORT, *sections]),
         others=", ".join("%s %s" % other for other in found if other[1]) or "none",
         lacks=options.lacks and "bfloat16 is left out: it needs %s." % options.lacks, picture=study.picture(plot),
-        aims=aims_table(rounds, options.precisions), **{part: table(every, part) for part in PARTS})
+        summary=study.table(["what", "measured"], [
+            [what, study.spread(found)] for what, found in summary(rounds, options.precisions)]),
+        **{part: table(every, part) for part in PARTS})
 
 
 def main():

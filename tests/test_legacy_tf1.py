@@ -4,7 +4,6 @@ They need the environment that the README makes with one line, in .venv-tf1 or w
 """
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -15,6 +14,12 @@ import pytest
 from conftest import ROOT, SMALL, fingerprint, rows
 from support import checkpoints
 from test_deploy import check_that_wrong_shapes_are_refused
+
+sys.path.insert(0, os.path.join(ROOT, "studies"))
+
+import legacy_tf1
+import log_stability
+import study
 
 pytestmark = pytest.mark.tf1
 
@@ -33,15 +38,6 @@ def tf1(data):
     return run
 
 
-def copy_at(step, run, folder):
-    """Copies what a run needs to go on, as if its newest checkpoint were of a step."""
-    os.makedirs(os.path.join(folder, "checkpoints"))
-    for name in ("flags.txt", "run.json", "metrics.csv"):
-        shutil.copy(os.path.join(run, name), folder)
-    for ending in ("index", "data-00000-of-00001"):
-        shutil.copy("%s/checkpoints/model.ckpt-%d.%s" % (run, step, ending), os.path.join(folder, "checkpoints"))
-
-
 def losses(folder):
     return np.float64([row[2:5] for row in rows(folder)[1:]])
 
@@ -57,10 +53,10 @@ def trained_there(tf1, tmp_path_factory):
 
 
 def test_both_start_from_equal_bits_and_lose_the_same(tf1, data, tmp_path):
-    program, argv = os.path.join("studies", "legacy_tf1_measure.py"), [*SMALL, "--image_size=64"]
-    there = tf1(program, str(tmp_path / "there.npz"), *argv)
+    program, argv = os.path.join("studies", "legacy_tf1.py"), [*SMALL, "--image_size=64"]
+    there = tf1(program, "first", str(tmp_path / "there.npz"), *argv)
     assert there.returncode == 0, there.stderr
-    subprocess.run([sys.executable, os.path.join(ROOT, program), str(tmp_path / "here.npz"), *argv,
+    subprocess.run([sys.executable, os.path.join(ROOT, program), "first", str(tmp_path / "here.npz"), *argv,
                     "--data_dir=" + data], check=True, capture_output=True)
     with np.load(tmp_path / "here.npz") as here, np.load(tmp_path / "there.npz") as there:
         assert here["version"] != there["version"] and here.files == there.files
@@ -73,9 +69,17 @@ def test_both_start_from_equal_bits_and_lose_the_same(tf1, data, tmp_path):
                 np.testing.assert_allclose(here[name], there[name], rtol=1e-5)
             elif kind == "stages":
                 np.testing.assert_allclose(here[name], there[name], atol=1e-3 * np.abs(here[name]).max())
-        for shape in ("static", "dynamic"):  # the literal text holds on both, wherever the naive one breaks
-            assert np.isfinite(here["texts/log_literal/" + shape]).all()
-            assert np.isfinite(there["texts/log_literal/" + shape]).all()
+
+
+def test_both_log_losses_hold_there_wherever_the_naive_one_breaks(tf1, tmp_path):
+    path = str(tmp_path / "values.csv")
+    result = tf1(os.path.join("studies", "log_stability.py"), "measure", path, "--quick")
+    assert result.returncode == 0, result.stderr
+    curves = {key: values for key, values in log_stability.curves(study.read_csv(path)).items()
+              if key[1] in ("log", "log_literal") and key[2] == 1e-12}
+    assert len(curves) == 2 * 2 * len(log_stability.MODES) and all(key[0].startswith("1.15") for key in curves)
+    for key, values in curves.items():
+        assert np.isfinite(values).all(), key
 
 
 def test_the_same_run_there_takes_the_same_course(trained, trained_there):
@@ -88,14 +92,14 @@ def test_the_same_run_there_takes_the_same_course(trained, trained_there):
 
 
 def test_a_run_from_there_goes_on_here(run, trained, trained_there, tmp_path):
-    copy_at(4, trained_there, str(tmp_path))
+    legacy_tf1.moved(trained_there, str(tmp_path), 4)
     status, output = run("--output_dir=%s" % tmp_path, "--max_steps=6", *SMALL)
     assert status == 0 and "from step 4" in output
     np.testing.assert_allclose(losses(tmp_path), losses(trained), rtol=1e-2)
 
 
 def test_a_run_from_here_goes_on_there_is_tested_and_exported(tf1, trained, tmp_path):
-    copy_at(4, trained, str(tmp_path))
+    legacy_tf1.moved(trained, str(tmp_path), 4)
     result = tf1("train.py", "--output_dir=%s" % tmp_path, "--max_steps=6", *SMALL)
     assert result.returncode == 0 and "from step 4" in result.stdout, result.stderr
     np.testing.assert_allclose(losses(tmp_path), losses(trained), rtol=1e-2)

@@ -19,15 +19,12 @@ import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import links
 import train
 from conftest import ROOT, SMALL, fingerprint, options, rows, without_timing
 from support import cluster, precisions, workers
 from support.errors import WorkerError
 from test_reader import numbered, read_training  # noqa: F401
-
-sys.path.insert(0, os.path.join(ROOT, "studies"))
-
-import links
 
 TF1 = os.environ.get("TF1_PYTHON", os.path.join(ROOT, ".venv-tf1", "bin", "python"))
 has_tf1 = pytest.mark.skipif("TF1_PYTHON" not in os.environ and not os.path.exists(TF1),
@@ -434,7 +431,7 @@ def lose_on_the_way(team, watched, lose):
 @pytest.mark.parametrize("how", ["killed", "stopped", pytest.param("cut off", marks=has_namespaces)])
 def test_a_worker_that_is_lost_in_any_way_is_named_in_time(python, data, tmp_path, capsys, how):
     watched, argv = str(tmp_path / "watch"), ["--data_dir=" + data, "--max_steps=100000", "--epochs=100000"]
-    with links.Links(2, 1, 0.2) if how == "cut off" else contextlib.nullcontext() as net:
+    with links.Links(2) if how == "cut off" else contextlib.nullcontext() as net:
         team = Team(tmp_path / "run", *argv, python=python, env={0: {"WATCH": watched}}, net=net)
         victim = team.processes[1]
         lose = {"killed": victim.kill, "stopped": lambda: os.kill(victim.pid, signal.SIGSTOP),
@@ -471,7 +468,7 @@ def test_a_worker_that_hangs_ends_all_after_the_patience(python, data, tmp_path,
 def test_a_link_that_comes_back_costs_nothing_but_time(python, data, tmp_path):
     argv, watched = ["--data_dir=" + data, "--max_steps=60"], str(tmp_path / "watch")
     whole = finished(Team(tmp_path / "whole", *argv, python=python))
-    with links.Links(2, 1, 0.2) as net:
+    with links.Links(2) as net:
         team = Team(tmp_path / "cut", *argv, python=python, env={0: {"WATCH": watched}}, net=net)
 
         def cut_for_a_while():

@@ -1,17 +1,20 @@
-"""One contender's measurement for throughput.py, in a process of its own; prints it as JSON.
+"""One contender's part of throughput.py or quality.py, in a process of its own; prints what it found as JSON.
 
-    python studies/throughput_measure.py training '{"peer": "peer_torch", "folder": "data/train", "batch": 4, ...}'
+    python studies/contender.py training '{"peer": "peer_torch", "folder": "data/train", "batch": 4, ...}'
+
+The first argument is one of the functions below, the second its arguments.
 """
 
-import collections
 import importlib
 import json
 import math
 import os
-import re
 import statistics
 import sys
 import time
+
+import numpy as np
+from PIL import Image
 
 import study
 from throughput import BOUND, OURS
@@ -42,7 +45,6 @@ def training(peer, folder, batch, steps, **options):
 
 def inference(peer, batch, steps, **options):
     """Seconds of each call of a generator for a batch of 256x256 images, numpy in and out."""
-    import numpy as np
     images = np.random.RandomState(0).uniform(-1, 1, (batch, 256, 256, 3)).astype(np.float32)
     translate = importlib.import_module(peer).translator(**options)
     return timed(lambda: translate(images), steps)
@@ -53,6 +55,30 @@ def reading(peer, folder, batch, cores):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     data, epoch = iter(importlib.import_module(peer).pairs(folder, batch)), len(os.listdir(folder)) // batch
     return batch / statistics.mean(timed(lambda: next(data), 2 * epoch, epoch))
+
+
+def translation(peer, data_dir, direction, images, seed, batch, steps, **options):
+    """Trains a peer and writes its outputs on val as PNGs.
+
+    It translates one image at a time, with dropout and the statistics of that image, as the peer's own test script or
+    notebook does.
+    """
+    module = importlib.import_module(peer)
+    module.seed(seed)
+    step, generate, _ = module.trainer(**options)
+    data = iter(module.pairs(os.path.join(data_dir, "train"), batch, direction=direction, resize="bilinear"))
+    for _ in range(steps):
+        step(*next(data))
+    os.makedirs(images, exist_ok=True)
+    val = os.path.join(data_dir, "val")
+    for name in sorted(os.listdir(val)):
+        pair = np.float32(Image.open(os.path.join(val, name)).convert("RGB")) / 127.5 - 1
+        half = np.split(pair, 2, axis=1)[0 if direction == "AtoB" else 1]
+        output = generate(np.ascontiguousarray(half[np.newaxis]))[0]
+        if not np.isfinite(output).all():
+            sys.exit("error: %s: the output for %s is not finite" % (peer, name))
+        Image.fromarray(np.uint8(np.round((output + 1) * 127.5))).save(
+            os.path.join(images, os.path.splitext(name)[0] + "-output.png"))
 
 
 def loop(flags, steps):
@@ -70,52 +96,6 @@ def loop(flags, steps):
                     found["wait"].append(read - begin)
                     found["logged" if number % 2 else "plain"].append(time.perf_counter() - read)
     return found
-
-
-def profile(flags, precision, steps):
-    """Where a step's time goes, one op at a time, and its share of a large matmul's rate: [[layer, measure, value]]."""
-    flops, every, rows = collections.Counter(), [], []
-    with tf.Graph().as_default():
-        made, model, config = study.training_graph(*flags, "--precision=" + precision)
-        for op, count in operations(model.train_op):
-            flops[place(op.name, op.type)] += count
-        # An op has both cores for itself, so its time is its own. Else the thread pools are the process's, made before.
-        config.inter_op_parallelism_threads, config.use_per_session_threads = 1, True
-        with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(config=config)) as session:
-            fed = dict(zip(made, session.run(made)))
-            for _ in range(WARM_UP + steps):
-                metadata = tf.RunMetadata()
-                session.run(model.train_op, fed, tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), metadata)
-                every.append(collections.Counter())
-                for node in (node for device in metadata.step_stats.dev_stats for node in device.node_stats):
-                    op = node.timeline_label.split(" = ")[-1].split("(")[0]
-                    if "Dequeue" in op:  # waits for the next batch beside the step
-                        continue
-                    every[-1][place(node.node_name, op)] += (node.op_end_rel_micros - node.op_start_rel_micros) / 1e6
-    rate, together = matmul_rate(precision, steps), collections.Counter()
-    for layer, kind in sorted(every[-1]):
-        seconds = statistics.median(found[layer, kind] for found in every[WARM_UP:])
-        together[kind] += 1e3 * seconds
-        if layer:
-            share = flops[layer, kind] / seconds / rate
-            rows += [[layer, kind + ", ms", 1e3 * seconds], [layer, kind + ", share", share]]
-    return rows + [["all", kind + ", ms", value] for kind, value in together.items()]
-
-
-def place(name, op):
-    """Returns (layer, kind) of an op of the training graph."""
-    for part, kind in (("ApplyAdam", "Adam"), ("BatchNorm", "batch norm"), ("Cast", "casts")):
-        if part in op:
-            return "", kind
-    layer = re.search(r"(generator|discriminator)(_1)?/([a-z]+_[0-9]+)", name)
-    if layer and any(part in op for part in ("Conv2D", "MatMul", "GatherV2", "UnsortedSegmentSum")):
-        if "MatMul_grad" in name:  # of (unfolded, kernel) in a convolution, of (kernel, pixels) in a transposed one
-            of_kernel = "MatMul" in op and name.endswith("MatMul_1") == ("decoder" not in name)
-        else:
-            of_kernel = "BackpropFilter" in op or ("onv2" in name and "Conv2D" not in op)
-        gradient = "kernel gradient" if of_kernel else "image gradient"
-        return "/".join(layer.group(1, 3)), gradient if name.startswith("gradients") else "forward"
-    return "", "everything else"
 
 
 def bound(flags, batches, dtypes, steps):
