@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 
 import filelock
 import numpy as np
@@ -396,20 +397,86 @@ def test_an_old_checkpoint_of_another_depth_is_refused(run, old, tmp_path):
     assert "--image_size=256" in status
 
 
-@pytest.mark.skipif(not os.path.isdir(REFERENCE), reason="the old program's checkpoint is not at hand")
-def test_the_old_programs_outputs_and_losses_come_back():
-    expected = np.load(os.path.join(REFERENCE, "io.npz"))
-    checkpoint = checkpoints.full_name(REFERENCE)
+def old_layer(x, kind, filters, scope, normalised=True, stride=2):
+    """A layer of the old program without its activation, with the old program's variables, of random values."""
+    _, height, width, channels = x.shape.as_list()
+    shape = [4, 4, filters, channels] if kind == "conv2d_transpose" else [4, 4, channels, filters]
+    draw = np.random.RandomState(zlib.crc32(scope.encode()))
+
+    def variable(name, shape, mean, deviation):
+        value = draw.normal(mean, deviation, shape).astype(np.float32)
+        return tf.get_variable("%s/%s" % (scope, name), initializer=value, use_resource=True)
+
+    kernel = variable(kind + "/kernel", shape, 0, 0.1)
+    if kind == "conv2d_transpose":
+        x = tf.nn.conv2d_transpose(x, kernel, [x.shape[0], 2 * height, 2 * width, filters], [1, 2, 2, 1], "SAME")
+    elif scope.startswith("discriminator"):
+        x = tf.nn.conv2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), kernel, [1, stride, stride, 1], "VALID")
+    else:
+        x = tf.nn.conv2d(x, kernel, [1, 2, 2, 1], "SAME")
+    x += variable(kind + "/bias", [filters], 0, 0.5)
+    if not normalised:
+        return x
+    names = ("gamma", 1, 0.1), ("beta", 0, 0.1), ("moving_mean", 0, 1), ("moving_variance", 1, 0.1)
+    gamma, beta, _, _ = (variable("batch_normalization/" + name, [filters], *spread) for name, *spread in names)
+    return tf.nn.batch_normalization(x, *tf.nn.moments(x, [0, 1, 2]), beta, gamma, 1e-5)
+
+
+def old_generator(x, filters):
+    encoded = [old_layer(x, "conv2d", filters, "generator/encoder_1", normalised=False)]
+    for i in range(2, 9):
+        encoded.append(old_layer(tf.nn.leaky_relu(encoded[-1], 0.2), "conv2d", filters * min(2 ** (i - 1), 8),
+                                 "generator/encoder_%d" % i))
+    x = encoded[-1]
+    for i in range(8, 1, -1):
+        x = old_layer(tf.nn.relu(x), "conv2d_transpose", filters * min(2 ** (i - 2), 8), "generator/decoder_%d" % i)
+        x = tf.concat([x, encoded[i - 2]], axis=3)
+    return tf.tanh(old_layer(tf.nn.relu(x), "conv2d_transpose", 3, "generator/decoder_1", normalised=False))
+
+
+def old_discriminator(inputs, targets, filters):
+    x = tf.concat([inputs, targets], axis=3)
+    for i, (width, stride) in enumerate(((1, 2), (2, 2), (4, 2), (8, 1)), 1):
+        x = tf.nn.leaky_relu(old_layer(x, "conv2d", width * filters, "discriminator/layer_%d" % i, i > 1, stride), 0.2)
+    return tf.sigmoid(old_layer(x, "conv2d", 1, "discriminator/layer_5", False, 1))
+
+
+@pytest.fixture(scope="module")
+def old_program(tmp_path_factory):
+    """A folder with a checkpoint of the old program's network, written out here anew, and io.npz: what it computes."""
+    folder = tmp_path_factory.mktemp("old_program")
+    inputs, targets = np.random.RandomState(0).uniform(-1, 1, (2, 2, 256, 256, 3)).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+        outputs = old_generator(tf.constant(inputs), 2)
+        with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+            real, fake = (old_discriminator(tf.constant(inputs), images, 2) for images in (targets, outputs))
+        made = {"outputs": outputs, "predict_real": real, "predict_fake": fake,
+                "d_loss": tf.reduce_mean(-(tf.log(real + 1e-12) + tf.log(1 - fake + 1e-12))),
+                "g_loss_gan": tf.reduce_mean(-tf.log(fake + 1e-12)),
+                "g_loss_l1": tf.reduce_mean(tf.abs(targets - outputs))}
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(folder / "model-80"))
+        np.savez(str(folder / "io.npz"), inputs=inputs, targets=targets, **session.run(made))
+    return str(folder)
+
+
+@pytest.mark.parametrize("written", ["here", pytest.param("there", marks=pytest.mark.skipif(
+    not os.path.isdir(REFERENCE), reason="the old program's own checkpoint is not at hand"))])
+def test_the_old_programs_outputs_and_losses_come_back(old_program, written):
+    folder = old_program if written == "here" else REFERENCE
+    expected, checkpoint = np.load(os.path.join(folder, "io.npz")), checkpoints.full_name(folder)
+    filters = checkpoints.options_of(checkpoints.shapes_of(checkpoints.variables_in(checkpoint)))["ngf"]
     with tf.Graph().as_default(), tf.Session() as session:
         inputs, targets = tf.constant(expected["inputs"]), tf.constant(expected["targets"])
-        outputs = pix2pix.generator(inputs, filters=8, skip="pre", bottleneck_norm=True)
-        real, fake = (pix2pix.discriminator(inputs, images, filters=8) for images in (targets, outputs))
+        outputs = pix2pix.generator(inputs, filters=filters, skip="pre", bottleneck_norm=True)
+        real, fake = (pix2pix.discriminator(inputs, images, filters=filters) for images in (targets, outputs))
         tf.train.Saver(checkpoints.check_checkpoint(checkpoint, tf.trainable_variables())).restore(session, checkpoint)
         result = session.run({"outputs": outputs, "predict_real": tf.sigmoid(real), "predict_fake": tf.sigmoid(fake),
                               "d_loss": pix2pix.discriminator_loss(real, fake),
                               "g_loss_gan": pix2pix.generator_gan_loss(fake),
                               "g_loss_l1": pix2pix.l1_loss(outputs, targets)})
     for name in ("outputs", "predict_real", "predict_fake"):
+        assert expected[name].std() > 0.01
         np.testing.assert_allclose(result[name], expected[name], atol=1e-4, rtol=0)
     for name in ("d_loss", "g_loss_gan", "g_loss_l1"):
         np.testing.assert_allclose(result[name], expected[name], rtol=1e-4)
