@@ -20,10 +20,11 @@ import zlib
 
 from absl import app, flags
 
-from support import flag_rules
-from support.flag_rules import FIXED, FREE, OWN, RUN, SAME, WITH_DECAY, Rule, is_size, size_of
+from support import run_flags
+from support.run_flags import is_size, size_of
 
 FLAGS = flags.FLAGS
+SAMPLE_SET = "data/sample"
 
 # ---------------------------------------------------------------------------------------------
 # Flags. The names and the numbers are the paper's where it has them.
@@ -39,7 +40,7 @@ flags.DEFINE_string("init_checkpoint", None, "Training starts at step 0 from the
 flags.DEFINE_integer("seed", 0, "Decides weights, order, jitter and dropout; two runs with equal flags and seeds are "
                      "equal bit for bit on one kind of hardware.", lower_bound=0, upper_bound=2 ** 63 - 1)
 
-flags.DEFINE_string("data_dir", "data/sample", "Folder with the splits train/, val/ and test/, or with the images "
+flags.DEFINE_string("data_dir", SAMPLE_SET, "Folder with the splits train/, val/ and test/, or with the images "
                     "themselves. The default, a drawn sample set, is made on first use.")
 flags.DEFINE_string("split", None, "The folder inside data_dir to read. Default: train; in test mode the first of "
                     "test, val and train that exists.")
@@ -125,40 +126,23 @@ flags.DEFINE_integer("keep", 3, "How many checkpoints are kept, the newest.", lo
 flags.DEFINE_integer("patience", 300, "Seconds to wait for another worker, where TF_CONFIG names several: until it "
                      "answers at the start, and until a step ends, saving included.", lower_bound=1)
 
-OLD = True
-# Every flag under its group of --help, with its rules: may a continued run change it (data_dir and precision are
-# checked in ways of their own)? What do test and export take? Does a checkpoint of the one-file TF1 program decide it?
-GROUPS = collections.OrderedDict([
-    ("The run", {
-        "mode": Rule(FREE, OWN), "output_dir": Rule(FREE, OWN), "checkpoint": Rule(FREE, OWN),
-        "init_checkpoint": Rule(SAME, OWN), "seed": Rule(SAME, RUN)}),
-    ("Data", {
-        "data_dir": Rule(FREE, RUN), "split": Rule(SAME, OWN), "layout": Rule(SAME, RUN), "direction": Rule(SAME, RUN),
-        "image_size": Rule(SAME, RUN), "load_size": Rule(SAME, RUN), "resize_method": Rule(SAME, RUN),
-        "flip": Rule(SAME, RUN), "test_resize": Rule(FREE, OWN), "input_channels": Rule(SAME, FIXED, OLD),
-        "output_channels": Rule(SAME, FIXED, OLD), "skip_bad_images": Rule(FREE, RUN),
-        "reader_threads": Rule(FREE, RUN)}),
-    ("Networks", {
-        "generator": Rule(SAME, FIXED), "ngf": Rule(SAME, FIXED, OLD), "skip": Rule(SAME, FIXED, OLD),
-        "norm": Rule(SAME, FIXED, OLD), "norm_epsilon": Rule(SAME, FIXED), "bottleneck_norm": Rule(SAME, FIXED, OLD),
-        "leaky_slope": Rule(SAME, FIXED), "dropout": Rule(SAME, RUN), "dropout_blocks": Rule(SAME, RUN),
-        "test_dropout": Rule(FREE, RUN), "ndf": Rule(SAME, FIXED, OLD), "patch": Rule(SAME, FIXED),
-        "conditional": Rule(SAME, FIXED)}),
-    ("Losses", {
-        "gan_loss": Rule(SAME, RUN), "eps": Rule(SAME, OWN), "pixel_loss": Rule(SAME, OWN),
-        "l1_weight": Rule(SAME, OWN), "gan_weight": Rule(SAME, OWN), "d_weight": Rule(SAME, OWN)}),
-    ("Training", {
-        "epochs": Rule(WITH_DECAY, OWN), "max_steps": Rule(FREE, OWN), "batch_size": Rule(SAME, OWN),
-        "learning_rate": Rule(SAME, OWN), "beta1": Rule(SAME, OWN), "adam_epsilon": Rule(SAME, OWN),
-        "decay_epochs": Rule(SAME, OWN), "update": Rule(SAME, OWN), "precision": Rule(FREE, OWN)}),
-    ("What is written when", {
-        "log_every": Rule(FREE, OWN), "sample_every": Rule(FREE, OWN), "save_every": Rule(FREE, OWN),
-        "keep": Rule(FREE, OWN)}),
-    ("Several machines", {"patience": Rule(FREE, OWN)}),
-])
-RULES = collections.OrderedDict(item for group in GROUPS.values() for item in group.items())
-FROM_OLD = [name for name, rule in RULES.items() if rule.from_old]
-Options = collections.namedtuple("Options", list(RULES))  # a value of each flag
+# A continued run may change these flags, and --epochs unless --decay_epochs is set; all others decide the run's bits.
+# A changed --data_dir must hold the same pairs, and --precision=auto takes the run's precision.
+FREE = set("""mode output_dir checkpoint data_dir test_resize skip_bad_images reader_threads test_dropout max_steps
+              precision log_every sample_every save_every keep patience""".split())
+# Test and export take these from the run unless they are given; NETWORKS must not be given another value.
+RESTORED = set("""seed data_dir layout direction image_size load_size resize_method skip_bad_images
+                  reader_threads dropout dropout_blocks test_dropout gan_loss""".split())
+NETWORKS = set("""input_channels output_channels generator ngf skip norm norm_epsilon bottleneck_norm leaky_slope ndf
+                  patch conditional""".split())
+# The checkpoint of a one-file TF1 program decides these.
+IN_OLD_CHECKPOINT = set("input_channels output_channels ngf skip norm bottleneck_norm ndf".split())
+OLDER = {}  # {flag: its value in runs that are older than the flag}, where that is not its default
+
+MODULE_FLAGS = FLAGS.get_flags_for_module(sys.modules[__name__])
+Options = collections.namedtuple("Options", [flag.name for flag in MODULE_FLAGS])  # the value of each flag
+TITLES = {"mode": "The run", "data_dir": "Data", "ngf": "Networks", "gan_loss": "Losses", "epochs": "Training",
+          "log_every": "What is written when", "patience": "Several machines"}  # of --help, before these flags
 
 # Pixels that a discriminator needs for one logit, where it is more than the generator needs.
 SMALLEST = {"142": 64, "286": 96}
@@ -195,7 +179,7 @@ flags.register_multi_flags_validator(
 if __name__ == "__main__":  # --help and a wrong flag answer before TensorFlow's slow import
     if {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
         with contextlib.suppress(BrokenPipeError):  # | head
-            print(flag_rules.grouped_help(__doc__, GROUPS, FLAGS), flush=True)
+            print(run_flags.grouped_help(__doc__, MODULE_FLAGS, TITLES), flush=True)
         os._exit(0)  # an exit of Python's would try to print the rest
     app.parse_flags_with_usage(sys.argv)
 
@@ -236,52 +220,57 @@ EXAMPLES = 64  # training inputs in which an export looks for label colours
 # Which flags are in force
 
 
-def given_flags():
-    """Returns {name: value} of the flags that were given, on the command line or in a flagfile."""
-    return {name: FLAGS[name].value for name in RULES if not FLAGS[name].using_default_value}
+def options_in_force(**changed):
+    """Returns the Options: the value of every flag, some of them changed."""
+    return Options(*(FLAGS[name].value for name in Options._fields))._replace(**changed)
 
 
-def in_force(given, *sources):
-    """Returns the Options in force; see `flag_rules.in_force`."""
-    return Options(**flag_rules.in_force(RULES, FLAGS, given, *sources))
-
-
-def options_to_train(given, checkpoint):
+def options_to_train(checkpoint):
     """Returns the Options to start a run with, or to continue the one in --output_dir from its newest checkpoint."""
     if checkpoint:
         before = run_folder.read_flags(FLAGS.output_dir)
-        asked, weights = given.get("init_checkpoint"), before.get("init_checkpoint")
-        if asked and not checkpoints.is_named(weights, asked):
-            weights = asked  # `check_same_run` refuses it
-        decided = {name: before[name] for name in FROM_OLD if weights and name in before}
-        return in_force(dict(given, init_checkpoint=weights), ("the run in %s" % FLAGS.output_dir, decided))
-    if not given.get("init_checkpoint"):
-        return in_force(given)
-    weights = checkpoints.full_name(given["init_checkpoint"])
-    return in_force(dict(given, init_checkpoint=weights), (weights, checkpoints.flags_of_old(weights, FROM_OLD)))
+        weights = before.get("init_checkpoint")
+        decided = {name: before[name] for name in IN_OLD_CHECKPOINT if weights and name in before}
+        run_flags.take(FLAGS, decided, "the run in %s" % FLAGS.output_dir, fixed=NETWORKS)
+        if FLAGS.init_checkpoint and not checkpoints.is_named(weights, FLAGS.init_checkpoint):
+            weights = FLAGS.init_checkpoint  # `check_same_run` refuses it
+    elif FLAGS.init_checkpoint:
+        weights = checkpoints.full_name(FLAGS.init_checkpoint)
+        run_flags.take(FLAGS, checkpoints.flags_of_old(weights, IN_OLD_CHECKPOINT), weights, fixed=NETWORKS)
+    else:
+        weights = None
+    return options_in_force(init_checkpoint=weights)
 
 
-def options_to_restore(given):
+def options_to_restore():
     """Returns (the Options, the checkpoint) to test or export.
 
     The run is the one that holds --checkpoint, if it is named, else the one in --output_dir.
     """
-    checkpoint = checkpoints.full_name(given["checkpoint"]) if given.get("checkpoint") else None
+    checkpoint = checkpoints.full_name(FLAGS.checkpoint) if FLAGS.checkpoint else None
     folder = os.path.dirname(os.path.dirname(checkpoint)) if checkpoint else FLAGS.output_dir
     before = run_folder.read_flags(folder)
-    if given.get("init_checkpoint") not in (None, before.get("init_checkpoint")):
+    if FLAGS.init_checkpoint not in (None, before.get("init_checkpoint")):
         raise RunError("--init_checkpoint is for training; test and export take --checkpoint")
     checkpoint = checkpoint or checkpoints.newest(run_folder.checkpoints_of(folder))
     if not checkpoint:
         raise RunError("%s: no checkpoint in %s; train first, or name a run with --output_dir or a checkpoint with "
                        "--checkpoint" % (folder, run_folder.checkpoints_of(folder)))
-    of_the_run = {name: before[name] for name, rule in RULES.items() if rule.on_restore != OWN and name in before}
-    if before:
-        of_the_run["output_dir"] = folder
+    of_the_run = {name: before[name] for name in RESTORED | NETWORKS if name in before}
     if FLAGS.mode == "export":  # takes dropout from the command line alone
         of_the_run["test_dropout"] = "false"
-    of_old = checkpoints.flags_of_old(checkpoint, FROM_OLD)
-    return in_force(given, (checkpoint, of_old), ("the run in %s" % folder, of_the_run)), checkpoint
+    if before:
+        of_the_run["output_dir"] = folder
+    run_flags.take(FLAGS, of_the_run, "the run in %s" % folder, fixed=NETWORKS)
+    run_flags.take(FLAGS, checkpoints.flags_of_old(checkpoint, IN_OLD_CHECKPOINT), checkpoint, fixed=NETWORKS)
+    return options_in_force(), checkpoint
+
+
+def that_must_agree(options):
+    """Returns {name: (value, value in runs older than the flag)} of the flags that decide the bits of a run."""
+    free = FREE if options.decay_epochs else FREE | {"epochs"}
+    return collections.OrderedDict((name, (value, OLDER.get(name, FLAGS[name].default)))
+                                   for name, value in options._asdict().items() if name not in free)
 
 
 def check_same_run(options, record):
@@ -302,7 +291,7 @@ def check_same_run(options, record):
     path = os.path.join(folder, "flags.txt")
     if options.precision == "auto":
         record = dict(record, precision=old["precision"])
-    differing = (flag_rules.differences(RULES, FLAGS, options._asdict(), before, path)
+    differing = (run_flags.differences(FLAGS, that_must_agree(options), before, path)
                  + run_folder.differences(record, old))
     if differing:
         raise RunError("%s holds another run: %s. Continue it with --flagfile=%s --output_dir=%s, or name a new "
@@ -320,7 +309,7 @@ def check_same_run(options, record):
 
 def folder_of(options, split):
     """Returns the folder to read (see `pair_files.split_folder`); draws the sample set on its first use."""
-    if options.data_dir == FLAGS["data_dir"].default and not os.path.exists(options.data_dir):
+    if options.data_dir == SAMPLE_SET and not os.path.exists(options.data_dir):
         print("drawing the sample set in %s" % options.data_dir)
         sample_set.draw(options.data_dir)
     return pair_files.split_folder(options.data_dir, split, is_named=bool(options.split))
@@ -455,7 +444,7 @@ Job.__doc__ = """What one process has to do in a run.
 """
 
 
-def train(given):
+def train():
     """Trains, or continues training; returns the exit status."""
     if FLAGS.checkpoint:
         raise RunError("--checkpoint is for test and export; training starts from weights with --init_checkpoint and "
@@ -467,15 +456,15 @@ def train(given):
         raise RunError("--batch_size=%d is what %d workers see together in a step; use a multiple of %d"
                        % (FLAGS.batch_size, len(team), len(team)))
     team.start(FLAGS.patience)
-    return train_share(given, team) if team.rank else train_run(given, team)
+    return train_share(team) if team.rank else train_run(team)
 
 
-def train_run(given, team):
+def train_run(team):
     """Trains, or continues training, what is in the run folder; returns the exit status."""
     folder, saved = FLAGS.output_dir, run_folder.checkpoints_of(FLAGS.output_dir)
     with run_folder.run_lock(folder):
         checkpoint = checkpoints.newest(saved)
-        options = options_to_train(given, checkpoint)
+        options = options_to_train(checkpoint)
         pairs = pairs_of(options, folder_of(options, options.split or "train"))
         storage.make_folders(saved, run_folder.samples_of(folder))
         record = describe_run(options, pairs, team)
@@ -494,9 +483,9 @@ def train_run(given, team):
     return 0
 
 
-def train_share(given, team):
+def train_share(team):
     """Trains as a worker that is not the chief: it has no run folder and writes nothing; returns the exit status."""
-    options = in_force(dict(given, init_checkpoint=None))  # which the chief alone reads
+    options = options_in_force(init_checkpoint=None)  # which the chief alone reads
     pairs = pairs_of(options, folder_of(options, options.split or "train"))
     record, name = describe_run(options, pairs, team), team.names[team.rank]
     start = agree(options, team, record, 0)
@@ -515,7 +504,7 @@ def agree(options, team, record, start):
 
     All take the chief's precision, which may be that of the run it continues. --init_checkpoint the chief alone reads.
     """
-    facts = {"--" + name: value for name, value in flag_rules.of_the_run(RULES, options._asdict()).items()}
+    facts = {"--" + name: value for name, (value, _) in that_must_agree(options).items()}
     del facts["--init_checkpoint"]
     facts.update({"--epochs or --max_steps": record["steps"], "--precision": options.precision,
                   "the pairs in --data_dir": record["pairs_sha256"], "TensorFlow's version": tf.version.VERSION})
@@ -638,9 +627,9 @@ def announce(job):
 # --mode=test and --mode=export
 
 
-def test(given):
+def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
-    options, checkpoint = options_to_restore(given)
+    options, checkpoint = options_to_restore()
     pairs = pairs_of(options, folder_of(options, options.split))
     if pairs.layout != "inputs" and not options.test_resize:
         pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
@@ -710,10 +699,10 @@ def padded(options, images):
     return pix2pix.reflect_to_multiple(images, multiple, SMALLEST.get(options.patch, 32))
 
 
-def export(given):
+def export():
     """Writes the generator as a SavedModel into export/STEP (see support/serving.py); returns the exit status."""
-    options, checkpoint = options_to_restore(given)
-    examples = example_inputs(options, given)
+    options, checkpoint = options_to_restore()
+    examples = example_inputs(options)
     path = os.path.join(options.output_dir, "export", str(checkpoints.step_of(checkpoint)))  # as servers look for it
     with tf.Graph().as_default():
         draw = tf.constant(0, tf.int64) if options.test_dropout else None
@@ -737,13 +726,13 @@ def export(given):
     return 0
 
 
-def example_inputs(options, given):
+def example_inputs(options):
     """Returns the first training inputs at image_size, uint8 [H, W, 3], for the page of demo/ to start from.
 
     There are none where the run's data is not at hand, or not known: an export does without.
     """
     before = run_folder.read_flags(options.output_dir)
-    if not ("data_dir" in before or "data_dir" in given) or not os.path.isdir(options.data_dir):
+    if not ("data_dir" in before or not FLAGS["data_dir"].using_default_value) or not os.path.isdir(options.data_dir):
         return []
     try:
         pairs = pairs_of(options, folder_of(options, before.get("split", "train")))
@@ -761,7 +750,7 @@ def main(argv):
         sys.exit("error: %s is not a flag; flags are written --name=value" % argv[1])
     try:
         with faults.naming_failures(FLAGS.output_dir):
-            return {"train": train, "test": test, "export": export}[FLAGS.mode](given_flags())
+            return {"train": train, "test": test, "export": export}[FLAGS.mode]()
     except UserError as error:
         sys.exit("error: %s%s" % (workers.own_name() if FLAGS.mode == "train" else "", error))
     except KeyboardInterrupt:

@@ -97,7 +97,7 @@ def training_graph(*flags):
     import train as program
     from support import pair_files, precisions
     program.FLAGS(["train.py", *flags])
-    options = program.in_force(program.given_flags())
+    options = program.options_in_force()
     precision = precisions.resolve(options.precision)
     pairs = pair_files.find_pairs(program.folder_of(options, "train"))
     batch, model = program.training_graph(options, pairs, precision)

@@ -41,7 +41,7 @@ def options(*argv):
     """The Options that flags give."""
     with flagsaver.flagsaver():
         train.FLAGS(["train.py", *argv])
-        return train.in_force(train.given_flags())
+        return train.options_in_force()
 
 
 @pytest.fixture

@@ -375,14 +375,30 @@ def test_a_wrong_flag_is_named_without_a_traceback(flag, says):
 
 def test_help_shows_every_flag_once_under_its_group():
     result = subprocess.run(command("--help"), capture_output=True, text=True, check=True)
-    for title in train.GROUPS:
-        assert "\n%s\n" % title in result.stdout
-    for name in train.RULES:
-        assert result.stdout.count("  --%s (" % name) == 1
-    assert len(train.RULES) == sum(map(len, train.GROUPS.values()))
-    own = {flag.name for flag in train.FLAGS.get_flags_for_module("train")}
-    assert own == set(train.RULES)
-    assert all(train.FLAGS[name].help.endswith(".") for name in train.RULES)
+    names = re.findall(r"^  --(\w+) \(", result.stdout, re.M)
+    assert names == list(train.Options._fields) == [flag.name for flag in train.FLAGS.get_flags_for_module("train")]
+    for name, title in train.TITLES.items():
+        assert "\n%s\n\n  --%s (" % (title, name) in result.stdout
+    assert all(train.FLAGS[name].help.endswith(".") for name in names)
+
+
+def test_what_is_said_of_flags_names_flags_that_there_are():
+    assert train.FREE | train.RESTORED | train.NETWORKS | train.IN_OLD_CHECKPOINT | set(train.OLDER) <= set(
+        train.Options._fields)
+    assert train.IN_OLD_CHECKPOINT <= train.NETWORKS and not train.NETWORKS & train.FREE
+
+
+def test_a_run_older_than_a_flag_has_the_value_that_the_flag_has_for_it(run, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained, tmp_path / "run")
+    path = tmp_path / "run" / "flags.txt"
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if "--beta1=" not in line))
+    folder = "--output_dir=%s" % (tmp_path / "run")
+    assert run(folder, "--max_steps=7", *SMALL)[0] == 0  # the default is the value of older runs
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if "--beta1=" not in line))
+    monkeypatch.setitem(train.OLDER, "beta1", 0.25)
+    status, _ = run(folder, "--max_steps=8", *SMALL)
+    assert "--beta1 is 0.5 here and 0.25 in the run" in status
+    assert run(folder, "--max_steps=8", *SMALL, "--beta1=0.25")[0] == 0
 
 
 @pytest.mark.parametrize("arrange,says", [
