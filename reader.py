@@ -1,17 +1,17 @@
 """Pairs of images on disk -> a queue of jittered, normalised batches.
 
-A pair is an input and its target. By default one file holds both, side by side; LAYOUTS has the other forms. This file
-goes from files to pairs, to what the graph makes of one pair (decode, split, jitter, normalise), to the queues. Batches
-are float32 NHWC in [-1, 1].
+A pair is an input and its target; support/pair_files.py finds the pairs in a folder. This file follows the data: the
+graph decodes one pair, splits it, jitters it and normalises it, and queues make batches of such pairs. Batches are
+float32 NHWC in [-1, 1].
 
-Which pair comes when, and how it is jittered, is a pure function of (seed, position in the run). So neither the
+The order of the pairs and their jitter are pure functions of the seed and the position in the run. So neither the
 number of threads nor a restart changes a batch.
 """
 
-import collections
 import contextlib
 import os
 import re
+import typing
 
 import tensorflow.compat.v1 as tf
 
@@ -21,15 +21,27 @@ from support.pair_files import all_images
 
 RESIZE_METHODS = ("bilinear", "nearest", "bicubic", "area")
 
+DIRECTIONS = ("AtoB", "BtoA")
 
-View = collections.namedtuple("View", "direction resize_method input_channels output_channels")
-View.__new__.__defaults__ = ("AtoB", "bilinear", 3, 3)
-View.__doc__ = """Which side of a pair is the input, how it is resized, and how many channels there are.
 
-* direction: AtoB has A as the input and B as the target; BtoA the other way round.
-* resize_method: one of RESIZE_METHODS.
-* input_channels, output_channels: 1 (grey) or 3 (colour).
-"""
+class View(typing.NamedTuple):
+    """How a pair of files is seen as an input and a target."""
+    direction: str = "AtoB"  # AtoB makes A the input and B the target; BtoA swaps them
+    resize_method: str = "bilinear"  # one of RESIZE_METHODS
+    input_channels: int = 3  # 1 (grey) or 3 (colour)
+    output_channels: int = 3  # 1 or 3
+
+
+class Batches(typing.NamedTuple):
+    """The batches that a training run reads."""
+    batch_size: int = 4  # pairs in a batch, of all workers together
+    image_size: tuple = (256, 256)  # (height, width) in pixels after the random crop
+    load_size: tuple = (286, 286)  # (height, width) in pixels before it, at least image_size
+    flip: bool = True  # whether half of the pairs, at random, are mirrored
+    view: View = View()
+    seed: int = 0  # decides the order and the jitter
+    threads: int = 2  # pairs that are prepared at once; changes no bit of a batch
+    share: tuple = (0, 1)  # (i, n): this worker reads the i-th of n equal parts of each batch
 
 
 # ---------------------------------------------------------------------------------------------
@@ -86,26 +98,25 @@ def resize(images, size, method="bilinear"):
     return resized
 
 
-def jitter(pair, load_size, image_size, flip, method, seed):
+def jitter(pair, batches, seed):
     """Resizes to load_size, crops to image_size at a random place, mirrors half of the pairs (paper, 6.2).
 
     Args:
       pair: [2, H, W, C], two images that move as one.
-      load_size, image_size: (height, width) in pixels, load_size at least image_size.
-      flip: bool, whether to mirror at all.
-      method: of resizing, one of RESIZE_METHODS.
+      batches: a Batches, for load_size, image_size, flip and the view's resize_method.
       seed: int64 [2], decides the crop and the mirror.
 
     Returns:
       float32 [2, *image_size, C].
     """
-    pair = resize(pair, load_size, method)
+    height, width = batches.image_size
+    pair = resize(pair, batches.load_size, batches.view.resize_method)
     uniform = tf.random.stateless_uniform([3], seed=seed)
-    room = [load - image + 1 for load, image in zip(load_size, image_size)]
+    room = [load - image + 1 for load, image in zip(batches.load_size, batches.image_size)]
     offset = tf.cast(uniform[:2] * room, tf.int32)
-    pair = tf.slice(pair, [0, offset[0], offset[1], 0], [-1, *image_size, -1])
-    if flip:
-        rows = tf.reshape(pair, [-1, image_size[1], int(pair.shape[3])])  # three dimensions are mirrored faster
+    pair = tf.slice(pair, [0, offset[0], offset[1], 0], [-1, height, width, -1])
+    if batches.flip:
+        rows = tf.reshape(pair, [-1, width, int(pair.shape[3])])  # three dimensions are mirrored faster
         mirrored = tf.cond(uniform[2] < 0.5, lambda: rows, lambda: tf.reverse(rows, axis=[1]))
         pair = tf.reshape(mirrored, tf.shape(pair))
     return pair
@@ -116,7 +127,7 @@ def normalise(image):
     return tf.cast(image, tf.float32) * (2.0 / 255.0) - 1.0
 
 
-def finish(pair, view):
+def input_and_target(pair, view):
     """[2, H, W, 3] in 0..255 -> (input, target) of a View, each float32 [H, W, its channels] in [-1, 1]."""
     left, right = tf.unstack(normalise(pair), num=2)
     source, target = (left, right) if view.direction == "AtoB" else (right, left)
@@ -158,16 +169,16 @@ def index_queue(count, seed, start, is_ours=None):
         which a monitored session does after it has restored the global step.
       is_ours: function from positions [P] to which of them are queued, bool [P]; None queues all.
     """
-    place = tf.get_variable("reader/position", initializer=start, trainable=False, use_resource=True,
-                            collections=[tf.GraphKeys.LOCAL_VARIABLES])
-    position = place.read_value()
+    next_position = tf.get_variable("reader/position", initializer=start, trainable=False, use_resource=True,
+                                    collections=[tf.GraphKeys.LOCAL_VARIABLES])
+    position = next_position.read_value()
     epoch, done = position // count, position % count
     rest = epoch_order(count, seed, epoch)[done:]
     positions = tf.range(position, position + count - done)
     if is_ours:
         positions, rest = (tf.boolean_mask(part, is_ours(positions)) for part in (positions, rest))
     with tf.control_dependencies([rest, positions]):
-        advance = place.assign_add(count - done, read_value=False)
+        advance = next_position.assign_add(count - done, read_value=False)
     queue = tf.FIFOQueue(1024, [tf.int64, tf.int64], shapes=[[], []], name="indices")
     with tf.control_dependencies([advance]):
         enqueue = queue.enqueue_many([positions, rest])
@@ -183,39 +194,34 @@ def queue_scope():
 
 
 @queue_scope()
-def training_batches(pairs, step, *, batch_size=4, image_size=(256, 256), load_size=(286, 286), flip=True,
-                     view=View(), seed=0, threads=2, share=(0, 1)):
+def training_batches(pairs, step, batches=Batches()):
     """Builds the training queue. One runner keeps the order; inside it `threads` pairs are prepared at a time.
 
     Args:
-      pairs: Pairs.
+      pairs: pair_files.Pairs.
       step: the global step variable; after a restart the queue continues with position step * batch_size.
-      batch_size: pairs in a batch.
-      image_size, load_size, flip: see `jitter`.
-      view: a View.
-      seed: decides the order and the jitter.
-      threads: pairs prepared at once; changes no bit of a batch.
-      share: (i, n): only the i-th of n equal parts of each batch is read.
+      batches: a Batches.
 
     Returns:
-      (inputs, targets): float32 [batch_size / n, *image_size, channels] in [-1, 1].
+      (inputs, targets): float32 [batch_size / n, *image_size, channels] in [-1, 1] for a share (i, n).
     """
-    part, parts = share
-    size = batch_size // parts
+    view, threads, (part, parts) = batches.view, batches.threads, batches.share
+    size = batches.batch_size // parts
 
     def is_ours(positions):
-        return tf.equal(positions % batch_size // size, part)
+        return tf.equal(positions % batches.batch_size // size, part)
 
     load = pair_loader(pairs)
 
     def prepare(position, index):
-        pair_seed = tf.stack([tf.constant(seed, tf.int64), 2 * position + 1])
-        return finish(jitter(load(index), load_size, image_size, flip, view.resize_method, pair_seed), view)
+        pair_seed = tf.stack([tf.constant(batches.seed, tf.int64), 2 * position + 1])
+        return input_and_target(jitter(load(index), batches, pair_seed), view)
 
-    start = tf.cast(step.read_value(), tf.int64) * batch_size
-    places = index_queue(len(pairs.files), seed, start, is_ours if parts > 1 else None).dequeue_many(threads)
-    prepared = [prepare(*place) for place in zip(*(tf.unstack(part, num=threads) for part in places))]
-    shapes = [[*image_size, channels] for channels in (view.input_channels, view.output_channels)]
+    start = tf.cast(step.read_value(), tf.int64) * batches.batch_size
+    indices = index_queue(len(pairs.files), batches.seed, start, is_ours if parts > 1 else None)
+    positions_and_indices = zip(*(tf.unstack(column, num=threads) for column in indices.dequeue_many(threads)))
+    prepared = [prepare(position, index) for position, index in positions_and_indices]
+    shapes = [[*batches.image_size, channels] for channels in (view.input_channels, view.output_channels)]
     queue = tf.FIFOQueue(4 * size + 4 * threads, [tf.float32, tf.float32], shapes, name="batches")
     enqueue = tf.no_op()
     for pair in prepared:  # prepared in parallel until here, enqueued one after the other
@@ -242,7 +248,7 @@ def ordered_pairs(pairs, size=None, view=View()):
     index = tf.train.range_input_producer(len(pairs.files), num_epochs=1, shuffle=False).dequeue()
     pair = load(tf.cast(index, tf.int64))
     pair = pair if size is None else resize(pair, size, view.resize_method)
-    source, target = finish(pair, view)
+    source, target = input_and_target(pair, view)
     queue = tf.FIFOQueue(4, [tf.float32, tf.float32], name="ordered")
     tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue([source[tf.newaxis], target[tf.newaxis]])]))
     return queue.dequeue()

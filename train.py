@@ -388,10 +388,9 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
     Each of several workers builds that of its share; what the Training tells of a step is of the whole batch.
     """
     step = tf.train.get_or_create_global_step()
-    batch = reader.training_batches(
-        pairs, step, batch_size=options.batch_size, image_size=size_of(options.image_size),
-        load_size=load_size_of(options), flip=options.flip, view=view_of(options), seed=options.seed,
-        threads=options.reader_threads, share=(team.rank, len(team)))
+    batch = reader.training_batches(pairs, step, reader.Batches(
+        options.batch_size, size_of(options.image_size), load_size_of(options), options.flip, view_of(options),
+        options.seed, options.reader_threads, share=(team.rank, len(team))))
     draw = step * len(team) + team.rank if team.others else step  # each share has masks of its own
     objective = pix2pix.Objective(options.gan_loss, options.eps, options.pixel_loss, options.l1_weight,
                                   options.gan_weight, options.d_weight)

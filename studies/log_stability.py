@@ -293,8 +293,8 @@ def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=1e-
     naive = unittest.mock.patch.object(pix2pix, "patch_loss", naive_in_training)
     with tf.Graph().as_default():
         step = tf.train.get_or_create_global_step()
-        batch = reader.training_batches(pairs["train"], step, image_size=(size, size),
-                                        load_size=(size + 8, size + 8), seed=seed)
+        batch = reader.training_batches(pairs["train"], step, reader.Batches(
+            image_size=(size, size), load_size=(size + 8, size + 8), seed=seed))
         if gan_loss == "naive":
             naive.start()
         model = pix2pix.training(*batch, step, functools.partial(generate, draw=step),

@@ -14,8 +14,8 @@ def pairs(folder, batch):
     tf.enable_resource_variables()
     with tf.Graph().as_default():
         step = tf.train.get_or_create_global_step()
-        made = tf.group(*reader.training_batches(pair_files.find_pairs(folder), step, batch_size=batch,
-                                                 threads=len(os.sched_getaffinity(0))))
+        batches = reader.Batches(batch_size=batch, threads=len(os.sched_getaffinity(0)))
+        made = tf.group(*reader.training_batches(pair_files.find_pairs(folder), step, batches))
         with tf.train.MonitoredSession() as session:
             while True:
                 yield session.run(made)

@@ -280,8 +280,8 @@ def test_the_files_of_a_step_are_those_that_the_queue_gives(tmp_path):
         imageio.imwrite(tmp_path / ("%d.png" % number), np.full((16, 32, 3), 10 * number, np.uint8))
     pairs = pair_files.find_pairs(str(tmp_path))
     with tf.Graph().as_default():
-        batch = reader.training_batches(pairs, tf.train.create_global_step(), batch_size=3, image_size=(16, 16),
-                                        load_size=(16, 16), seed=5)
+        batch = reader.training_batches(pairs, tf.train.create_global_step(), reader.Batches(
+            batch_size=3, image_size=(16, 16), load_size=(16, 16), seed=5))
         with tf.train.MonitoredSession() as session:
             for step in range(1, 8):
                 values = np.round((session.run(batch)[0][:, 0, 0, 0] + 1) * 127.5)
@@ -332,6 +332,7 @@ def test_many_pairs_start_soon(tmp_path):
     print("headers checked in %.1f s" % (time.time() - start))
     assert len(pairs.files) == count
     with tf.Graph().as_default():
-        batch = reader.training_batches(pairs, tf.train.create_global_step(), image_size=(16, 16), load_size=(16, 16))
+        batch = reader.training_batches(pairs, tf.train.create_global_step(), reader.Batches(
+            image_size=(16, 16), load_size=(16, 16)))
         with tf.train.MonitoredSession() as session:
             assert session.run(batch)[0].shape == (4, 16, 16, 3)

@@ -26,7 +26,7 @@ def read_training(pairs, steps, start=0, **options):
     with tf.Graph().as_default():
         step = tf.train.create_global_step()
         begin = step.assign(start)
-        batch = reader.training_batches(pairs, step, **options)
+        batch = reader.training_batches(pairs, step, reader.Batches(**options))
         scaffold = tf.train.Scaffold(init_fn=lambda _, session: session.run(begin))
         creator = tf.train.ChiefSessionCreator(scaffold)
         with tf.train.MonitoredSession(creator) as session:
@@ -357,13 +357,15 @@ def test_training_batches_come_from_every_layout(tmp_path, layout):
 
 def jittered(session, pair, seed, load_size=20, image_size=16, flip=True):
     sizes = (load_size, load_size), (image_size, image_size)
-    return session.run(reader.jitter(tf.constant(pair), *sizes, flip, "bilinear", tf.constant(seed, tf.int64)))
+    batches = reader.Batches(load_size=sizes[0], image_size=sizes[1], flip=flip)
+    return session.run(reader.jitter(tf.constant(pair), batches, tf.constant(seed, tf.int64)))
 
 
 @pytest.mark.parametrize("method", reader.RESIZE_METHODS)
 def test_images_are_resized_and_cropped_to_height_and_width(session, method):
     pair = tf.constant(np.random.RandomState(0).uniform(0, 255, (2, 20, 30, 3)).astype(np.float32))
-    result = session.run(reader.jitter(pair, (24, 40), (16, 32), True, method, tf.constant([0, 0], tf.int64)))
+    batches = reader.Batches(load_size=(24, 40), image_size=(16, 32), view=reader.View(resize_method=method))
+    result = session.run(reader.jitter(pair, batches, tf.constant([0, 0], tf.int64)))
     assert result.shape == (2, 16, 32, 3)
     if method == "nearest":
         assert set(result.ravel()) <= set(session.run(pair).ravel())

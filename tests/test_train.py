@@ -134,8 +134,8 @@ def test_a_lost_list_of_checkpoints_loses_nothing(run, trained, tmp_path):
 def test_the_reader_gets_the_papers_jitter(monkeypatch, data):
     asked = {}
 
-    def training_batches(pairs, step, **how):
-        asked.update(how)
+    def training_batches(pairs, step, batches):
+        asked.update(batches._asdict())
         image = tf.zeros([1, 256, 256, 3])
         return image, image
 
