@@ -181,7 +181,10 @@ if __name__ == "__main__":  # --help and a wrong flag answer before TensorFlow's
         with contextlib.suppress(BrokenPipeError):  # | head
             print(run_flags.grouped_help(__doc__, MODULE_FLAGS, TITLES), flush=True)
         os._exit(0)  # an exit of Python's would try to print the rest
-    app.parse_flags_with_usage(sys.argv)
+    try:
+        FLAGS(sys.argv)
+    except flags.Error as error:
+        sys.exit("error: %s\npython train.py --help lists all flags" % str(error).replace("ERROR:: ", ""))
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
 
@@ -194,6 +197,7 @@ import pix2pix  # noqa: E402
 import reader  # noqa: E402
 from support import (  # noqa: E402  # noqa: E402
     checkpoints,
+    events,
     faults,
     gallery,
     hooks,
@@ -477,9 +481,26 @@ def train_run(team):
             if signal_number:
                 return 128 + signal_number
             checkpoint = checkpoints.newest(saved)
-        print("%s: finished, %d steps done" % (folder, checkpoints.step_of(checkpoint)))
-        print("fingerprint: %s" % checkpoints.fingerprint(checkpoint))
+        print("%s: finished, %d steps done; %s--mode=test --output_dir=%s tests it" % (
+            folder, checkpoints.step_of(checkpoint), way_on(options, record), folder))
+        print_fingerprint(checkpoint)
     return 0
+
+
+def way_on(options, record):
+    """Returns how a finished run can be continued, as the beginning of a sentence; empty where it can't be.
+
+    A learning rate that decayed to 0 over the last epochs can't go on.
+    """
+    limits = [("--epochs", epoch_steps(options, record["pairs"]["train"])), ("--max_steps", options.max_steps)]
+    reached = [name for name, limit in limits if limit == record["steps"]]
+    is_over = options.decay_epochs and "--epochs" in reached
+    return "" if is_over else "a larger %s continues it, " % " and ".join(reached)
+
+
+def print_fingerprint(checkpoint):
+    print("equal flags, data and versions give equal weights; this is a hash of all of them:")
+    print("fingerprint: %s" % checkpoints.fingerprint(checkpoint))
 
 
 def train_share(team):
@@ -517,7 +538,7 @@ def agree(options, team, record, start):
 
 def describe_run(options, pairs, team):
     """Returns what run.json holds: where the run is made, by how many, of what, and how long it is."""
-    steps = math.ceil(options.epochs * len(pairs.files) / options.batch_size)
+    steps = epoch_steps(options, len(pairs.files))
     splits = {split: pair_files.count_pairs(os.path.join(options.data_dir, split)) for split in pair_files.SPLITS}
     return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
                          "numpy": np.__version__, "scipy": scipy.__version__},
@@ -527,6 +548,11 @@ def describe_run(options, pairs, team):
             "pairs": dict({split: count for split, count in splits.items() if count}, train=len(pairs.files)),
             "skipped": list(pairs.skipped), "pairs_sha256": pair_files.pairs_checksum(pairs),
             "steps": min(steps, options.max_steps or steps)}
+
+
+def epoch_steps(options, pairs):
+    """Returns the number of steps in --epochs passes over `pairs` pairs."""
+    return math.ceil(options.epochs * pairs / options.batch_size)
 
 
 def run_steps(job):
@@ -579,12 +605,11 @@ def writing_hooks(job, batch, model, finite, closing):
     options, folder = job.options, job.options.output_dir
     saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
     writer = closing.enter_context(contextlib.closing(
-        hooks.event_writer(folder, tf.get_default_graph(), job.start)))
-    run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size,
-                    options.epochs)
+        events.writer(folder, tf.get_default_graph(), job.start)))
+    run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size)
     metrics = closing.enter_context(contextlib.closing(hooks.Metrics(model, run, options.log_every)))
     samples = hooks.Samples(run, options.sample_every, sample_pairs(options, job.pairs), one_image(options),
-                            hooks.batch_summaries(batch, model, logits_scale(options)))
+                            events.of_batch(batch, model, logits_scale(options)))
     saving = hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)
     return [metrics, samples, saving], saving
 
@@ -643,7 +668,7 @@ def test():
     print("%d images from %s in %s" % (len(pairs.files), checkpoint, os.path.join(path, "index.html")))
     for measure, value in metrics.items():
         print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
-    print("fingerprint: %s" % checkpoints.fingerprint(checkpoint))
+    print_fingerprint(checkpoint)
     return 0
 
 
@@ -746,7 +771,8 @@ def example_inputs(options):
 
 def main(argv):
     if argv[1:]:
-        sys.exit("error: %s is not a flag; flags are written --name=value" % argv[1])
+        sys.exit("error: %s is not a flag; flags are written --name=value, and python train.py --help lists them all"
+                 % argv[1])
     try:
         with faults.naming_failures(FLAGS.output_dir):
             return {"train": train, "test": test, "export": export}[FLAGS.mode]()

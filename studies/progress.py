@@ -1,9 +1,9 @@
 """What did a training run look like on the way? Its fixed pairs at some steps, its losses, and D's largest logit.
 
     pip install matplotlib
-    python studies/progress.py --run_dir=runs/pix2pix --output_dir=runs/progress
+    python studies/progress.py --output_dir=runs/pix2pix
 
-takes seconds and writes progress.jpg and losses.png.
+takes seconds and writes progress.jpg and losses.png into the folder progress/ of that run.
 """
 
 import os
@@ -49,25 +49,25 @@ def draw_losses(rows, path):
 
 
 def main():
-    parser = study.parser(__doc__, "runs/progress")
-    parser.add_argument("--run_dir", default="runs/pix2pix", help="the run folder to look at (default: %(default)s)")
+    parser = study.parser(__doc__, "runs/pix2pix")
     parser.add_argument("--steps", type=lambda text: list(map(int, text.split(","))),
                         help="steps of the sample grids to show, such as 0,500 (default: four, spread over the run)")
     parser.add_argument("--rows", type=int, default=3, help="how many of the fixed pairs (default: %(default)s)")
     options = parser.parse_args()
-    folder, metrics = (os.path.join(options.run_dir, name) for name in ("samples", "metrics.csv"))
-    every = sample_steps(folder) if os.path.isdir(folder) else []
+    samples, metrics, pictures = (os.path.join(options.output_dir, name)
+                                  for name in ("samples", "metrics.csv", "progress"))
+    every = sample_steps(samples) if os.path.isdir(samples) else []
     rows = study.read_csv(metrics) if os.path.isfile(metrics) else []
     if not every or not rows:
-        raise SystemExit("error: %s: no sample grid or no logged step; --run_dir names a run that trained"
-                         % options.run_dir)
+        raise SystemExit("error: %s: no sample grid or no logged step; --output_dir names a run that trained"
+                         % options.output_dir)
     steps = options.steps or sorted({every[round(i * (len(every) - 1) / 3)] for i in range(4)})
     missing = sorted(set(steps) - set(every))
     if missing:
-        raise SystemExit("error: --steps=%d: no sample grid of it in %s" % (missing[0], folder))
-    os.makedirs(options.output_dir, exist_ok=True)
-    study.draw_columns(*progress(folder, steps, options.rows), os.path.join(options.output_dir, "progress.jpg"))
-    draw_losses(rows, os.path.join(options.output_dir, "losses.png"))
+        raise SystemExit("error: --steps=%d: no sample grid of it in %s" % (missing[0], samples))
+    os.makedirs(pictures, exist_ok=True)
+    study.draw_columns(*progress(samples, steps, options.rows), os.path.join(pictures, "progress.jpg"))
+    draw_losses(rows, os.path.join(pictures, "losses.png"))
 
 
 if __name__ == "__main__":

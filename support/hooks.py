@@ -12,28 +12,20 @@ import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-import tqdm
 
-from support import checkpoints, faults, gallery, rendering, run_folder, storage
+from support import checkpoints, events, faults, gallery, progress_line, rendering, run_folder, storage
 from support.errors import RunError
 
 LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
 
-Run = collections.namedtuple("Run", "folder writer start steps pairs batch_size epochs")
+Run = collections.namedtuple("Run", "folder writer start steps pairs batch_size")
 Run.__doc__ = """What the hooks know of a run.
 
 * folder: the run folder.
 * writer: the FileWriter of TensorBoard's events.
 * start, steps: the steps that were done before, and those of the whole run.
-* pairs, batch_size, epochs: of training.
+* pairs, batch_size: of training.
 """
-
-
-def event_writer(folder, graph, start):
-    """Returns the FileWriter of TensorBoard's events of a run that goes on behind a step."""
-    writer = tf.summary.FileWriter(folder, graph=graph)
-    writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
-    return writer
 
 
 def align(timer, every, start):
@@ -67,22 +59,32 @@ class StopOnNan(tf.train.NanTensorHook):
                     ", ".join(self.files_of_step(step)), self.kept_in))
 
 
+def is_due(step, every, last):
+    """Whether something that is done every so many steps, and at the last one, is done at a step."""
+    return step % every == 0 or step == last
+
+
 class Metrics(tf.train.SessionRunHook):
-    """Keeps metrics.csv, TensorBoard's scalars and the progress bar (without a terminal, a line now and then)."""
+    """Keeps metrics.csv, TensorBoard's scalars and the progress line.
+
+    images_per_second is that of the steps alone: the batch size over the mean time from this hook's `before_run` to its
+    `after_run`, which is TensorFlow's `session.run` of one training step. Saving and pictures come after that time. The
+    reader goes on during them, so that the first steps after a save don't wait for their batches.
+    """
 
     def __init__(self, model, run, log_every):
         self.run, self.log_every, self.watched = run, log_every, model.watched
         self.fetches = {"step": model.train_op, "losses": [getattr(model, name) for name in LOSSES]}
         self.path, self.warned, self.seen = os.path.join(run.folder, "metrics.csv"), False, run.start
         self.columns = ["step", "epoch", *LOSSES, "images_per_second", *model.watched]
-        self.bar = self.file = None
+        self.timed = self.seconds = 0  # steps since the last row, and the time of them
+        self.line = self.file = None
 
     def begin(self):
         rows = [self.columns] + self.written_rows()
         storage.write_file(self.path, "".join(",".join(row) + "\n" for row in rows))
         self.file = open(self.path, "a")
-        self.bar = tqdm.tqdm(total=self.run.steps, initial=self.run.start, unit="step", disable=None)
-        self.logged = self.printed = self.run.start, time.time()
+        self.line = progress_line.ProgressLine(self.run.start, self.run.steps)
 
     def written_rows(self):
         """The rows of an earlier metrics.csv up to the first step; a kill may have cut the last one short."""
@@ -94,67 +96,50 @@ class Metrics(tf.train.SessionRunHook):
 
     def before_run(self, run_context):
         del run_context
-        step = self.seen + 1
-        is_logged = step % self.log_every == 0 or step == self.run.steps
-        return tf.train.SessionRunArgs(dict(self.fetches, watched=self.watched if is_logged else {}))
+        watched = self.watched if is_due(self.seen + 1, self.log_every, self.run.steps) else {}
+        self.step_begun = time.perf_counter()
+        return tf.train.SessionRunArgs(dict(self.fetches, watched=watched))
 
     def after_run(self, run_context, run_values):
         del run_context
+        self.timed, self.seconds = self.timed + 1, self.seconds + time.perf_counter() - self.step_begun
         self.seen, losses, watched = (run_values.results[name] for name in ("step", "losses", "watched"))
-        epoch, now = self.seen * self.run.batch_size / self.run.pairs, time.time()
-        rate = (self.seen - self.logged[0]) * self.run.batch_size / (now - self.logged[1])
-        text = "epoch %.4g/%d, D %.3f, GAN %.3f, L1 %.4f, %.3g images/s" % (epoch, self.run.epochs, *losses, rate)
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update()
+        rate = self.timed * self.run.batch_size / self.seconds
+        self.line.update(self.seen, losses, rate)
         if watched:
-            self.log([epoch, *losses, rate, *watched.values()])
+            self.log([self.seen * self.run.batch_size / self.run.pairs, *losses, rate, *watched.values()])
             self.warn_of_saturated_patches(watched)
-            self.logged = self.seen, now
-            if self.bar.disable and now - self.printed[1] > 30:
-                self.print_line(text, now)
+            self.timed = self.seconds = 0
 
     def log(self, values):
         self.file.write(",".join(["%d" % self.seen] + ["%.9g" % value for value in values]) + "\n")
         self.file.flush()
-        self.run.writer.add_summary(tf.Summary(value=[
-            tf.Summary.Value(tag=name, simple_value=float(value)) for name, value in zip(self.columns[1:], values)
-        ]), self.seen)
+        self.run.writer.add_summary(events.scalars(zip(self.columns[1:], values)), self.seen)
 
     def warn_of_saturated_patches(self, watched):
         for side in ("real", "fake"):
             share = watched["saturated_" + side]
             if share > 0.5 and not self.warned:
                 self.warned = True
-                self.bar.write("warning: step %d: D gets %.0f %% of the %s patches wrong without a gradient to learn "
-                               "from; --gan_loss=log or logits keeps it" % (self.seen, 100 * share, side))
-
-    def print_line(self, text, now):
-        left = (self.run.steps - self.seen) * (now - self.printed[1]) / (self.seen - self.printed[0])
-        print("step %d/%d, %s, %s left" % (self.seen, self.run.steps, text, tqdm.tqdm.format_interval(left)),
-              flush=True)
-        self.printed = self.seen, now
+                self.line.write("warning: step %d: D gets %.0f %% of the %s patches wrong without a gradient to learn "
+                                "from; --gan_loss=log or logits keeps it" % (self.seen, 100 * share, side))
 
     def close(self):
-        for closing in filter(None, (self.bar, self.file)):
+        for closing in filter(None, (self.line, self.file)):
             closing.close()
 
 
-class Samples(tf.train.SummarySaverHook):
-    """Writes a grid of fixed pairs to samples/, and summaries of the batch for TensorBoard.
+class Samples(tf.train.SessionRunHook):
+    """Writes a grid of fixed pairs to samples/, and pictures of the batch for TensorBoard.
 
-    TensorFlow's hook counts from the step that it is resumed at; this one writes at multiples of `every` and at the
-    run's last step, and a grid at step 0 too.
+    It does so at step 0, at multiples of `every` and at the run's last step. That step gives its tensors, and the
+    pictures are made of them after it, so that it takes no longer than other steps.
     """
 
-    def __init__(self, run, every, fixed, one_image, summaries):
-        """Takes the fixed pairs, the graph that train.one_image built for them, and the batch's summaries."""
-        super().__init__(save_steps=every, summary_writer=run.writer, summary_op=summaries)
+    def __init__(self, run, every, fixed, one_image, shown):
+        """Takes the fixed pairs, the graph that train.one_image built for them, and what `events.of_batch` returned."""
         self.run, self.every, self.fixed, (self.image, self.draw, self.output) = run, every, fixed, one_image
-
-    def begin(self):
-        super().begin()
-        self._next_step = self.run.start + 1
-        align(self._timer, self.every, self.run.start)
+        (self.tensors, self.summaries), self.seen = shown, run.start
 
     def after_create_session(self, session, coord):
         del coord
@@ -163,14 +148,16 @@ class Samples(tf.train.SummarySaverHook):
             self.write(session, 0)
 
     def before_run(self, run_context):
-        if self._next_step == self.run.steps:
-            self._timer.reset()  # so that it triggers
-        return super().before_run(run_context)
+        del run_context
+        self.seen += 1
+        return tf.train.SessionRunArgs(self.tensors) if is_due(self.seen, self.every, self.run.steps) else None
 
     def after_run(self, run_context, run_values):
-        super().after_run(run_context, run_values)
-        if self._request_summary:
-            self.write(run_context.session, self._next_step - 1)
+        if run_values.results is not None:
+            session = run_context.session
+            summary = session.run(self.summaries, dict(zip(self.tensors, run_values.results)))
+            self.run.writer.add_summary(events.described(tf.Summary.FromString(summary)), self.seen)
+            self.write(session, self.seen)
 
     def write(self, session, step):
         rows = []
@@ -181,30 +168,8 @@ class Samples(tf.train.SummarySaverHook):
         path = os.path.join(folder, "step-%08d.png" % step)
         rendering.write_png(path, np.concatenate(rows))
         gallery.write_samples(folder)
-        with open(path, "rb") as file:
-            picture = tf.Summary.Image(encoded_image_string=file.read())
-        self.run.writer.add_summary(tf.Summary(value=[tf.Summary.Value(tag="samples", image=picture)]), step)
+        self.run.writer.add_summary(events.picture("samples/fixed_pairs", path), step)
         self.run.writer.flush()
-
-    def end(self, session=None):  # all is flushed; on a full disk, another flush would keep Checkpoints from saving
-        pass
-
-
-def batch_summaries(batch, model, scale):
-    """TensorBoard's view of a batch: the jittered pairs, the outputs and D's logits.
-
-    Args:
-      batch: (inputs, targets).
-      model: a pix2pix.Training.
-      scale: (low, high), see `rendering.heat_map`.
-    """
-    inputs, targets = batch
-    for name, images in (("inputs", inputs), ("outputs", model.outputs), ("targets", targets)):
-        tf.summary.image(name, rendering.to_uint8(images))
-    for name, logits in (("real", model.real_logits), ("fake", model.fake_logits)):
-        tf.summary.histogram("logits_" + name, logits)
-        tf.summary.image("patches_" + name, rendering.to_uint8(rendering.heat_map(logits, *scale)))
-    return tf.summary.merge_all()
 
 
 class Checkpoints(tf.train.CheckpointSaverHook):

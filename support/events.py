@@ -1,0 +1,98 @@
+"""What TensorBoard shows of a run: scalars, pictures and histograms, in groups and with descriptions."""
+
+import typing
+
+import tensorflow.compat.v1 as tf
+
+from support import rendering
+
+
+class Scalar(typing.NamedTuple):
+    """How TensorBoard shows a column of metrics.csv."""
+
+    group: str  # the scalar's tag is GROUP/COLUMN
+    description: str  # its unit and meaning
+
+
+SCALARS = {
+    "epoch": Scalar("speed", "Passes over the training pairs so far."),
+    "images_per_second": Scalar("speed", "Training pairs per second since the row before. Only the time of the steps "
+                                "counts; saving, sample pictures and logging are left out."),
+    "d_loss": Scalar("loss", "The discriminator's loss on real patches plus its loss on generated patches, without "
+                     "--d_weight: each is the mean over the patches, in nats for the logarithmic losses."),
+    "g_loss_gan": Scalar("loss", "The generator's adversarial loss, without --gan_weight: the mean over the patches, "
+                         "in nats for the logarithmic losses."),
+    "g_loss_l1": Scalar("loss", "The mean absolute difference of outputs and targets in [-1, 1], without --l1_weight, "
+                        "whatever --pixel_loss is."),
+    "d_max_logit": Scalar("discriminator", "The largest absolute logit of the batch's patches."),
+    "saturated_real": Scalar("discriminator", "The share (0 to 1) of real patches that the discriminator takes for "
+                             "generated while its loss gives it no gradient to learn from."),
+    "saturated_fake": Scalar("discriminator", "The share (0 to 1) of generated patches that the discriminator takes "
+                             "for real while its loss gives it no gradient to learn from."),
+    "d_gradient_norm": Scalar("gradient", "The norm of the gradient of the discriminator's weighted loss with respect "
+                              "to all of its weights."),
+    "g_gradient_norm": Scalar("gradient", "The norm of the gradient of the generator's weighted loss with respect to "
+                              "all of its weights."),
+}
+PICTURES = {
+    "samples/fixed_pairs": "The same pairs each time: input, output and target from left to right.",
+    "batch/inputs": "Inputs of the batch, as the random crop and flip made them.",
+    "batch/outputs": "What the generator made of these inputs, before the step's update.",
+    "batch/targets": "Targets of the batch, as the random crop and flip made them.",
+    "discriminator/logits_real": "The discriminator's logits of the batch's real patches, large where a patch looks "
+                                 "real to it.",
+    "discriminator/logits_fake": "The discriminator's logits of the batch's generated patches, large where a patch "
+                                 "looks real to it.",
+    "discriminator/patches_real": "The logits of real patches, from blue (looks generated) to red (looks real).",
+    "discriminator/patches_fake": "The logits of generated patches, from blue (looks generated) to red (looks real).",
+}
+
+
+def writer(folder, graph, start):
+    """Returns the FileWriter of TensorBoard's events of a run that goes on behind a step."""
+    made = tf.summary.FileWriter(folder, graph=graph)
+    made.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
+    return made
+
+
+def scalars(values):
+    """Returns a Summary of pairs (column of metrics.csv, value)."""
+    return tf.Summary(value=[
+        tf.Summary.Value(tag="%s/%s" % (SCALARS[name].group, name), simple_value=float(value),
+                         metadata=tf.SummaryMetadata(summary_description=SCALARS[name].description))
+        for name, value in values])
+
+
+def picture(name, path):
+    """Returns a Summary of a PNG file under one of the names of PICTURES."""
+    with open(path, "rb") as file:
+        image = tf.Summary.Image(encoded_image_string=file.read())
+    return described(tf.Summary(value=[tf.Summary.Value(tag=name, image=image)]))
+
+
+def described(summary):
+    """Adds their descriptions to a Summary's pictures and histograms; returns it."""
+    for value in summary.value:
+        value.metadata.summary_description = PICTURES[value.tag.split("/image")[0]]
+    return summary
+
+
+def of_batch(batch, model, scale):
+    """Builds the view of a batch: the jittered pairs, the outputs and D's logits.
+
+    Args:
+      batch: (inputs, targets).
+      model: a pix2pix.Training.
+      scale: (low, high), see `rendering.heat_map`.
+
+    Returns:
+      (the tensors that are shown, a serialized Summary of the values that are fed for them).
+    """
+    # Copies are fetched: a session computes the fetched tensor itself in float32, even where bfloat16 is wanted.
+    tensors = [tf.identity(tensor) for tensor in (*batch, model.outputs, model.real_logits, model.fake_logits)]
+    images, logits = zip(("inputs", "targets", "outputs"), tensors), zip(("real", "fake"), tensors[3:])
+    summaries = [tf.summary.image("batch/" + name, rendering.to_uint8(image)) for name, image in images]
+    for name, values in logits:
+        summaries += [tf.summary.histogram("discriminator/logits_" + name, values), tf.summary.image(
+            "discriminator/patches_" + name, rendering.to_uint8(rendering.heat_map(values, *scale)))]
+    return tensors, tf.summary.merge(summaries)
