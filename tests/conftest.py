@@ -2,6 +2,7 @@
 
 import csv
 import os
+import sys
 
 import hypothesis
 import imageio.v3 as imageio
@@ -42,6 +43,11 @@ def options(*argv):
     with flagsaver.flagsaver():
         train.FLAGS(["train.py", *argv])
         return train.options_in_force()
+
+
+def command(*argv):
+    """The command line that runs train.py in a process of its own."""
+    return [sys.executable, os.path.join(ROOT, "train.py"), *argv]
 
 
 @pytest.fixture

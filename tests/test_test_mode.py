@@ -1,0 +1,212 @@
+"""Test mode: outputs, measures and the gallery."""
+
+import csv
+import functools
+import html
+import json
+import os
+import re
+import shutil
+import urllib.parse
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import scipy.ndimage
+import tensorflow.compat.v1 as tf
+from absl.testing import flagsaver
+
+import train
+from conftest import SMALL, fingerprint, options, write_pairs
+from support import checkpoints, gallery
+
+
+@pytest.fixture(scope="module")
+def tested(trained, tmp_path_factory):
+    """A test run over pairs whose names need escaping; returns its folder."""
+    folder = tmp_path_factory.mktemp("awkward")
+    write_pairs(str(folder), 3)
+    os.rename(str(folder / "3.png"), str(folder / "<b>&'50%#.png"))
+    with flagsaver.flagsaver():
+        train.FLAGS(["train.py", "--mode=test", "--output_dir=" + trained, "--data_dir=%s" % folder])
+        assert train.main(["train.py"]) == 0
+    return os.path.join(trained, "test")
+
+
+def test_test_mode_writes_every_output(tested):
+    assert sorted(os.listdir(os.path.join(tested, "images"))) == sorted(
+        "%s-%s.png" % (name, kind) for name in ("1", "2", "<b>&'50%#")
+        for kind in ("input", "output", "patches", "target"))
+
+
+def test_metrics_agree_with_the_written_images(tested):
+    with open(os.path.join(tested, "metrics.csv")) as file:
+        table = list(csv.DictReader(file))
+    with open(os.path.join(tested, "metrics.json")) as file:
+        summary = json.load(file)
+    assert summary["images"] == len(table) == 3
+    for row in table:
+        output, target = (np.float64(imageio.imread(os.path.join(tested, "images", "%s-%s.png" % (row["name"], kind))))
+                          / 127.5 - 1 for kind in ("output", "target"))
+        np.testing.assert_allclose(float(row["l1"]), np.abs(output - target).mean(), atol=0.004)
+        np.testing.assert_allclose(float(row["psnr"]), 10 * np.log10(4 / ((output - target) ** 2).mean()), atol=0.1)
+        assert -1 <= float(row["ssim"]) <= 1
+    for measure in ("l1", "psnr", "ssim"):
+        np.testing.assert_allclose(summary[measure]["mean"], np.mean([float(row[measure]) for row in table]), rtol=1e-6)
+        assert summary[measure]["low"] <= summary[measure]["mean"] <= summary[measure]["high"]
+
+
+def scipy_ssim(a, b):
+    """SSIM of two uint8 images [H, W, C] as Wang et al. 2004 define it: Gaussian window of 11x11, sigma 1.5."""
+    a, b = np.float64(a) / 255, np.float64(b) / 255
+    blur = functools.partial(scipy.ndimage.gaussian_filter, sigma=(1.5, 1.5, 0), radius=(5, 5, 0))
+    mean_a, mean_b = blur(a), blur(b)
+    variances = blur(a * a) - mean_a ** 2 + blur(b * b) - mean_b ** 2
+    covariance = blur(a * b) - mean_a * mean_b
+    ssim = ((2 * mean_a * mean_b + 0.01 ** 2) * (2 * covariance + 0.03 ** 2)
+            / ((mean_a ** 2 + mean_b ** 2 + 0.01 ** 2) * (variances + 0.03 ** 2)))
+    return ssim[5:-5, 5:-5].mean()  # the windows inside the image
+
+
+def test_ssim_is_an_independent_ssim_of_the_written_images(tested):
+    with open(os.path.join(tested, "metrics.csv")) as file:
+        table = list(csv.DictReader(file))
+    for row in table:
+        written = (imageio.imread(os.path.join(tested, "images", "%s-%s.png" % (row["name"], kind)))
+                   for kind in ("output", "target"))
+        assert float(row["ssim"]) == pytest.approx(scipy_ssim(*written), abs=2e-3)
+
+
+@pytest.mark.parametrize("change", [
+    lambda image: image, lambda image: image / 8, lambda image: image - 25, lambda image: image + 40,
+    lambda image: scipy.ndimage.gaussian_filter(image, (1, 1, 0))], ids=["equal", "dark", "darker", "brighter", "soft"])
+def test_ssim_of_changed_images_is_an_independent_ssim(session, change):
+    chance = np.random.RandomState(0)
+    smooth = scipy.ndimage.gaussian_filter(chance.uniform(-1000, 1000, (64, 48, 3)), (3, 3, 0))
+    image = np.clip(128 + smooth + chance.uniform(-10, 10, smooth.shape), 0, 255)
+    images = [np.uint8(np.clip(picture, 0, 255)) for picture in (image, change(image))]
+    ours = session.run(gallery.measures(*(tf.constant(picture[np.newaxis] / np.float32(127.5) - 1)
+                                           for picture in images)))
+    assert ours["ssim"] == pytest.approx(scipy_ssim(*images), abs=2e-3)
+
+
+def test_the_gallery_escapes_names_and_links_every_image(tested):
+    with open(os.path.join(tested, "index.html")) as file:
+        page = file.read()
+    assert "<b>&'" not in page and "&lt;b&gt;&amp;" in page and "$" not in page
+    links = [urllib.parse.unquote(html.unescape(link)) for link in re.findall('src="([^"]+)"', page)]
+    assert len(links) == 12 and all(os.path.exists(os.path.join(tested, link)) for link in links)
+    assert "http" not in page
+
+
+def test_an_output_does_not_depend_on_the_images_beside_it(run, trained, tmp_path):
+    write_pairs(str(tmp_path / "all"), 3)
+    write_pairs(str(tmp_path / "one"), 3)
+    os.remove(tmp_path / "one" / "1.png")
+    os.remove(tmp_path / "one" / "3.png")
+    measured = []
+    for name in ("all", "one"):
+        assert run("--mode=test", "--output_dir=" + trained, "--data_dir=%s" % (tmp_path / name))[0] == 0
+        with open(os.path.join(trained, "test", "metrics.csv")) as file:
+            measured.append([row for row in csv.reader(file) if row[0] == "2"])
+    assert measured[0] == measured[1] != []
+    assert len(os.listdir(os.path.join(trained, "test", "images"))) == 4  # none of the earlier test's
+
+
+def test_an_output_is_the_same_beside_a_file_of_its_stem(run, trained, tmp_path):
+    write_pairs(str(tmp_path), 2)
+    argv = ["--mode=test", "--output_dir=" + trained, "--data_dir=%s" % tmp_path]
+    assert run(*argv)[0] == 0
+    alone = imageio.imread(os.path.join(trained, "test", "images", "2-output.png"))
+    imageio.imwrite(tmp_path / "1.jpg", np.zeros((16, 32, 3), np.uint8))
+    assert run(*argv)[0] == 0
+    beside = imageio.imread(os.path.join(trained, "test", "images", "2.png-output.png"))
+    np.testing.assert_array_equal(beside, alone)
+
+
+def test_test_mode_prints_the_runs_fingerprint(run, trained, tmp_path):
+    status, output = run("--mode=test", "--output_dir=" + trained)
+    assert status == 0
+    assert fingerprint(output) == checkpoints.fingerprint(os.path.join(trained, "checkpoints", "model.ckpt-6"))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_interval_holds_its_mean(count):
+    result = gallery.interval([0.25, 0.5][:count])
+    assert result["low"] <= result["mean"] <= result["high"]
+    assert count > 1 or result["low"] == result["high"] == 0.25
+
+
+def test_images_of_any_size_are_tested_at_their_own(run, trained, tmp_path):
+    for number, (height, width) in enumerate([(11, 22), (33, 140), (64, 64)], 1):
+        image = np.random.RandomState(0).randint(0, 256, (height, width, 3), np.uint8)
+        imageio.imwrite(tmp_path / ("%d.png" % number), image)
+    argv = ["--mode=test", "--output_dir=" + trained, "--data_dir=%s" % tmp_path, "--notest_resize"]
+    assert run(*argv)[0] == 0
+    for kind in ("input", "output", "target", "patches"):
+        assert [imageio.improps(os.path.join(trained, "test", "images", "%d-%s.png" % (number, kind))).shape
+                for number in (1, 2, 3)] == [(11, 11, 3), (33, 70, 3), (64, 32, 3)]
+    assert run(*argv, "--test_resize")[0] == 0
+    assert imageio.improps(os.path.join(trained, "test", "images", "2-output.png")).shape == (32, 32, 3)
+    imageio.imwrite(tmp_path / "4.png", np.zeros((10, 40, 3), np.uint8))
+    assert run(*argv)[0].startswith("error: %s/4.png: an image of 20x10 pixels, fewer than the 11x11" % tmp_path)
+    assert run(*argv, "--layout=inputs")[0] == run(*argv, "--test_resize")[0] == 0
+
+
+def test_test_mode_shows_what_training_saw_whatever_flags_txt_of_an_earlier_version_says(run, trained, tmp_path):
+    folder = shutil.copytree(trained, str(tmp_path / "run"))
+    with open(os.path.join(folder, "flags.txt"), "a") as file:
+        file.write("--test_resize=False\n")
+    assert run("--mode=test", "--output_dir=" + folder)[0] == 0
+    assert imageio.improps(os.path.join(folder, "test", "images", "1-output.png")).shape == (32, 32, 3)
+    with open(os.path.join(trained, "flags.txt")) as file:
+        assert "test_resize" not in file.read()
+
+
+def test_inputs_without_targets_get_outputs_and_a_gallery_without_metrics(run, trained, tmp_path):
+    write_pairs(str(tmp_path), 2)
+    status, output = run("--mode=test", "--output_dir=" + trained, "--data_dir=%s" % tmp_path, "--layout=inputs")
+    assert status == 0 and "2 images" in output and "l1" not in output
+    assert sorted(os.listdir(os.path.join(trained, "test", "images"))) == [
+        "%d-%s.png" % (number, kind) for number in (1, 2) for kind in ("input", "output", "patches")]
+    assert sorted(os.listdir(os.path.join(trained, "test"))) == ["images", "index.html"]
+    with open(os.path.join(trained, "test", "index.html")) as file:
+        assert "L1" not in file.read()
+
+
+def test_folders_of_grey_and_colour_train_and_test_at_a_size_that_is_not_square(run, tmp_path):
+    for split, side, channels in (("train", "A", ()), ("train", "B", (3,)), ("val", "A", ()), ("val", "B", (3,))):
+        os.makedirs(tmp_path / split / side)
+        for number in (1, 2):
+            imageio.imwrite(tmp_path / split / side / ("%d.png" % number),
+                            np.random.RandomState(number).randint(0, 256, (40, 72, *channels), np.uint8))
+    argv = ["--data_dir=%s" % tmp_path, "--output_dir=%s" % (tmp_path / "run")]
+    status, _ = run(*argv, *SMALL, "--image_size=32,64", "--input_channels=1", "--max_steps=2")
+    assert status == 0
+    assert imageio.imread(tmp_path / "run" / "samples" / "step-00000002.png").shape == (2 * 32, 3 * 64, 3)
+    for flag, size in (("--test_resize", (32, 64)), ("--notest_resize", (40, 72))):
+        assert run(*argv, "--mode=test", flag)[0] == 0
+        assert imageio.improps(tmp_path / "run" / "test" / "images" / "1-input.png").shape == size
+        assert imageio.improps(tmp_path / "run" / "test" / "images" / "1-output.png").shape == (*size, 3)
+
+
+def test_jpegs_in_the_layout_of_facades_train_and_test_from_b_to_a(run, tmp_path):
+    for split, count in (("train", 3), ("val", 2)):
+        write_pairs(str(tmp_path / "data" / split), count, size=256, extension=".jpg")
+    argv = ["--data_dir=%s" % (tmp_path / "data"), "--output_dir=%s" % (tmp_path / "run")]
+    assert run(*argv, "--direction=BtoA", *SMALL, "--max_steps=2")[0] == 0
+    assert run("--mode=test", *argv, "--notest_resize")[0] == 0
+    pair = np.float32(imageio.imread(tmp_path / "data" / "val" / "1.jpg"))
+    for half, kind in ((pair[:, :256], "target"), (pair[:, 256:], "input")):
+        written, = (tmp_path / "run" / "test").glob("**/*1-%s.png" % kind)
+        assert np.abs(imageio.imread(written) - half).mean() < 2  # two decoders of JPEG
+
+
+def test_equal_images_have_a_psnr_that_json_can_hold(monkeypatch):
+    monkeypatch.setattr(train, "generate", lambda options, images, draw: images)
+    picture = np.random.RandomState(0).uniform(-1, 1, (1, 32, 32, 3))
+    with tf.Graph().as_default(), tf.Session() as session:
+        image, target, draw, _, measures = train.test_graph(options("--ndf=2"))
+        session.run(tf.global_variables_initializer())
+        values = session.run(measures, {image: picture, target: picture, draw: 0})
+    assert (values["l1"], values["psnr"], values["ssim"]) == (0, 100, 1)
