@@ -217,7 +217,7 @@ tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.1
 tf.logging.set_verbosity(tf.logging.ERROR)
 
 SAMPLE_ROWS = 4  # pairs in a sample grid
-EXAMPLES = 64  # training inputs in which an export looks for label colours
+PALETTE_INPUTS = 64  # training inputs in which an export looks for label colours
 
 
 # ---------------------------------------------------------------------------------------------
@@ -726,7 +726,7 @@ def padded(options, images):
 def export():
     """Writes the generator as a SavedModel into export/STEP (see support/serving.py); returns the exit status."""
     options, checkpoint = options_to_restore()
-    examples = example_inputs(options)
+    size, inputs = size_of(options.image_size), inputs_for_palette(options)
     path = os.path.join(options.output_dir, "export", str(checkpoints.step_of(checkpoint)))  # as servers look for it
     with tf.Graph().as_default():
         draw = tf.constant(0, tf.int64) if options.test_dropout else None
@@ -738,34 +738,32 @@ def export():
         channels, method = int(options.input_channels), options.resize_method
 
         def to_input(image):  # as test mode reads a file
-            image = reader.resize(image[tf.newaxis], size_of(options.image_size), method)[0]
+            image = reader.resize(image[tf.newaxis], size, method)[0]
             return reader.to_channels(reader.normalise(image), channels)
 
         signatures = serving.signatures(translate, to_input, channels)
         with checkpoints.restored_session(checkpoint) as session, storage.replacing(path) as folder:
-            serving.write(folder, session, signatures, examples)
-    print("exported %s to %s, dropout %s%s" % (
-        checkpoint, path, "on" if options.test_dropout else "off",
-        "; training inputs for demo/ are in its assets.extra" if examples else ""))
+            serving.write(folder, session, signatures, size, inputs)
+    print("exported %s to %s, dropout %s" % (checkpoint, path, "on" if options.test_dropout else "off"))
     return 0
 
 
-def example_inputs(options):
-    """Returns the first training inputs at image_size, uint8 [H, W, 3], for the page of demo/ to start from.
+def inputs_for_palette(options):
+    """Returns the first training inputs at image_size, uint8 [H, W, 3], in which an export looks for label colours.
 
-    There are none where the run's data is not at hand, or not known: an export does without.
+    There are none if the run's data is not at hand, or not known: an export does without.
     """
     before = run_folder.read_flags(options.output_dir)
     if not ("data_dir" in before or not FLAGS["data_dir"].using_default_value) or not os.path.isdir(options.data_dir):
         return []
     try:
         pairs = pairs_of(options, folder_of(options, before.get("split", "train")))
-        first = pairs._replace(files=pairs.files[:EXAMPLES])
+        first = pairs._replace(files=pairs.files[:PALETTE_INPUTS])
         view = view_of(options)._replace(resize_method="nearest")  # which makes no new colours
         return [rendering.pixels(rendering.to_rgb(image[0]))
                 for image, _ in reader.read_in_order(first, size_of(options.image_size), view)]
     except DataError as error:
-        print("warning: %s; the export has no palette and no examples for demo/" % error)
+        print("warning: %s; the export has no label colours for demo/" % error)
         return []
 
 

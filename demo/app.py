@@ -1,7 +1,7 @@
 """A page to draw on: the exported generator's picture appears beside the drawing, anew after each stroke.
 
     pip install -r requirements-demo.txt
-    python demo/app.py --export=runs/pix2pix/export
+    python demo/app.py --export=runs/pix2pix
 
 It needs the exported folder, TensorFlow 2 and Gradio, nothing else of this project. Gradio's ImageEditor has no filled
 rectangle, softens the edges of its strokes (which makes colours that are no labels) and keeps pictures in files; so the
@@ -11,6 +11,7 @@ comes here, as a PNG of the canvas's size, and nothing is written to the disk.
 
 import argparse
 import base64
+import io
 import json
 import os
 import struct
@@ -18,24 +19,66 @@ import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
+os.environ.update(no_proxy="*", NO_PROXY="*")  # Gradio calls this page when it starts, and nothing else is called
 
 import gradio
 import tensorflow as tf
+from PIL import Image, ImageOps
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PAGE = ("", "config", "theme.css", "favicon.ico", "manifest.json", "gradio_api/startup-events")  # all else is refused,
 PARTS = ("assets/", "static/")  # since Gradio would also fetch any URL for others, and keep files
+MOST_PICTURES = 24
 
 
 def newest(folder):
-    """Returns the export of the highest step in a folder; the folder itself where it is an export."""
-    steps = sorted(filter(str.isdigit, os.listdir(folder) if os.path.isdir(folder) else ()), key=int)
-    for path in [folder, *(os.path.join(folder, step) for step in steps)][::-1]:
-        if os.path.isfile(os.path.join(path, "saved_model.pb")):
-            return path
+    """Returns the export of the highest step in a run or in its export folder; the folder itself if it is an export."""
+    for parent in (folder, os.path.join(folder, "export")):
+        steps = sorted(filter(str.isdecimal, os.listdir(parent) if os.path.isdir(parent) else ()), key=int)
+        for path in [parent, *(os.path.join(parent, step) for step in steps)][::-1]:
+            if os.path.isfile(os.path.join(path, "saved_model.pb")):
+                return path
     sys.exit("error: --export=%s: no export there; make one with python train.py --mode=export" % folder)
+
+
+def load(export):
+    """Returns the signature of an export that takes drawings."""
+    before = os.getcwd()
+    os.chdir(export)  # in a longer path TensorFlow would take [ and \ for parts of a pattern
+    try:
+        return tf.saved_model.load(".").signatures["serving_bytes"]
+    except (OSError, KeyError, tf.errors.OpError) as error:
+        sys.exit("error: --export=%s: not a whole export (%s)" % (export, str(error).splitlines()[0]))
+    finally:
+        os.chdir(before)
+
+
+def canvas_of(export):
+    """Returns an export's canvas, {"size": [width, height], "palette": {name: colour}}, and the PNGs to start from."""
+    extra = os.path.join(export, "assets.extra")  # see support/palette.py
+    kept = {name: read(os.path.join(extra, name)) for name in sorted(os.listdir(extra) if os.path.isdir(extra) else ())}
+    pngs = {name[:-len(".png")]: png for name, png in kept.items() if name.endswith(".png")}
+    older = {"size": size_of(next(iter(pngs.values()))) if pngs else (256, 256),  # than canvas.json
+             "palette": json.loads(kept.get("palette.json", "{}"))}
+    return json.loads(kept["canvas.json"]) if "canvas.json" in kept else older, pngs
+
+
+def pictures_of(folder, size, resample):
+    """Yields (name, PNG) of the first pictures in a folder, cropped and scaled, with white for what is transparent."""
+    if not os.path.isdir(folder):
+        sys.exit("error: --pictures=%s: no such folder" % folder)
+    for name in sorted(os.listdir(folder))[:MOST_PICTURES]:
+        png = io.BytesIO()
+        try:
+            picture = ImageOps.exif_transpose(Image.open(os.path.join(folder, name))).convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+            ImageOps.fit(picture.convert("RGB"), size, resample).save(png, "PNG")
+        except Exception as error:  # whatever the image library makes of a broken file
+            print("left out: %s: %s" % (os.path.join(folder, name), error), file=sys.stderr)
+        else:
+            yield name, png.getvalue()
 
 
 def read(path):
@@ -47,15 +90,17 @@ def data_url(png):
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def page_of(export):
-    """Returns the page of an export, a gradio.Blocks, and the most bytes that one of its drawings can have."""
-    signature = tf.saved_model.load(export).signatures["serving_bytes"]
-    extra = os.path.join(export, "assets.extra")  # see support/palette.py; an export without its data has none
-    kept = {name: read(os.path.join(extra, name)) for name in sorted(os.listdir(extra) if os.path.isdir(extra) else ())}
-    palette = json.loads(kept.pop("palette.json", "{}"))
-    pngs = {name[:-len(".png")]: png for name, png in kept.items() if name.endswith(".png")}
-    size = size_of(next(iter(pngs.values()))) if pngs else (256, 256)
-    white = tf.io.encode_png(tf.fill((*size[::-1], 3), tf.constant(255, tf.uint8))).numpy()
+def page_of(export, pictures):
+    """Returns the page of an export, a gradio.Blocks, and the most bytes that one of its drawings can have.
+
+    pictures: a folder of pictures to start from, or None.
+    """
+    signature, (canvas, pngs) = load(export), canvas_of(export)
+    size, palette = tuple(canvas["size"]), canvas["palette"]
+    is_labels = not set(palette) <= {"black", "white"}  # else line drawings or photos
+    starts = {"empty": tf.io.encode_png(tf.fill((*size[::-1], 3), tf.constant(255, tf.uint8))).numpy(), **pngs}
+    if pictures:
+        starts.update(pictures_of(pictures, size, Image.NEAREST if is_labels else Image.LANCZOS))
 
     def translate(drawing):
         """From a data URL to {picture: a data URL, milliseconds}, or {error: a sentence}."""
@@ -70,12 +115,12 @@ def page_of(export):
             return {"error": "This drawing can't be read."}
 
     html, css, js = (read(os.path.join(HERE, "canvas." + kind)).decode() for kind in ("html", "css", "js"))
-    starts = {name: data_url(png) for name, png in {"empty": white, **pngs}.items()}
-    with gradio.Blocks(title="Draw", analytics_enabled=False, fill_width=True) as page:
+    with gradio.Blocks(title="Draw a picture", analytics_enabled=False, fill_width=True) as page:
         gradio.HTML(html_template=html, css_template=css, js_on_load=js, apply_default_css=False, size=size,
-                    server_functions=[translate], starts=starts, is_labels=bool(palette),
+                    server_functions=[translate], is_labels=is_labels,
+                    starts={name: data_url(png) for name, png in starts.items()},
                     palette=palette or {"black": (0, 0, 0), "white": (255, 255, 255)})
-    translate(starts["empty"])  # it prepares the others
+    translate(data_url(starts["empty"]))  # it prepares the others
     return page, 6 * size[0] * size[1] + 2 ** 16  # base64 of three bytes a pixel that could not be compressed
 
 
@@ -100,11 +145,12 @@ def only_drawings(app, most):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--export", default="runs/pix2pix/export", help="the folder of exports, or one of them")
+    parser.add_argument("--export", default="runs/pix2pix", help="a run, its folder of exports, or one of them")
+    parser.add_argument("--pictures", help="a folder of pictures to start from (its first %d)" % MOST_PICTURES)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines draw too")
     parser.add_argument("--port", type=int, default=7860)
     flags = parser.parse_args()
-    page, most = page_of(newest(flags.export))
+    page, most = page_of(newest(flags.export), flags.pictures)
     try:
         page.launch(server_name=flags.host, server_port=flags.port, share=False, quiet=True, ssr_mode=False,
                     footer_links=[], css=".main.fillable, .html-container { padding: .3rem !important; }",

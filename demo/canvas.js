@@ -4,7 +4,7 @@ const canvas = find(".drawing"), context = canvas.getContext("2d", {willReadFreq
 const [width, height] = props.size, isLabels = props.is_labels, output = find(".output"), status = find(".status");
 const MAX_BYTES = 20 * 2 ** 20, MAX_PIXELS = 4096 * 4096;  // of an upload, of which only the canvas is sent
 const undone = [];  // the drawing before each stroke
-let color = "", tool = "rectangle", stroke = null, busy = false, waiting = false;
+let color = "", tool = "", stroke = null, busy = false, waiting = false;
 
 canvas.width = width;
 canvas.height = height;
@@ -129,6 +129,7 @@ document.addEventListener("keydown", event => {
 });
 find(".upload").onchange = event => {
   const file = event.target.files[0];
+  event.target.blur();
   if (!file) return;
   event.target.value = "";  // the same file may come again
   if (file.size > MAX_BYTES) return say("The file has more than " + MAX_BYTES / 2 ** 20 + " MB.", true);
@@ -141,6 +142,12 @@ for (const link of element.querySelectorAll(".save")) link.onclick = event => {
   if (!link.getAttribute("href")) event.preventDefault();
 };
 
-const buttons = [...element.querySelectorAll(".palette button")];
-(buttons.find(button => button.textContent === "window") || buttons[0]).click();
-begin(Object.values(props.starts)[0]).then(forget);
+find(isLabels ? "[data-tool=rectangle]" : "[data-tool=brush]").click();
+if (!isLabels) find(".radius").value = 2;  // lines are thin
+begin(Object.values(props.starts)[0]).then(() => {
+  forget();
+  const buttons = [...element.querySelectorAll(".palette button")];
+  const ground = "rgb(" + context.getImageData(0, 0, 1, 1).data.slice(0, 3).join(", ") + ")";
+  (buttons.find(button => button.textContent === "window") ||
+   buttons.find(button => button.firstChild.style.background !== ground) || buttons[0]).click();
+});

@@ -1,6 +1,6 @@
-"""What an export keeps of the training inputs, so that people can draw such inputs: their colours and some examples.
+"""What an export says about drawing inputs for it: the size of the canvas and the label colours.
 
-It lies in the SavedModel's assets.extra/, a folder that TensorFlow and its servers leave alone.
+It lies in the SavedModel's assets.extra/, a folder that TensorFlow and its servers leave alone. No input is kept.
 """
 
 import collections
@@ -9,11 +9,9 @@ import os
 
 import imageio.v3 as imageio
 import numpy as np
-import scipy.ndimage
 
 from support import sample_set
 
-EXAMPLES = 6  # inputs that are kept as they are
 MOST, LEAST = 16, 2e-4  # colours of a palette, and the share of all pixels that each of them has
 NEAR = 60  # how far two colours may be apart to be one label: JPEG moves them
 CLOSE = 12  # within this distance of a label colour lies at least half of all pixels, two thirds in facades' JPEGs
@@ -27,21 +25,22 @@ KNOWN = [
 ]
 
 
-def write(folder, inputs):
-    """Writes palette.json ({name: [red, green, blue]}), empty.png and input-1.png, ... into a new folder.
+def write(folder, size, inputs):
+    """Writes canvas.json and, where the inputs are label maps, empty.png into a new folder.
+
+    canvas.json is {"size": [width, height], "palette": {name: [red, green, blue]}}. empty.png is a picture to begin
+    with; see `empty`.
 
     Args:
-      inputs: uint8 arrays [H, W, 3] of one size, at least one, resized without making new colours.
+      size: (height, width) of the canvas in pixels.
+      inputs: uint8 arrays [*size, 3], resized without making new colours; may be none.
     """
-    palette = find(inputs)
+    palette = find(inputs) if inputs else {}
     os.makedirs(folder)
-    with open(os.path.join(folder, "palette.json"), "w") as file:
-        json.dump(palette, file, indent=2)
-    pictures = {"input-%d" % number: picture for number, picture in enumerate(inputs[:EXAMPLES], 1)}
+    with open(os.path.join(folder, "canvas.json"), "w") as file:
+        json.dump({"size": list(size[::-1]), "palette": palette}, file, indent=2)
     if palette:
-        pictures["empty"] = empty(inputs, palette)
-    for name, picture in pictures.items():
-        imageio.imwrite(os.path.join(folder, name + ".png"), picture)
+        imageio.imwrite(os.path.join(folder, "empty.png"), empty(inputs, palette))
 
 
 def find(inputs):
@@ -74,17 +73,45 @@ def commonest(colours, shares):
 
 
 def empty(inputs, palette):
-    """Returns an input to begin with, [H, W, 3]: at each place the one that is there more often of the two commonest
-    colours, such as sky and wall.
+    """Returns a picture to begin with, uint8 [H, W, 3]: one colour with a rectangle of another, such as sky and wall.
+
+    The colours are the two commonest ones, and the rectangle is where one of them is commoner than the other, as nearly
+    as a rectangle can say it.
     """
     colours = np.array(list(palette.values()))
     indices = np.stack([distances(picture.reshape(-1, 3), colours).argmin(axis=1).reshape(picture.shape[:2])
                         for picture in inputs])
     order = np.argsort(-np.bincount(indices.ravel(), minlength=len(colours)))
     first, second = order[0], order[:2][-1]
-    is_second = (indices == second).sum(axis=0) > (indices == first).sum(axis=0)
-    is_second = scipy.ndimage.median_filter(is_second, size=1 + min(is_second.shape) // 16)  # an even outline
-    return np.uint8(np.where(is_second[..., None], colours[second], colours[first]))
+    first_counts, second_counts = (indices == first).sum(axis=0), (indices == second).sum(axis=0)
+    gain = second_counts - first_counts  # inputs that agree more if the pixel has the second colour
+    inner, outer = heaviest_rectangle(gain), heaviest_rectangle(-gain)
+    inside, ground, rectangle = (second, first, inner)
+    if first_counts.sum() + gain[inner].sum() < second_counts.sum() - gain[outer].sum():
+        inside, ground, rectangle = (first, second, outer)
+    picture = np.full(inputs[0].shape, colours[ground], np.uint8)
+    picture[rectangle] = colours[inside]
+    return picture
+
+
+def heaviest_rectangle(weights):
+    """Returns (rows, columns), two slices, of a rectangle in [H, W] with a large sum; empty if no weight is above 0.
+
+    No other rows with the same columns, and no other columns with the same rows, have a larger sum.
+    """
+    top = weights.sum(axis=1).argmax()
+    rows = slice(top, top + 1)
+    for _ in range(8):  # it settles in two or three rounds
+        columns = heaviest_interval(weights[rows].sum(axis=0))
+        rows = heaviest_interval(weights[:, columns].sum(axis=1))
+    return rows, columns
+
+
+def heaviest_interval(weights):
+    """Returns the slice of a list of numbers that has the largest sum."""
+    sums = np.concatenate([[0], np.cumsum(weights)])
+    end = (sums - np.minimum.accumulate(sums)).argmax()
+    return slice(sums[:end + 1].argmin(), end)
 
 
 def distances(pixels, colours):

@@ -18,8 +18,8 @@ def signatures(translate, to_input, channels):
     Returns:
       {name: signature}: serving_default takes and gives images in [-1, 1] of any size; serving_bytes takes the bytes of
       PNG or JPEG files and gives those of PNG files of the size that `to_input` gives. It refuses what is neither, or
-      too large; see `image_files.decode_upload`. Both raise
-      tf.errors.InvalidArgumentError for a tensor of another shape, see `checked`.
+      too large; see `image_files.decode_upload`. Both raise tf.errors.InvalidArgumentError for a tensor of
+      another shape, see `checked`.
     """
     def translate_bytes(contents):
         image = to_input(image_files.decode_upload(contents))
@@ -52,18 +52,17 @@ def checked(tensor, pattern, rule):
         return tf.identity(tensor)
 
 
-def write(folder, session, signatures, examples):
+def write(folder, session, signatures, size, inputs):
     """Writes a session's graph and variables as a SavedModel into an empty folder.
 
     Args:
       folder: is removed first, because the builder makes it.
       session: holds the variables.
       signatures: see `signatures`.
-      examples: training inputs for demo/, see `palette.write`; may be empty.
+      size, inputs: of the canvas of demo/, and training inputs whose colours it offers; see `palette.write`.
     """
     os.rmdir(folder)
     builder = tf.saved_model.Builder(folder)
     builder.add_meta_graph_and_variables(session, [tf.saved_model.tag_constants.SERVING], signatures)
     builder.save()
-    if examples:
-        palette.write(os.path.join(folder, "assets.extra"), examples)
+    palette.write(os.path.join(folder, "assets.extra"), size, inputs)

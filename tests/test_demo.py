@@ -5,6 +5,7 @@ the browser is the system's Chromium or Chrome.
 """
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -66,11 +67,25 @@ def test_unknown_label_colours_are_found_and_a_photo_has_none():
         assert palette.find([picture.clip(0, 255).astype(np.uint8)]) == {}
 
 
-def test_an_empty_front_has_the_two_commonest_colours_and_no_window():
+def test_an_empty_front_is_a_wall_with_straight_edges_and_no_window():
     inputs = list(fronts(9))
+    for number, front in enumerate(inputs):  # walls that differ, one of them with a notch
+        front[16:22 + number] = SKY
+        front[40:60, 4:4 + 2 * number] = SKY
     empty = palette.empty(inputs, palette.find(inputs))
-    assert {tuple(colour) for colour in empty.reshape(-1, 3)} == {tuple(SKY), tuple(WALL)}
-    assert tuple(empty[0, 32]) == tuple(SKY) and tuple(empty[40, 32]) == tuple(WALL)
+    rows, columns = np.nonzero((empty == WALL).all(axis=-1))
+    assert (empty[rows.min():, columns.min():columns.max() + 1] == WALL).all() and rows.max() == 63
+    assert 22 <= rows.min() <= 31 and 4 <= columns.min() <= 20 and columns.max() == 59
+    assert (empty == SKY).all(axis=-1).sum() == 64 * 64 - len(rows)
+
+
+@pytest.mark.parametrize("box", [np.s_[10:, 25:40], np.s_[:20], np.s_[30:50, 30:50], np.s_[:, :8], np.s_[0:0]])
+@pytest.mark.parametrize("colours", [(SKY, WALL), (WALL, SKY)])
+def test_an_empty_picture_of_one_rectangle_is_that_rectangle(box, colours):
+    picture = np.full((64, 48, 3), colours[0])
+    picture[box] = colours[1]
+    assert (palette.empty([picture] * 2, sample_set.LABELS) == picture).all()
+    assert (palette.empty([picture] * 2, palette.find([picture])) == picture).all()
 
 
 # Exports for the page
@@ -78,7 +93,9 @@ def test_an_empty_front_has_the_two_commonest_colours_and_no_window():
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """The export folder of a run of two steps on fronts; its step 2 is the newest."""
+    """A folder with the exports of a run of two steps on fronts; step 2 is the newest. TensorFlow reads its name as a
+    pattern.
+    """
     data, run = tmp_path_factory.mktemp("fronts"), str(tmp_path_factory.mktemp("run"))
     for number, front in enumerate(fronts(4)):
         imageio.imwrite(data / ("%d.png" % number), np.concatenate([front, 255 - front], axis=1))
@@ -88,56 +105,103 @@ def exported(tmp_path_factory):
                 train.FLAGS(["train.py", "--mode=" + mode, "--data_dir=%s" % data, "--output_dir=" + run, *SMALL,
                              "--max_steps=" + steps, "--image_size=64"])
                 assert train.main(["train.py"]) == 0
-    return os.path.join(run, "export")
+    named = tmp_path_factory.mktemp("named") / "my run [1] \\ \u00fc*"
+    return shutil.copytree(os.path.join(run, "export"), str(named / "export"))
 
 
-def test_an_export_holds_the_colours_and_the_inputs_of_its_run(exported):
+def canvas_in(export):
+    with open(os.path.join(export, "assets.extra", "canvas.json")) as file:
+        canvas = json.load(file)
+    return canvas["size"], {name: tuple(colour) for name, colour in canvas["palette"].items()}
+
+
+def test_an_export_holds_the_size_and_the_colours_of_its_run_and_no_input(exported):
     assert sorted(os.listdir(exported)) == ["1", "2"]
-    extra = os.path.join(exported, "2", "assets.extra")
-    with open(os.path.join(extra, "palette.json")) as file:
-        assert {name: tuple(colour) for name, colour in json.load(file).items()} == sample_set.LABELS
-    assert sorted(os.listdir(extra)) == ["empty.png"] + ["input-%d.png" % i for i in (1, 2, 3, 4)] + ["palette.json"]
-    assert (imageio.imread(os.path.join(extra, "input-1.png")) == next(fronts(1))).all()
+    export = os.path.join(exported, "2")
+    assert canvas_in(export) == ([64, 64], sample_set.LABELS)
+    assert sorted(os.listdir(os.path.join(export, "assets.extra"))) == ["canvas.json", "empty.png"]
 
 
-def test_an_export_whose_data_is_gone_does_without(run, data, trained, tmp_path):
+def test_an_export_without_data_or_of_photos_holds_the_size_alone(run, data, trained, tmp_path):
     copy = shutil.copytree(trained, str(tmp_path / "run"))
-    assert run("--mode=export", "--output_dir=" + copy, "--data_dir=%s" % (tmp_path / "gone"))[0] == 0
-    assert not os.path.exists(os.path.join(copy, "export", "6", "assets.extra"))
     write_pairs(str(tmp_path / "photos"), 3)
-    assert run("--mode=export", "--output_dir=" + copy, "--data_dir=%s" % (tmp_path / "photos"))[0] == 0
-    assert "input-1.png" in os.listdir(os.path.join(copy, "export", "6", "assets.extra"))
+    for folder, size in (("gone", "32,64"), ("photos", "32")):
+        assert run("--mode=export", "--output_dir=" + copy, "--data_dir=%s" % (tmp_path / folder),
+                   "--image_size=" + size)[0] == 0
+        export = os.path.join(copy, "export", "6")
+        assert canvas_in(export) == ([64, 32] if size == "32,64" else [32, 32], {})
+        assert os.listdir(os.path.join(export, "assets.extra")) == ["canvas.json"]
 
 
 # The page
 
 
-@pytest.fixture(scope="module")
-def page(exported, tmp_path_factory):
-    """The address of a running page; its home, its working and its temporary folder are checked to stay empty."""
+def start(arguments, **environment):
+    """Starts the page's program; skips the test if there is none."""
     if "DEMO_PYTHON" not in os.environ and not os.path.exists(PYTHON):
         pytest.skip("no Gradio in .venv-demo (see docs/deploy.md), and DEMO_PYTHON names none")
+    return subprocess.Popen([PYTHON, os.path.join(ROOT, "demo", "app.py"), *arguments], stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, cwd=environment.get("HOME"),
+                            env=dict(os.environ, **environment))
+
+
+@contextlib.contextmanager
+def served(folder, *arguments):
+    """Gives the address of a running page behind a proxy that does not answer; the folder is its home, its working and
+    its temporary folder, and is checked to stay empty.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("page")
-    environment = dict(os.environ, HOME=str(folder), TMPDIR=str(folder), PYTHONDONTWRITEBYTECODE="1",
-                       KERAS_HOME=str(tmp_path_factory.mktemp("keras")),  # where Keras keeps its settings
-                       GRADIO_SHARE="true")  # must not open a tunnel
-    app = subprocess.Popen([PYTHON, os.path.join(ROOT, "demo", "app.py"), "--export=" + exported, "--port=%d" % port],
-                           cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    app = start([*arguments, "--port=%d" % port], HOME=str(folder), TMPDIR=str(folder), PYTHONDONTWRITEBYTECODE="1",
+                KERAS_HOME=str(folder) + "-keras",  # where Keras keeps its settings
+                GRADIO_SHARE="true",  # must not open a tunnel
+                **{name: "http://127.0.0.1:9" for name in ("http_proxy", "HTTPS_PROXY", "all_proxy")})
     address, end = "http://127.0.0.1:%d/" % port, time.time() + 300
-    while True:
-        assert app.poll() is None and time.time() < end, app.communicate()[0]
-        try:
-            urllib.request.urlopen(address).read()
-            break
-        except OSError:
-            time.sleep(0.3)
-    yield address
-    app.terminate()
-    app.communicate()
+    try:
+        while True:
+            assert app.poll() is None and time.time() < end, app.communicate()[0]
+            try:
+                urllib.request.urlopen(address).read()
+                break
+            except OSError:
+                time.sleep(0.3)
+        yield address
+    finally:
+        app.terminate()
+        app.communicate()
     assert [name for _, _, files in os.walk(folder) for name in files] == []
+
+
+@pytest.fixture(scope="module")
+def page(exported, tmp_path_factory):
+    """The address of the page of a run, with pictures to start from."""
+    pictures = tmp_path_factory.mktemp("pictures")
+    first, second, third = fronts(3)
+    imageio.imwrite(pictures / "1.png", first)
+    imageio.imwrite(pictures / "2.png", second)
+    imageio.imwrite(pictures / "3.png", np.pad(third, ((0, 0), (20, 20), (0, 0))).repeat(3, 0).repeat(3, 1))
+    (pictures / "4.txt").write_text("not a picture")
+    with served(tmp_path_factory.mktemp("page"), "--export=" + os.path.dirname(exported),
+                "--pictures=%s" % pictures) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def page_of_lines(exported, tmp_path_factory):
+    """The address of the page of an export of line drawings, which was made when exports still held inputs."""
+    export = shutil.copytree(os.path.join(exported, "2"), str(tmp_path_factory.mktemp("lines") / "export"))
+    extra = os.path.join(export, "assets.extra")
+    shutil.rmtree(extra)
+    os.makedirs(extra)
+    with open(os.path.join(extra, "palette.json"), "w") as file:
+        json.dump({"black": (0, 0, 0), "white": (255, 255, 255)}, file)
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    for name in ("empty", "input-1"):
+        imageio.imwrite(os.path.join(extra, name + ".png"), picture)
+        picture[20:22] = 0
+    with served(tmp_path_factory.mktemp("page"), "--export=" + export) as address:
+        yield address
 
 
 def post(page, path, content, kind="application/json", length=None):
@@ -201,18 +265,26 @@ def test_the_page_answers_on_the_address_it_is_given_alone(page):
 
 def test_a_port_in_use_is_one_line(page, exported):
     port = page[:-1].rpartition(":")[2]
-    result = subprocess.run([PYTHON, os.path.join(ROOT, "demo", "app.py"), "--export=" + exported, "--port=" + port],
-                            capture_output=True, text=True, check=False)
-    assert result.returncode == 1 and "Traceback" not in result.stderr and "draw at" not in result.stdout
-    assert "error: can't listen on --host=127.0.0.1 --port=%s; name another port" % port in result.stderr
+    app = start(["--export=" + exported, "--port=" + port])
+    output = app.communicate()[0]
+    assert app.returncode == 1 and "Traceback" not in output and "draw at" not in output
+    assert "error: can't listen on --host=127.0.0.1 --port=%s; name another port" % port in output
 
 
-def test_a_folder_without_an_export_is_named(page, tmp_path):
+def test_folders_without_an_export_or_pictures_are_named_in_one_line(exported, tmp_path):
     (tmp_path / "3200-old").mkdir()
     (tmp_path / "3200-old" / "saved_model.pb").touch()
-    result = subprocess.run([PYTHON, os.path.join(ROOT, "demo", "app.py"), "--export=%s" % tmp_path],
-                            capture_output=True, text=True, check=False)
-    assert result.returncode == 1 and "error: --export=%s: no export there" % tmp_path in result.stderr
+    (tmp_path / "damaged" / "export" / "1").mkdir(parents=True)
+    (tmp_path / "damaged" / "export" / "1" / "saved_model.pb").write_bytes(b"damaged")
+    apps = [(start(arguments), says) for arguments, says in (
+        (["--export=%s" % tmp_path], "error: --export=%s: no export there" % tmp_path),
+        (["--export=%s" % (tmp_path / "damaged")], "error: --export=%s: not a whole export" % (
+            tmp_path / "damaged" / "export" / "1")),
+        (["--export=" + exported, "--pictures=%s" % (tmp_path / "gone")],
+         "error: --pictures=%s: no such folder" % (tmp_path / "gone")))]
+    for app, says in apps:
+        output = app.communicate()[0]
+        assert app.returncode == 1 and says in output and "Traceback" not in output, output
 
 
 def huge_png():
@@ -294,12 +366,42 @@ def test_drawing_a_window_changes_the_picture_and_undo_takes_it_back(page, brows
     assert picture_after(tab, tab.locator(".undo").click) == drawn
     assert picture_after(tab, lambda: tab.keyboard.press("Control+z")) == first
     assert (colours_on(tab) == empty).all() and tab.locator(".undo").is_disabled()
-    picture_after(tab, tab.locator(".starts button").nth(2).click)
-    assert (colours_on(tab) == list(fronts(2))[1]).all()
+    assert tab.locator(".starts button").count() == 4
+    for number, front in ((2, list(fronts(2))[1]), (3, list(fronts(3))[2])):  # 3 was cropped and scaled
+        picture_after(tab, tab.locator(".starts button").nth(number).click)
+        assert (colours_on(tab) == front).all()
     with tab.expect_download() as download:
         tab.locator(".save").last.click()
     assert imageio.imread(download.value.path()).shape == (64, 64, 3)
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth") and not tab.problems
+
+
+def pressed(tab):
+    return [button.text_content() for button in tab.locator("button[aria-pressed=true]").all()]
+
+
+def test_line_drawings_are_drawn_with_a_brush_and_label_maps_with_rectangles(page, page_of_lines, browser):
+    assert pressed(opened(browser, page)) == ["Rectangle", "window"]
+    tab = opened(browser, page_of_lines)
+    assert pressed(tab) == ["Brush", "black"] and tab.locator("h1").is_visible()
+    assert tab.locator(".starts button").count() == 2 and (colours_on(tab) == 255).all()
+    picture_after(tab, lambda: drag(tab, (0.2, 0.5), (0.8, 0.5)))
+    rows = np.unique(np.nonzero((colours_on(tab) == 0).all(axis=-1))[0])
+    assert 1 <= len(rows) <= 3 and 31 <= rows.min() <= rows.max() <= 33
+    picture_after(tab, tab.locator(".starts button").nth(1).click)
+    assert (colours_on(tab)[20:22] == 0).all() and not tab.problems
+
+
+def test_upload_has_no_outline_once_a_file_is_chosen(page, browser):
+    tab = opened(browser, page)
+    tab.keyboard.press("Tab")  # from then on the browser shows which part has the focus
+    style = "getComputedStyle(document.querySelector('.file')).outlineStyle"
+    with tab.expect_file_chooser() as chooser:
+        tab.locator(".upload").press("Enter")
+    assert tab.evaluate(style) == "solid"
+    front = next(fronts(1))
+    picture_after(tab, lambda: chooser.value.set_files({"name": "x", "mimeType": "image/png", "buffer": png(front)}))
+    assert tab.evaluate(style) == "none" and (colours_on(tab) == front).all()
 
 
 def test_uploads_work_or_get_one_sentence(page, browser):
