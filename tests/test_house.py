@@ -8,7 +8,7 @@ import pytest
 
 from conftest import ROOT
 
-FLOORS = (("support",), ("reader", "pix2pix"), ("train",), ("studies", "demo", "tests"))  # from the ground up
+FLOORS = (("support",), ("reader", "pix2pix"), ("train",), ("studies", "tools", "demo", "tests"))  # from the ground up
 
 
 def imported(path):
