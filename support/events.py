@@ -2,6 +2,7 @@
 
 import typing
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from support import rendering
@@ -58,23 +59,38 @@ def writer(folder, graph, start):
 def scalars(values):
     """Returns a Summary of pairs (column of metrics.csv, value)."""
     return tf.Summary(value=[
-        tf.Summary.Value(tag="%s/%s" % (SCALARS[name].group, name), simple_value=float(value),
-                         metadata=tf.SummaryMetadata(summary_description=SCALARS[name].description))
+        shown("%s/%s" % (SCALARS[name].group, name), "scalars", np.float32(value), SCALARS[name].description)
         for name, value in values])
 
 
-def picture(name, path):
-    """Returns a Summary of a PNG file under one of the names of PICTURES."""
+def picture(name, path, height, width):
+    """Returns a Summary of a PNG file of some pixels, under one of the names of PICTURES."""
     with open(path, "rb") as file:
-        image = tf.Summary.Image(encoded_image_string=file.read())
+        image = tf.Summary.Image(encoded_image_string=file.read(), height=height, width=width)
     return described(tf.Summary(value=[tf.Summary.Value(tag=name, image=image)]))
 
 
 def described(summary):
-    """Adds their descriptions to a Summary's pictures and histograms; returns it."""
+    """Returns a Summary's pictures and histograms with their descriptions."""
+    values = []
     for value in summary.value:
-        value.metadata.summary_description = PICTURES[value.tag.split("/image")[0]]
-    return summary
+        if value.HasField("image"):
+            plugin, numbers = "images", (b"%d" % value.image.width, b"%d" % value.image.height)
+            content = np.array([*numbers, value.image.encoded_image_string], object)
+        else:
+            plugin, limits = "histograms", value.histo.bucket_limit[:-1]
+            content = np.float32([[value.histo.min, *limits], [*limits, value.histo.max], value.histo.bucket]).T
+        values.append(shown(value.tag, plugin, content, PICTURES[value.tag.split("/image")[0]]))
+    return tf.Summary(value=values)
+
+
+def shown(tag, plugin, content, description):
+    """Returns a Summary.Value in the form of one of TensorBoard's plugins, whose descriptions TensorBoard shows.
+
+    TensorBoard also reads the older form, a Summary.Value of an image, say, but then drops its description.
+    """
+    metadata = tf.SummaryMetadata(summary_description=description, plugin_data={"plugin_name": plugin})
+    return tf.Summary.Value(tag=tag, tensor=tf.make_tensor_proto(content), metadata=metadata)
 
 
 def of_batch(batch, model, scale):

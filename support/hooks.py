@@ -166,9 +166,10 @@ class Samples(tf.train.SessionRunHook):
             rows.append(np.concatenate([rendering.to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
         folder = run_folder.samples_of(self.run.folder)
         path = os.path.join(folder, "step-%08d.png" % step)
-        rendering.write_png(path, np.concatenate(rows))
+        grid = np.concatenate(rows)
+        rendering.write_png(path, grid)
         gallery.write_samples(folder)
-        self.run.writer.add_summary(events.picture("samples/fixed_pairs", path), step)
+        self.run.writer.add_summary(events.picture("samples/fixed_pairs", path, *grid.shape[:2]), step)
         self.run.writer.flush()
 
 

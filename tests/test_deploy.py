@@ -64,7 +64,7 @@ def test_the_lines_for_python_and_litert_run_as_they_stand_and_give_the_saved_mo
 
 
 def test_a_newer_export_stays_beside_the_older_and_nothing_half_made_is_seen(run, trained, tmp_path, monkeypatch):
-    folder = shutil.copytree(trained, str(tmp_path / "run"))
+    folder = shutil.copytree(trained, str(tmp_path / "run"), ignore=shutil.ignore_patterns("export"))
     earlier = os.path.join(folder, "checkpoints", "model.ckpt-4")
     assert run("--mode=export", "--output_dir=" + folder, "--checkpoint=" + earlier)[0] == 0
     seen, write = [], palette.write

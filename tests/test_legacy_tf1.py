@@ -1,6 +1,6 @@
 """The three modules on TensorFlow 1.15 (Python 3.7), in processes of their own, beside today's.
 
-They need the environment that the README makes with one line, in .venv-tf1 or wherever TF1_PYTHON says.
+They need the environment that docs/tensorflow_1.md makes with one line, in .venv-tf1 or wherever TF1_PYTHON says.
 """
 
 import os
@@ -29,7 +29,7 @@ def tf1(data):
     """Returns a function that runs a program on TensorFlow 1.15 and returns the finished process."""
     python = os.environ.get("TF1_PYTHON", os.path.join(ROOT, ".venv-tf1", "bin", "python"))
     if "TF1_PYTHON" not in os.environ and not os.path.exists(python):
-        pytest.skip("no TensorFlow 1.15 in .venv-tf1 (see the README), and TF1_PYTHON names none")
+        pytest.skip("no TensorFlow 1.15 in .venv-tf1 (see docs/tensorflow_1.md), and TF1_PYTHON names none")
 
     def run(program, *argv):
         return subprocess.run([python, os.path.join(ROOT, program), *argv, "--data_dir=" + data],

@@ -143,12 +143,14 @@ def test_the_rate_is_that_of_the_steps_alone(run, tmp_path, monkeypatch):
 
 def test_tensorboard_has_tags_in_groups_with_descriptions(trained):
     path, = glob.glob(os.path.join(trained, "events*"))
-    steps, descriptions = {}, {}
+    steps, descriptions, plugins = {}, {}, []
     for event in tf.train.summary_iterator(path):
         for value in event.summary.value:
             steps.setdefault(value.tag, []).append(event.step)
-            descriptions.setdefault(value.tag, value.metadata.summary_description)
-    assert all(descriptions.values())
+            if value.tag not in descriptions:  # TensorFlow writes the metadata of a tag once
+                descriptions[value.tag] = value.metadata.summary_description
+                plugins.append(value.metadata.plugin_data.plugin_name)
+    assert all(descriptions.values()) and set(plugins) == {"scalars", "images", "histograms"}
     assert {tag.split("/")[0] for tag in steps} == {"loss", "discriminator", "gradient", "speed", "batch", "samples"}
     assert {tag.split("/")[-1] for tag in steps if "/image/" not in tag} >= set(rows(trained)[0][1:])
     assert steps["loss/d_loss"] == steps["gradient/g_gradient_norm"] == [1, 2, 3, 4, 5, 6]
