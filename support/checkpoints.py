@@ -1,7 +1,8 @@
-"""Checkpoints: which there are, whether they can be read and fit a model, and what they hold.
+"""Checkpoints: finding them, checking that they can be read and fit a model, and their contents.
 
 A checkpoint is named by its path without the endings of its files, such as runs/pix2pix/checkpoints/model.ckpt-500.
-Those of the widely used one-file TF1 program (affinelayer/pix2pix-tensorflow) are known by their variables' names.
+Checkpoints of the widely used one-file TF1 program (affinelayer/pix2pix-tensorflow) are recognised by the names of
+their variables.
 """
 
 import contextlib
@@ -16,9 +17,9 @@ from support.errors import CheckpointError
 
 
 def find(folder):
-    """Returns (paths of a folder's whole checkpoints, names of those that lack a file), each by step.
+    """Returns (paths of complete checkpoints, paths of checkpoints that lack a file) of a folder, sorted by step.
 
-    The files count, not TensorFlow's list of them, which may be lost or name one that is.
+    This looks at the files, since TensorFlow's list of checkpoints may be lost or may name a lost checkpoint.
     """
     names = set(os.listdir(folder)) if os.path.isdir(folder) else set()
     found = {match.group(1) for match in (re.fullmatch(r"(.+-[0-9]+)\.(index|data-00000-of-00001)", name)
@@ -29,18 +30,18 @@ def find(folder):
 
 
 def step_of(checkpoint):
-    """The step in a checkpoint's name, which ends in -STEP; 0 where it does not."""
+    """Returns the step in a checkpoint's name PATH-STEP; 0 if the name has no step."""
     end = checkpoint.rsplit("-", 1)[-1]
     return int(end) if end.isdigit() else 0
 
 
 def newest(folder):
-    """Returns the newest checkpoint of a folder that can be read, or None; says which ones can't.
+    """Returns the newest readable checkpoint of a folder, or None; prints a warning for each unreadable one.
 
-    One file without its other is what a kill leaves of the first save: that does not count.
+    This ignores an interrupted first save, which leaves one file.
 
     Raises:
-      CheckpointError: there are checkpoints and none can be read.
+      CheckpointError: there are checkpoints, but none can be read.
     """
     whole, incomplete = find(folder)
     for path in incomplete:
@@ -58,14 +59,14 @@ def newest(folder):
 
 
 def full_name(checkpoint):
-    """Makes PATH/NAME-STEP of what people give: a file of it, its folder, or the run's folder.
+    """Returns PATH/NAME-STEP for a checkpoint, one of its files, its folder, or the run's folder.
 
     Raises:
-      CheckpointError: it is not there, or can't be read.
+      CheckpointError: there is no such checkpoint, or it can't be read.
     """
     path = named(checkpoint)
     found = (newest(path) or newest(run_folder.checkpoints_of(path))) if os.path.isdir(path) else None
-    if not found:  # what newest finds, it has read
+    if not found:  # `newest` has already checked what it finds
         check_readable(path)
     return found or path
 
@@ -79,14 +80,14 @@ def named(checkpoint):
 
 
 def is_named(checkpoint, asked):
-    """Whether `asked` names a checkpoint, PATH/NAME-STEP or None, or a folder in which it lies."""
+    """Returns whether `asked` names a checkpoint (PATH/NAME-STEP or None) or a folder that contains it."""
     return bool(checkpoint) and (checkpoint + os.sep).startswith(named(asked) + os.sep)
 
 
 def tidy(folder, newest, keep):
-    """Removes what a kill left of a checkpoint, and all but the `keep` newest up to `newest`.
+    """Removes interrupted saves, and all but the `keep` newest of the checkpoints up to `newest`.
 
-    The others are listed for TensorFlow's tools. With None for `newest` there is no list.
+    It lists the remaining checkpoints for TensorFlow's tools, unless `newest` is None.
     """
     for name in os.listdir(folder):
         if ".tempstate" in name or name.startswith("checkpoint.tmp") or (not newest and name == "checkpoint"):
@@ -99,9 +100,9 @@ def tidy(folder, newest, keep):
 
 
 # ---------------------------------------------------------------------------------------------
-# What is in a checkpoint
+# Contents of a checkpoint
 
-# The networks' weights; the middle part is how the widely used one-file TF1 program names its layers' parts
+# Names of the networks' weights. The middle part occurs in the widely used one-file TF1 program
 # (affinelayer/pix2pix-tensorflow, 2017).
 WEIGHT = re.compile(r"((?:generator|discriminator)/\w+)/((?:conv2d|conv2d_transpose|batch_normalization)/)?"
                     r"(kernel|bias|gamma|beta)")
@@ -109,7 +110,7 @@ WEIGHT = re.compile(r"((?:generator|discriminator)/\w+)/((?:conv2d|conv2d_transp
 
 @contextlib.contextmanager
 def naming_bad_checkpoints(checkpoint):
-    """Turns an error of reading a checkpoint into a CheckpointError that names it."""
+    """Turns an error while reading a checkpoint into a CheckpointError that names the checkpoint."""
     try:
         yield
     except (tf.errors.OpError, ValueError, IndexError) as error:
@@ -121,7 +122,7 @@ def naming_bad_checkpoints(checkpoint):
 
 
 def check_readable(checkpoint):
-    """Reads all of a checkpoint; raises CheckpointError where a checksum or a file is not as it was written."""
+    """Reads a whole checkpoint; raises CheckpointError if a file is missing or damaged."""
     with naming_bad_checkpoints(checkpoint):
         values = tf.train.load_checkpoint(checkpoint)
         for name in values.get_variable_to_shape_map():
@@ -129,9 +130,9 @@ def check_readable(checkpoint):
 
 
 def variables_in(checkpoint):
-    """Returns {name of a variable here: (its name in the checkpoint, its shape, its type)}.
+    """Returns {variable name in this program: (name in the checkpoint, shape, type)}.
 
-    A convolution's bias under a normalisation, which old programs keep, has no effect and is left out.
+    The result has no bias of a convolution before a normalisation, which old programs save and which has no effect.
     """
     with naming_bad_checkpoints(checkpoint):
         values = tf.train.load_checkpoint(checkpoint)
@@ -145,19 +146,19 @@ def variables_in(checkpoint):
 
 
 def shapes_of(found):
-    """Returns {name of a variable here: its shape} of what `variables_in` found."""
+    """Returns {variable name in this program: shape} for a result of `variables_in`."""
     return {here: shape for here, (_, shape, _) in found.items()}
 
 
 def is_foreign(found):
-    """Whether what `variables_in` found is the one-file TF1 program's, going by the names."""
+    """Returns whether a result of `variables_in` has the names of the one-file TF1 program."""
     return any(name != here for here, (name, _, _) in found.items())
 
 
 def options_of(shapes):
-    """Returns {flag: value} as far as the shapes of the networks' weights, {name: shape}, tell.
+    """Returns {flag: value} for the flags that follow from the shapes of the networks' weights, {name: shape}.
 
-    The value of image_size is the smallest that makes a generator so deep.
+    The value of image_size is the smallest for a generator of this depth.
     """
     shapes = {name: shape for name, shape in shapes.items() if len(shape) == 4 or not name.endswith("/kernel")}
     options = {}
@@ -175,7 +176,7 @@ def options_of(shapes):
 
 
 def flags_of_old(checkpoint, names):
-    """Returns, and prints, {flag: text} of those `names` that a checkpoint of the one-file TF1 program decides."""
+    """Returns and prints {flag: text} for the flags in `names` that a checkpoint of the one-file TF1 program sets."""
     found = variables_in(checkpoint)
     if not is_foreign(found):
         return {}
@@ -186,12 +187,12 @@ def flags_of_old(checkpoint, names):
 
 
 def check_checkpoint(checkpoint, variables):
-    """Raises CheckpointError unless a checkpoint holds these variables, in their shapes, and no other weights.
+    """Raises CheckpointError unless a checkpoint has these variables, with equal shapes, and no other weights.
 
-    Weights of a network of which there is no variable are not looked at: an export has no discriminator.
+    Weights of a network without a variable in `variables` may be missing or extra: an export has no discriminator.
 
     Returns:
-      {name in the checkpoint: variable}, as a Saver takes it.
+      {name in the checkpoint: variable}, the argument of a Saver.
     """
     found = variables_in(checkpoint)
     shapes = shapes_of(found)
@@ -217,7 +218,7 @@ def check_checkpoint(checkpoint, variables):
 
 
 def check_own(checkpoint, variables):
-    """Raises CheckpointError unless a checkpoint of the run at hand holds its variables, and the step of its name."""
+    """Raises CheckpointError unless a checkpoint of this run has the run's variables and the step in its name."""
     advice = "it is not as this run wrote it: move it out of %s, and the one before is used" % (
         os.path.dirname(checkpoint))
     try:
@@ -230,7 +231,7 @@ def check_own(checkpoint, variables):
 
 
 def restored_session(checkpoint, precision="float32"):
-    """Returns a session with the default graph's variables from a checkpoint; raises as `check_checkpoint`."""
+    """Returns a session of the default graph with its variables restored; raises as `check_checkpoint` does."""
     saver = tf.train.Saver(check_checkpoint(checkpoint, tf.global_variables()))
     session = tf.Session(config=precisions.session_config(precision))
     saver.restore(session, checkpoint)
@@ -238,7 +239,7 @@ def restored_session(checkpoint, precision="float32"):
 
 
 def fingerprint(checkpoint):
-    """Returns the sha256 over a checkpoint's trainable variables, their bytes in name order."""
+    """Returns the sha256, in hex, of the bytes of a checkpoint's trainable variables in the order of their names."""
     digest = hashlib.sha256()
     weights = {here: name for here, (name, _, _) in variables_in(checkpoint).items() if WEIGHT.fullmatch(here)}
     with naming_bad_checkpoints(checkpoint):

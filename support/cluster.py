@@ -1,6 +1,7 @@
-"""The cluster that TF_CONFIG describes, and a watch over its processes.
+"""The cluster in TF_CONFIG, and a watchdog over its processes.
 
-TensorFlow 1.15 waits for a lost worker for ever, and no TensorFlow notices one that hangs; so this asks their ports.
+TensorFlow 1.15 waits forever for a lost worker, and no TensorFlow detects a worker that hangs. The watchdog therefore
+connects to the ports of the other workers.
 """
 
 import json
@@ -12,16 +13,16 @@ import time
 
 from support.errors import WorkerError
 
-PROBE = 2  # seconds that a connection or an answer may take
-SILENCE = 30  # seconds for which another may not answer
-LINGER = 3  # seconds a failing worker keeps its port open, so that the others name the first failure
+PROBE = 2  # seconds to wait for a connection or an answer
+SILENCE = 30  # seconds without an answer until a worker is lost
+LINGER = 3  # seconds that a failing worker keeps its port open, so that the others report the first failure
 
 
 def cluster_of(text):
-    """Returns ({job: [address]}, (own job, own index)) of TF_CONFIG's text, or ({}, None) where it names no cluster.
+    """Returns ({job: [address]}, (own job, own index)) from TF_CONFIG's text, or ({}, None) if it names no cluster.
 
     Raises:
-      WorkerError: it makes no sense.
+      WorkerError: the text is not valid.
     """
     try:
         return checked_cluster(json.loads(text or "{}"))
@@ -35,7 +36,7 @@ def cluster_of(text):
 
 
 def checked_cluster(found):
-    """As `cluster_of`, from what the text holds; raises ValueError, KeyError, TypeError or AttributeError."""
+    """Does `cluster_of` for the parsed text; raises ValueError, KeyError, TypeError or AttributeError."""
     jobs = {job: list(listed) for job, listed in found.get("cluster", {}).items() if listed}
     if not jobs:
         return {}, None
@@ -62,10 +63,10 @@ def is_address(text):
 
 
 def listens(address):
-    """Whether a TensorFlow server answers on HOST:PORT; None where no process has the port.
+    """Returns whether a TensorFlow server answers on HOST:PORT; None if no process listens on the port.
 
-    What such a server sends first is HTTP/2's frame of settings. A process that was stopped still takes connections,
-    and sends nothing.
+    A TensorFlow server first sends the settings frame of HTTP/2. A stopped process still accepts connections, but sends
+    nothing.
     """
     host, _, port = address.rpartition(":")
     try:
@@ -73,15 +74,15 @@ def listens(address):
             return connection.recv(4)[3:] == b"\4"
     except ConnectionRefusedError:
         return None
-    except (OSError, UnicodeError):  # the latter where the host can't be a name
+    except (OSError, UnicodeError):  # UnicodeError if the host is not a valid name
         return False
 
 
 def wait_for(names, patience):
-    """Returns when servers answer at all addresses of {address: name}.
+    """Waits until servers answer at all addresses of {address: name}.
 
     Raises:
-      WorkerError: some do not within `patience` seconds.
+      WorkerError: a server does not answer within `patience` seconds.
     """
     deadline, told = time.time() + patience, False
     while names:
@@ -96,12 +97,12 @@ def wait_for(names, patience):
 
 
 class Watchdog:
-    """Ends this process when another is lost, unless an error of TensorFlow's ends it before.
+    """Ends this process when another worker is lost, unless an error in TensorFlow ends it first.
 
     Attributes:
-      saved: the newest step that the chief is known to have saved.
-      over: set it to end the watch, since from now on others may leave.
-      message: who is lost and what to do, once that is known.
+      saved: the newest step that the chief has saved, as far as this worker knows.
+      over: set this to True to end the watch, before workers leave regularly.
+      message: which worker is lost and what to do; empty until a worker is lost.
     """
 
     def __init__(self, names, addresses, rank):
@@ -110,7 +111,7 @@ class Watchdog:
         self.lost, self.first, self.found = [], threading.Lock(), threading.Event()
 
     def start(self, patience):
-        """Starts to ask the others for signs of life; a step may take `patience` seconds."""
+        """Starts to watch the other workers; a step may take at most `patience` seconds."""
         self.patience = patience
         for i in range(len(self.names)):
             target = self.count_seconds if i == self.rank else self.ask
@@ -128,7 +129,7 @@ class Watchdog:
         self.lose(i)
 
     def count_seconds(self, i):
-        """Counts those since a step ended, without those in which this process itself was stopped."""
+        """Counts the seconds since the last step ended, except those in which this process was stopped."""
         while not self.over and self.waited < self.patience:
             time.sleep(1)
             self.waited += 1
@@ -138,11 +139,11 @@ class Watchdog:
         self.waited, self.saved = 0, saved
 
     def lose(self, i):
-        """Says who is lost, this one itself standing for a step without end, and ends the process."""
+        """Reports that worker i is lost, or for i == rank that no step ends, and ends this process."""
         self.lost.append(i)
         if self.over or not self.first.acquire(blocking=False):
             return
-        time.sleep(1)  # others may be lost with it
+        time.sleep(1)  # other workers may be lost at the same time
         lost = [self.names[i] for i in sorted(self.lost) if i != self.rank]
         what = "lost %s" % " and ".join(lost) if lost else (
             "no step ended within --patience=%d seconds: a worker hangs, or reading the pairs, a step or saving takes "
@@ -152,14 +153,14 @@ class Watchdog:
         self.found.set()
         time.sleep(LINGER)
         if not self.over:
-            try:  # where the terminal went away with the network, there is nobody to tell
+            try:  # printing fails if the terminal was lost with the network
                 print("\nerror: %s: %s" % (self.names[self.rank], self.message), file=sys.stderr, flush=True)
                 sys.stdout.flush()
             finally:
                 os._exit(1)
 
     def names_lost(self, seconds):
-        """Returns whether it is known within some seconds who is lost; this one still answers for a while then."""
+        """Waits up to some seconds for a worker to be lost, and then LINGER seconds; returns whether one is lost."""
         if self.over or not self.found.wait(seconds):
             return False
         self.over = True

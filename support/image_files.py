@@ -1,4 +1,4 @@
-"""One image file: checked by its header, decoded in the graph, turned as people see it.
+"""Image files: checking them by their headers, decoding them in the graph, and turning them upright.
 
 TensorFlow decodes JPEG, PNG, GIF and most BMP files; imageio the rest. None of it depends on what an image is for.
 """
@@ -16,16 +16,17 @@ import tensorflow.compat.v1 as tf
 from support import faults
 from support.errors import DataError
 
-MAX_UPLOAD_PIXELS = 4096 * 4096  # decoded, these take 200 MB
+MAX_UPLOAD_PIXELS = 4096 * 4096  # 200 MB when decoded
 
 
 Image = collections.namedtuple("Image", "path kind height width orientation checksum")
 Image.__doc__ = """A checked image file.
 
-* path; kind: what decodes it, PLAIN, DEEP or OTHER.
-* height, width: in pixels, as people see it, after it was turned.
-* orientation: how its decoded pixels must be turned for that (see `upright`); 1 for OTHER, which decoding turns.
-* checksum: the CRC-32 of its first and last KB.
+* path: of the file.
+* kind: the decoder, one of PLAIN, DEEP and OTHER.
+* height, width: of the upright image, in pixels.
+* orientation: how to turn the decoded pixels upright (see `upright`); 1 for OTHER, whose decoder turns them.
+* checksum: the CRC-32 of the file's first and last KB.
 """
 PLAIN, DEEP, OTHER = 0, 1, 2  # TensorFlow in 8 bits, TensorFlow in 16 bits (PNG), imageio
 
@@ -35,10 +36,10 @@ PLAIN, DEEP, OTHER = 0, 1, 2  # TensorFlow in 8 bits, TensorFlow in 16 bits (PNG
 
 
 def check_image(path):
-    """Returns the Image of a file, after looking at its header and at its last bytes.
+    """Checks the header and the last bytes of a file, and returns its Image.
 
     Raises:
-      DataError: it can't be read, is no image, or is cut short.
+      DataError: the file can't be read, is not an image, or is cut short.
     """
     head, tail, is_whole_jpeg = ends_of(path)
     is_jpeg, is_png = head.startswith(b"\xff\xd8\xff"), head.startswith(b"\x89PNG\r\n\x1a\n")
@@ -58,9 +59,9 @@ def check_image(path):
 
 
 def ends_of(path):
-    """Returns the first and the last KB of a file, and whether it is a JPEG with an end; raises DataError."""
+    """Returns (first KB, last KB, whether it is a complete JPEG) of a file; raises DataError."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a named pipe would wait
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a named pipe would block
             raise DataError("%s: not a file; remove it" % path)
         with open(path, "rb") as file:
             head = file.read(1024)
@@ -76,37 +77,37 @@ def header_of(path):
     try:
         with PIL.Image.open(path) as image:  # reads the header alone, and refuses more than 179 million pixels
             width, height = image.size
-            if image.format == "TIFF":  # whether Pillow gives the turned size before it decodes depends on its version
+            if image.format == "TIFF":  # some versions of Pillow give the turned size here
                 width, height = int(image.tag_v2[256]), int(image.tag_v2[257])
             return height, width, image.mode, orientation_of(image)
-    except Exception as error:  # whatever the image library makes of a broken header
+    except Exception as error:  # a broken header can raise anything
         raise DataError("%s: the image can't be opened (%s)" % (path, (str(error).splitlines() or ["?"])[0]))
 
 
 def orientation_of(image):
-    """Returns EXIF's orientation of an opened PIL image, 1 to 8 (see `upright`); 1 where it is none of these."""
+    """Returns the EXIF orientation of an opened PIL image, 1 to 8 (see `upright`); 1 if EXIF has no valid one."""
     if image.format == "PNG" and "exif" not in image.info:
-        return 1  # PIL would decode all of it to look behind its pixels
+        return 1  # PIL would decode the whole image to look for EXIF after the pixels
     try:
-        if image.format in ("JPEG", "MPO", "PNG"):  # of these EXIF alone counts, as in an export, not XMP
+        if image.format in ("JPEG", "MPO", "PNG"):  # only EXIF counts for these, not XMP, as in an export
             exif = PIL.Image.Exif()
             exif.load(image.info.get("exif", b""))
         else:
             exif = image.getexif()
         orientation = exif.get(0x0112, 1)
-    except Exception:  # whatever the image library makes of a broken EXIF block; the image can still be decoded
+    except Exception:  # a broken EXIF block can raise anything; the image can still be decoded
         return 1
     return orientation if orientation in (1, 2, 3, 4, 5, 6, 7, 8) else 1
 
 
 def has_end(jpeg, tail):
-    """Whether an open JPEG file has an end marker; tail: the bytes it ends with.
+    """Returns whether an open JPEG file has an end marker; tail: the last bytes of the file.
 
-    A thumbnail in the EXIF block has one too, so only what is behind the image's own start of scan counts; and
-    cameras write more behind the end, so it need not be in the tail.
+    A thumbnail in the EXIF block has an end marker too, so only markers after the image's own start of scan count.
+    Cameras write more data after the end, so the marker need not be in the tail.
     """
     start = start_of_scan(jpeg)
-    outside = max(start - (jpeg.seek(0, os.SEEK_END) - len(tail)), 0)  # bytes of the tail that are before the scan
+    outside = max(start - (jpeg.seek(0, os.SEEK_END) - len(tail)), 0)  # bytes of the tail before the scan
     if b"\xff\xd9" in tail[outside:]:
         return True
     jpeg.seek(start)
@@ -114,11 +115,11 @@ def has_end(jpeg, tail):
 
 
 def start_of_scan(jpeg):
-    """Returns where an open JPEG file's first scan begins, in bytes, or 0 where its segments do not lead to one."""
+    """Returns the position in bytes of the first scan in an open JPEG file, or 0 if its segments lead to none."""
     jpeg.seek(2)
     marker = jpeg.read(2)
     while len(marker) == 2 and marker[0] == 0xff:
-        if marker[1] == 0xff:  # any number of these may stand before a marker
+        if marker[1] == 0xff:  # any number of these bytes may precede a marker
             marker = marker[1:] + jpeg.read(1)
             continue
         if marker[1] == 0xda:
@@ -145,16 +146,16 @@ def undecodable(images):
 
 
 # ---------------------------------------------------------------------------------------------
-# Its pixels, in the graph
+# The pixels, in the graph
 
 
 def decode(contents, kind=PLAIN, dtype=tf.uint8):
-    """Decodes the bytes of an image, of a GIF its first frame, to [H, W, 3] in 0..255.
+    """Decodes the bytes of an image, or of the first frame of a GIF, to [H, W, 3] in 0..255.
 
     Args:
       contents: string scalar.
-      kind: what decodes it, an int or an int tensor (see Image).
-      dtype: of the result; float32 keeps what a DEEP one has beyond 8 bits.
+      kind: the decoder (see Image), an int or an int tensor.
+      dtype: of the result; float32 keeps the 16 bits of a DEEP image.
     """
     def decode_image(depth):
         return tf.image.decode_image(contents, channels=3, dtype=depth, expand_animations=False)
@@ -172,15 +173,15 @@ def decode(contents, kind=PLAIN, dtype=tf.uint8):
 
 
 def upright(image, orientation):
-    """Turns decoded pixels as people see them.
+    """Turns decoded pixels upright.
 
     Args:
       image: [H, W, C].
-      orientation: int32 scalar, EXIF's: 1 leaves the image, 2 to 4 mirror it or turn it by 180 degrees, and 5 to 8
-        exchange its sides.
+      orientation: int32 scalar, the EXIF orientation: 1 changes nothing, 2 to 4 mirror the image or turn it by 180
+        degrees, and 5 to 8 exchange its sides.
 
     Returns:
-      [H, W, C], or [W, H, C] from 5 to 8.
+      [H, W, C], or [W, H, C] for orientations 5 to 8.
     """
     turned = tf.transpose(image, [1, 0, 2])
     branches = [lambda: image, lambda: image[:, ::-1], lambda: image[::-1, ::-1], lambda: image[::-1],
@@ -191,25 +192,25 @@ def upright(image, orientation):
 
 
 def decode_upload(contents):
-    """Decodes the bytes of a PNG or JPEG that a stranger sent, as test mode reads the same file.
+    """Decodes the bytes of an uploaded PNG or JPEG in the same way as test mode reads the file.
 
-    Its size is taken from the header before anything is decoded: half a megabyte can hold gigabytes of pixels.
+    It checks the size in the header before it decodes, since half a megabyte can hold gigabytes of pixels.
 
     Args:
       contents: string scalar.
 
     Returns:
-      float32 [H, W, 3] in 0..255, with a PNG's 16 bits, and turned by EXIF's orientation (see `upright`). Running
-      it raises tf.errors.InvalidArgumentError where the bytes are no PNG or JPEG, are more than MAX_UPLOAD_PIXELS
-      or can't be decoded.
+      float32 [H, W, 3] in 0..255, upright, with all 16 bits of a PNG. Running this tensor raises
+      tf.errors.InvalidArgumentError if the bytes are not a PNG or JPEG, have more than MAX_UPLOAD_PIXELS pixels, or
+      can't be decoded.
     """
-    first = tf.strings.join([tf.strings.substr(contents, 0, 32), tf.constant(b"\0" * 32)])  # 32 bytes of any contents
+    first = tf.strings.join([tf.strings.substr(contents, 0, 32), tf.constant(b"\0" * 32)])  # at least 32 bytes
     header = tf.io.decode_raw(first, tf.uint8)[:32]
 
     def begins_with(signature):
         return tf.reduce_all(tf.equal(header[:len(signature)], np.frombuffer(signature, np.uint8)))
 
-    def png_pixels():  # as floats, since the sides may be anything below 2 ** 32
+    def png_pixels():  # as float64, since each side may be up to 2 ** 32 - 1
         sides = tf.reshape(tf.cast(header[16:24], tf.float64), [2, 4])
         return tf.reduce_prod(tf.reduce_sum(sides * np.float64([2 ** 24, 2 ** 16, 2 ** 8, 1]), axis=1))
 
@@ -230,14 +231,14 @@ def decode_upload(contents):
 
 
 def orientation_in(contents):
-    """Finds EXIF's orientation, 1 where there is none, in the first 64 KB of a PNG's or JPEG's bytes; int32 scalar.
+    """Returns the EXIF orientation in the first 64 KB of a PNG or JPEG, an int32 scalar; 1 if there is none.
 
-    A regular expression can do it in the graph, without Python: the rest is cut away around that one byte.
+    Regular expressions do this in the graph, without Python: they remove everything except that one byte.
     """
     found = tf.strings.substr(contents, 0, 65536)
     for order, entry in ((r"MM\x00\*", r"\x01\x12\x00\x03\x00\x00\x00\x01\x00([\x01-\x08])"),
                          (r"II\*\x00", r"\x12\x01\x03\x00\x01\x00\x00\x00([\x01-\x08])\x00")):
-        block = r"\A\C*?(?:Exif\x00\x00|eXIf)" + order  # as a JPEG's segment and as a PNG's chunk
+        block = r"\A\C*?(?:Exif\x00\x00|eXIf)" + order  # in a JPEG segment or in a PNG chunk
         found = tf.strings.regex_replace(found, block + r"\C*?" + entry + r"\C*\z", r"\1")
     number = tf.strings.join([found, tf.constant(b"\1")])
     return tf.cond(tf.equal(tf.strings.length(found), 1),

@@ -1,6 +1,6 @@
-"""What an export says about drawing inputs for it: the size of the canvas and the label colours.
+"""The canvas of an export: its size and the label colours, with which people draw inputs.
 
-It lies in the SavedModel's assets.extra/, a folder that TensorFlow and its servers leave alone. No input is kept.
+They are stored in the SavedModel's assets.extra/, a folder that TensorFlow and its servers ignore. No input is stored.
 """
 
 import collections
@@ -12,9 +12,9 @@ import numpy as np
 
 from support import sample_set
 
-MOST, LEAST = 16, 2e-4  # colours of a palette, and the share of all pixels that each of them has
-NEAR = 60  # how far two colours may be apart to be one label: JPEG moves them
-CLOSE = 12  # within this distance of a label colour lies at least half of all pixels, two thirds in facades' JPEGs
+MOST, LEAST = 16, 2e-4  # largest number of colours in a palette, smallest share of all pixels for a colour
+NEAR = 60  # largest distance of two colours of one label, since JPEG changes colours
+CLOSE = 12  # at least half of all pixels are this close to a label colour; in facades' JPEGs, two thirds are
 KNOWN = [
     sample_set.LABELS,
     collections.OrderedDict([  # CMP Facade Database, in the order of its labels
@@ -26,14 +26,14 @@ KNOWN = [
 
 
 def write(folder, size, inputs):
-    """Writes canvas.json and, where the inputs are label maps, empty.png into a new folder.
+    """Writes canvas.json and, if the inputs are label maps, empty.png into a new folder.
 
-    canvas.json is {"size": [width, height], "palette": {name: [red, green, blue]}}. empty.png is a picture to begin
-    with; see `empty`.
+    canvas.json is {"size": [width, height], "palette": {name: [red, green, blue]}}. empty.png is a picture to start
+    from; see `empty`.
 
     Args:
       size: (height, width) of the canvas in pixels.
-      inputs: uint8 arrays [*size, 3], resized without making new colours; may be none.
+      inputs: uint8 arrays [*size, 3], resized without new colours; may be empty.
     """
     palette = find(inputs) if inputs else {}
     os.makedirs(folder)
@@ -44,9 +44,10 @@ def write(folder, size, inputs):
 
 
 def find(inputs):
-    """Returns {name: (red, green, blue)} of the label colours in some inputs; empty where they are not label maps.
+    """Returns the label colours of some inputs as {name: (red, green, blue)}; empty if they are not label maps.
 
-    Where nearly all pixels have the colours of a known set it is that set; else a colour's name is #rrggbb.
+    If nearly all pixels have the colours of a known dataset, the result is the palette of that dataset. Otherwise, the
+    name of a colour is #rrggbb.
     """
     pixels = np.concatenate([picture.reshape(-1, 3) for picture in inputs]).astype(np.int64)
     codes, counts = np.unique(pixels @ [65536, 256, 1], return_counts=True)
@@ -56,14 +57,14 @@ def find(inputs):
         return shares[distances(colours, list(palette.values())).min(axis=1) <= distance].sum()
 
     found = max(KNOWN, key=lambda known: share_within(NEAR, known))
-    if share_within(NEAR, found) < 0.8:  # JPEG makes other colours along the edges
+    if share_within(NEAR, found) < 0.8:  # not all pixels: JPEG adds colours along the edges
         found = commonest(colours, shares)
-    is_photo = share_within(NEAR, found) < 0.8 or share_within(CLOSE, found) < 0.5  # has many colours, or shades of few
+    is_photo = share_within(NEAR, found) < 0.8 or share_within(CLOSE, found) < 0.5  # many colours, or many shades
     return collections.OrderedDict() if is_photo else collections.OrderedDict(found)
 
 
 def commonest(colours, shares):
-    """Returns {#rrggbb: (red, green, blue)} of the commonest colours that are no shades of each other."""
+    """Returns {#rrggbb: (red, green, blue)} of the most frequent colours that are not shades of each other."""
     found = []
     while len(shares) and shares.max() > LEAST and len(found) < MOST:
         found.append(tuple(int(value) for value in colours[shares.argmax()]))
@@ -73,10 +74,10 @@ def commonest(colours, shares):
 
 
 def empty(inputs, palette):
-    """Returns a picture to begin with, uint8 [H, W, 3]: one colour with a rectangle of another, such as sky and wall.
+    """Returns a picture to start from, uint8 [H, W, 3]: one colour with a rectangle of another, such as sky and wall.
 
-    The colours are the two commonest ones, and the rectangle is where one of them is commoner than the other, as nearly
-    as a rectangle can say it.
+    The colours are the two most frequent ones. The rectangle approximates the region in which one of them is more
+    frequent than the other.
     """
     colours = np.array(list(palette.values()))
     indices = np.stack([distances(picture.reshape(-1, 3), colours).argmin(axis=1).reshape(picture.shape[:2])
@@ -97,11 +98,11 @@ def empty(inputs, palette):
 def heaviest_rectangle(weights):
     """Returns (rows, columns), two slices, of a rectangle in [H, W] with a large sum; empty if no weight is above 0.
 
-    No other rows with the same columns, and no other columns with the same rows, have a larger sum.
+    With the same columns, no other rows have a larger sum; with the same rows, no other columns have a larger sum.
     """
     top = weights.sum(axis=1).argmax()
     rows = slice(top, top + 1)
-    for _ in range(8):  # it settles in two or three rounds
+    for _ in range(8):  # two or three rounds are usually enough
         columns = heaviest_interval(weights[rows].sum(axis=0))
         rows = heaviest_interval(weights[:, columns].sum(axis=1))
     return rows, columns
@@ -115,5 +116,5 @@ def heaviest_interval(weights):
 
 
 def distances(pixels, colours):
-    """Returns the distance of each of [N, 3] pixels from each of K colours in 0..255, as [N, K]."""
+    """Returns the distances between pixels [N, 3] and K colours, both in 0..255, as [N, K]."""
     return np.linalg.norm(pixels[:, None].astype(np.float32) - np.float32(colours), axis=2)

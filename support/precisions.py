@@ -1,4 +1,4 @@
-"""float32 or bfloat16: which of them the convolutions of a session run in, and what the machine at hand can do."""
+"""The precision of a session's convolutions, float32 or bfloat16, and the precisions that this machine supports."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -11,7 +11,7 @@ IS_TF1 = tf.version.VERSION.startswith("1.")
 def session_config(precision):
     """Returns the ConfigProto of a session whose convolutions run in float32 or bfloat16."""
     config = tf.ConfigProto()
-    # One pass of Grappler is enough; the older optimizer behind it would draw most of the initial values twice.
+    # One pass of Grappler is enough, and the older optimizer after it would draw most of the initial values twice.
     config.graph_options.rewrite_options.meta_optimizer_iterations = 1
     config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
     config.gpu_options.allow_growth = True
@@ -21,30 +21,30 @@ def session_config(precision):
 
 
 def fence(x):
-    """Returns x unchanged, behind a cast that keeps bfloat16 from spreading across it.
+    """Returns x unchanged, after a cast that stops the bfloat16 rewrite.
 
-    The bfloat16 rewrite spreads from convolutions to what they feed; it stops at a float64 cast.
+    The rewrite spreads from convolutions to the ops that they feed, but not across a cast to float64.
     """
     return tf.cast(tf.cast(x, tf.float64), tf.float32)
 
 
 def resolve(precision):
-    """Returns float32 or bfloat16: what auto means on this CPU, or else what was asked for.
+    """Returns float32 or bfloat16: the precision itself or, for auto, the choice for this CPU.
 
     Raises:
-      RunError: bfloat16 is asked for and can't be had.
+      RunError: the precision is bfloat16, which this machine does not support.
     """
     if precision == "bfloat16" and bfloat16_lacks():
         raise RunError("--precision=bfloat16 needs %s; use --precision=float32" % bfloat16_lacks())
     if precision != "auto":
         return precision
-    native = cpu_fact("flags").split()  # other CPUs compute bfloat16 by way of float32, which gains nothing
+    native = cpu_fact("flags").split()  # other CPUs convert to float32 and gain nothing
     is_native = "amx_bf16" in native or "avx512_bf16" in native
     return "bfloat16" if is_native and not bfloat16_lacks() else "float32"
 
 
 def bfloat16_lacks():
-    """What convolutions in bfloat16 would need and do not have here, in words; empty where TensorFlow runs them."""
+    """Returns what convolutions in bfloat16 lack on this machine, as text; empty if TensorFlow can run them."""
     if IS_TF1:
         return "TensorFlow 2; this is %s" % tf.version.VERSION
     if runs_bfloat16():
@@ -53,20 +53,20 @@ def bfloat16_lacks():
 
 
 def runs_bfloat16():
-    """Whether TensorFlow 2 runs a convolution in bfloat16 here, by the graph that it makes of one."""
+    """Returns whether TensorFlow 2 rewrites the graph of a convolution to bfloat16 on this machine."""
     metadata, config = tf.RunMetadata(), session_config("bfloat16")
-    config.graph_options.rewrite_options.min_graph_nodes = -1  # else so small a graph is left as it is
+    config.graph_options.rewrite_options.min_graph_nodes = -1  # otherwise so small a graph is not rewritten
     with tf.Graph().as_default(), tf.Session(config=config) as session:
         images, kernel = tf.placeholder(tf.float32, [1, 8, 8, 8]), tf.placeholder(tf.float32, [4, 4, 8, 8])
         convolved = tf.nn.conv2d(images, kernel, strides=[1, 2, 2, 1], padding="SAME")
-        session.run(tf.nn.relu(convolved),  # what is fetched keeps its type
+        session.run(tf.nn.relu(convolved),  # a fetched op itself keeps its type
                     {images: np.zeros([1, 8, 8, 8]), kernel: np.zeros([4, 4, 8, 8])},
                     tf.RunOptions(output_partition_graphs=True), metadata)
     return is_bfloat16(metadata)
 
 
 def is_bfloat16(metadata):
-    """Whether a convolution of a run's partition graphs computes in bfloat16."""
+    """Returns whether a convolution in the partition graphs of a session's run computes in bfloat16."""
     return any("Conv2D" in node.op and node.attr["T"].type == tf.bfloat16.as_datatype_enum
                for graph in metadata.partition_graphs for node in graph.node)
 

@@ -1,4 +1,4 @@
-"""The sample set: label maps of building fronts, and the "photo" of each, drawn here so that nothing is downloaded."""
+"""The sample set: label maps of building fronts and a "photo" of each, which the program draws itself."""
 
 import os
 import tempfile
@@ -14,13 +14,13 @@ COUNTS = {"train": 64, "val": 16}
 LABELS = {"sky": (120, 190, 250), "roof": (130, 60, 160), "wall": (20, 50, 190),
           "cornice": (0, 220, 220), "window": (250, 210, 40), "balcony": (90, 210, 80),
           "door": (230, 60, 50)}
-MATERIALS = {3: (168, 84, 66), 4: (226, 190, 128), 5: (196, 200, 196)}  # by floors: brick, plaster, stone
+MATERIALS = {3: (168, 84, 66), 4: (226, 190, 128), 5: (196, 200, 196)}  # by number of floors: brick, plaster, stone
 
 
 def draw(folder):
-    """Draws the sample set, 512x256 PNG files, as folder/train and folder/val; always the same.
+    """Draws the sample set, the same 512x256 PNG files every time, into folder/train and folder/val.
 
-    The folder appears under its name only when it is complete; where another process was first, its folder is kept.
+    The folder gets its name only when it is complete. If another process was first, its folder is kept.
 
     Raises:
       RunError: the folder can't be written.
@@ -47,7 +47,7 @@ def draw_splits(folder):
 
 
 def move(unfinished, folder):
-    """Gives a whole folder its name, unless there is one of that name."""
+    """Gives a complete folder its final name, unless a folder of that name exists."""
     storage.sync_folder(unfinished)
     try:
         os.rename(unfinished, folder)
@@ -57,7 +57,7 @@ def move(unfinished, folder):
 
 
 def draw_labels(rng, size=256):
-    """Returns ([size, size] uint8 indices into LABELS, number of floors) of a random front."""
+    """Returns a random front as ([size, size] uint8 indices into LABELS, number of floors)."""
     index = {name: i for i, name in enumerate(LABELS)}
     classes = np.full((size, size), index["sky"], np.uint8)
 
@@ -133,7 +133,7 @@ def draw_photo(classes, floors, rng):
 
 
 def wall_shade(floors, y, x, smooth):
-    """How light the wall's material is at each pixel: bricks, plaster or stone."""
+    """Returns the brightness of the wall's material at each pixel: bricks, plaster or stone."""
     wall = 1 + 0.05 * smooth[0] + 0.06 * smooth[1] + 0.16 * smooth[2]
     if floors == 3:  # bricks, every other course shifted by half a brick
         mortar = (y % 6 < 1) | ((x + 7 * (y // 6 % 2)) % 14 < 1)
@@ -145,7 +145,7 @@ def wall_shade(floors, y, x, smooth):
 
 
 def edge(inside, top, left, bottom, right):
-    """The pixels of a mask near its border, so many on each side."""
+    """Returns the pixels of a mask that are at most this many pixels from its border on each side."""
     near = np.zeros_like(inside)
     for axis, pixels in ((0, top), (1, left), (0, -bottom), (1, -right)):
         for distance in range(1, abs(pixels) + 1):
@@ -154,7 +154,7 @@ def edge(inside, top, left, bottom, right):
 
 
 def draw_windows(photo, mask, rng):
-    """Draws into the photo: glass mirrors the sky above and a dark room below; frames and glazing bars are white."""
+    """Draws windows into the photo: glass that mirrors the sky above a dark room, white frames and glazing bars."""
     regions, _ = scipy.ndimage.label(mask)
     for number, box in enumerate(scipy.ndimage.find_objects(regions), 1):
         inside = regions[box] == number
@@ -172,7 +172,7 @@ def draw_windows(photo, mask, rng):
 
 
 def shadows(mask):
-    """Returns [H, W, 1], below 1 where what stands out of the front throws a shadow to the lower right."""
+    """Returns [H, W, 1], below 1 in the shadows that cornices and balconies cast to the lower right."""
     raised = mask["cornice"] | mask["balcony"]
     shadow = np.zeros(raised.shape)
     for distance in range(1, 6):

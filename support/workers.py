@@ -1,12 +1,12 @@
-"""Several processes train one model, each on its share of every batch, by TensorFlow's collective ops.
+"""Several processes that train one model with TensorFlow's collective ops, each on its share of every batch.
 
-TF_CONFIG, TensorFlow's own variable, says who they are:
+TensorFlow's environment variable TF_CONFIG names them:
 
     {"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}
 
-Every process runs the same command and builds the same graph, with variables of its own. The first one is the chief:
-the others get its variables before the first step, and from then on all make the same updates. Without TF_CONFIG, or
-with one worker, nothing here adds an op, opens a port or starts a thread.
+Every process runs the same command and builds the same graph with its own variables. The first process is the chief.
+The others receive its variables before the first step, and then all apply the same updates. Without TF_CONFIG, or with
+one worker, this module adds no op, opens no port and starts no thread.
 """
 
 import contextlib
@@ -25,25 +25,25 @@ from support.errors import WorkerError
 from support.precisions import fence
 
 PACKED = 65536  # gradients of fewer values travel together in one tensor
-FACTS = 128  # how many things can be compared before the first step
+FACTS = 128  # largest number of values that are compared before the first step
 CONNECTION_ERRORS = (
     tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
     tf.errors.DeadlineExceededError, tf.errors.FailedPreconditionError)
 
 
 class Workers:
-    """All processes of a run, seen from this one.
+    """All workers of a run, as this worker sees them.
 
     Attributes:
-      names: "JOB INDEX at HOST:PORT" of each, the chief first.
-      rank: this one's place among them; 0 is the chief.
-      config: a ConfigProto with what every session on `target` needs; see `start`.
-      target: the master of such sessions; "" for a session without a server.
-      watchdog: a cluster.Watchdog over the others.
+      names: "JOB INDEX at HOST:PORT" of each worker, the chief first.
+      rank: the index of this worker in `names`; 0 is the chief.
+      config: the ConfigProto for every session on `target`; see `start`.
+      target: the master for sessions; "" for sessions without a server.
+      watchdog: a cluster.Watchdog over the other workers.
     """
 
     def __init__(self, text=None):
-        """Takes TF_CONFIG's text, or none; raises WorkerError where it makes no sense."""
+        """Takes the text of TF_CONFIG or None; raises WorkerError if the text is not valid."""
         self.jobs, self.task = cluster.cluster_of(text)
         tasks = [(job, index) for job in ("chief", "worker") for index in range(len(self.jobs.get(job, [])))]
         self.leader = "/job:%s/replica:0/task:0" % tasks[0][0] if tasks else ""
@@ -52,27 +52,27 @@ class Workers:
         self.rank = tasks.index(self.task) if tasks else 0
         self.others = [i for i in range(len(self)) if i != self.rank]
         self.config, self.target = tf.ConfigProto(), ""
-        self.keys = itertools.count(1)  # all build their collectives in one order
+        self.keys = itertools.count(1)  # all workers build their collectives in the same order
         self.watchdog = cluster.Watchdog(self.names, self.addresses, self.rank)
 
     def __len__(self):
         return len(self.names)
 
     def start(self, patience):
-        """Starts this one's server and waits for the others'.
+        """Starts the server of this worker and waits for the servers of the others.
 
         Args:
-          patience: for how many seconds, and also for how many a step may take.
+          patience: seconds to wait for the others, and the longest time of a step in seconds.
 
         Raises:
-          WorkerError: the port can't be had, or another does not answer.
+          WorkerError: the port is not available, or another worker does not answer.
         """
         if not self.others:
             return
         self.config.gpu_options.allow_growth = True
         self.config.device_filters.append("/job:%s/task:%d" % self.task)
         self.config.experimental.collective_group_leader = self.leader
-        # The remapper makes fused convolutions, which in bfloat16 a server refuses before oneDNN can take them.
+        # The remapper fuses convolutions; a server refuses fused ops in bfloat16 before oneDNN can replace them.
         self.config.graph_options.rewrite_options.remapping = rewriter_config_pb2.RewriterConfig.OFF
         port = int(self.addresses[self.rank].rpartition(":")[2])
         advice = "end what holds port %d, or give this worker another one in TF_CONFIG" % port
@@ -86,15 +86,15 @@ class Workers:
         cluster.wait_for({self.addresses[i]: self.names[i] for i in self.others}, patience)
         self.watchdog.start(patience)
 
-    # What travels. All workers must build the same collectives in the same order, and run the same ones in a step.
+    # Collectives. All workers must build them in the same order, and run the same collectives in each step.
 
     def mean(self, tensors):
-        """Returns the means over all workers of float32 tensors, of the same bits on each of them."""
+        """Returns the means of float32 tensors over all workers, with equal bits on all workers."""
         if not self.others:
             return tensors
         sizes = [tensor.shape.num_elements() for tensor in tensors]
         small = [tensor for tensor, size in zip(tensors, sizes) if size < PACKED]
-        if small:  # fenced, so that bfloat16 in one does not spread to all that are put together with it
+        if small:  # with a fence, so that bfloat16 in one tensor does not spread to the others
             packed = self.reduce(tf.concat([tf.reshape(fence(tensor), [-1]) for tensor in small], 0))
             parts = iter(tf.split(packed, [size for size in sizes if size < PACKED]))
         return [tf.reshape(next(parts), tensor.shape) if size < PACKED else self.reduce(tensor)
@@ -105,12 +105,12 @@ class Workers:
                                            **self.collective())
 
     def gather(self, values):
-        """Returns int64 [workers, N] of each one's int64 [N]."""
+        """Returns the int64 [N] of every worker as int64 [workers, N]."""
         return tf.raw_ops.CollectiveGather(input=values[tf.newaxis], shape=[len(self), *values.shape.as_list()],
                                            **self.collective())
 
     def broadcast(self, variables):
-        """Returns the op that gives the variables of all workers the chief's values."""
+        """Returns an op that assigns the chief's values to the variables of all workers."""
         def sent(variable):
             options = dict(self.collective(), shape=variable.shape)
             if self.rank == 0:
@@ -124,22 +124,21 @@ class Workers:
         return {"group_size": len(self), "group_key": 1, "instance_key": next(self.keys)}
 
     def ready_for_local_init(self):
-        """Returns a Scaffold's ready_for_local_init_op: the reader's place is set after the chief's variables came."""
+        """Returns a Scaffold's ready_for_local_init_op: it broadcasts the variables before the reader's place is set."""
         if not self.others:
             return None
         with tf.control_dependencies([self.broadcast(tf.global_variables())]):
             return tf.report_uninitialized_variables(tf.global_variables())
 
     def averaged(self, model, scalars):
-        """Returns a share's `pix2pix.Training` as that of the whole batch: its scalars are means over the workers.
+        """Returns the `pix2pix.Training` of a share with scalars that are means over the workers.
 
-        The train op computes them too, so that a step runs the same collectives whatever a worker's hooks fetch.
-
-        What `model.finite` says stays that of the share.
+        The train op computes these means too, so that a step runs the same collectives whatever the hooks of a worker
+        fetch. `model.finite` is still about the share.
 
         Args:
           model: the Training.
-          scalars: names of its fields that are float32 scalars.
+          scalars: names of the fields that are float32 scalars.
         """
         if not self.others:
             return model
@@ -152,18 +151,18 @@ class Workers:
             return model._replace(train_op=tf.identity(model.train_op), **fields)
 
     def agree(self, facts, news, is_over):
-        """Compares what must be the same on all workers, and tells them what the chief knows.
+        """Checks that facts are equal on all workers, and sends the chief's news to the others.
 
         Args:
-          facts: {what it is called: its value}, at most FACTS - 2 - len(news).
-          news: a list of integers, of which the chief's count: first the step from which the run continues.
-          is_over: function from the chief's news to whether the run is finished, so that nothing follows.
+          facts: {name: value}, at most FACTS - 2 - len(news).
+          news: a list of integers that begins with the step from which the run continues.
+          is_over: function that takes the chief's news and returns whether the run is already finished.
 
         Returns:
-          The chief's news.
+          The news of the chief.
 
         Raises:
-          WorkerError: another's facts are not the chief's; all workers raise it.
+          WorkerError: the facts of a worker differ from the chief's; all workers raise this error.
         """
         if not self.others:
             return news
@@ -173,9 +172,9 @@ class Workers:
             table, barrier = self.gather(tf.constant(mine + [0] * (FACTS - len(mine)), tf.int64)), self.barrier()
             with self.naming_lost(), tf.Session(self.target, config=self.config) as session:
                 rows = session.run(table)
-                rows = rows[rows[:, 0].argsort(), 1:]  # TensorFlow's order is that of the tasks' names, 10 before 2
+                rows = rows[rows[:, 0].argsort(), 1:]  # TensorFlow sorts tasks by name, 10 before 2
                 told, rows = [int(value) for value in rows[0][:len(news)]], rows[:, len(news):]
-                self.watchdog.step_ended(saved=told[0])  # the time for the first step begins
+                self.watchdog.step_ended(saved=told[0])  # the patience for the first step begins
                 called = ["the flags that there are", *names]
                 wrong = ["%s differs from %s in %s" % (self.names[i], self.names[0], ", ".join(
                     name for name, here, there in zip(called, rows[0], rows[i]) if here != there))
@@ -188,10 +187,10 @@ class Workers:
 
     @contextlib.contextmanager
     def naming_lost(self, is_own=lambda error: False):
-        """Turns a session's error into a WorkerError where the loss of another worker is the cause.
+        """Turns a session's error into a WorkerError if the loss of another worker is its cause.
 
         Args:
-          is_own: function from a tf.errors.OpError to whether it came from this process alone.
+          is_own: function that takes a tf.errors.OpError and returns whether its cause is in this process.
         """
         try:
             yield
@@ -209,7 +208,7 @@ class Workers:
         return self.gather(tf.zeros([1], tf.int64))
 
     def leave(self, session, barrier):
-        """Leaves when all others do, or after some seconds: another may still be receiving data from this one."""
+        """Waits until all workers leave, at most LINGER seconds, since another may still receive data from this one."""
         def run():
             with contextlib.suppress(tf.errors.OpError):
                 session.run(barrier)
@@ -221,14 +220,14 @@ class Workers:
 
 
 class StopTogether(tf.train.SessionRunHook):
-    """Ends the run of all workers after one step when one of them got a signal. The last hook of a session.
+    """Ends the run on all workers after the same step if one of them received a signal. The last hook of a session.
 
     Attributes:
-      number: the signal that ended the run: this worker's own, else another's; 0 for none.
+      number: the signal that ended the run, preferably this worker's own; 0 for none.
     """
 
     def __init__(self, team, received, saved):
-        """Takes the Workers and two functions: the signal that came here, 0 for none, and the newest saved step."""
+        """Takes the Workers, a function that returns the received signal or 0, and one for the newest saved step."""
         self.team, self.received, self.saved, self.number = team, received, saved, 0
         if team.others:
             self.told = tf.placeholder(tf.int64, [2])
@@ -261,7 +260,7 @@ ALONE = Workers()
 
 
 def reason_of(error):
-    """What a TensorFlow error says of another worker, without gRPC's wrapping."""
+    """Returns the message of a TensorFlow error, without gRPC's wrapping."""
     of_grpc = re.search(r'grpc_message"?:"(.+?)"', error.message)
     return of_grpc.group(1) if of_grpc else faults.reason_of(error)
 
@@ -271,7 +270,7 @@ def checksum(value):
 
 
 def own_name():
-    """Returns this worker's name and a colon, to stand before an error; empty where it is the only one."""
+    """Returns the name of this worker and a colon, as a prefix for errors; empty if it is the only worker."""
     try:
         team = Workers(os.environ.get("TF_CONFIG"))
     except WorkerError:
