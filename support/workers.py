@@ -124,7 +124,7 @@ class Workers:
         return {"group_size": len(self), "group_key": 1, "instance_key": next(self.keys)}
 
     def ready_for_local_init(self):
-        """Returns a Scaffold's ready_for_local_init_op: it broadcasts the variables before the reader's place is set."""
+        """Returns a Scaffold's ready_for_local_init_op: it broadcasts variables before the reader's place is set."""
         if not self.others:
             return None
         with tf.control_dependencies([self.broadcast(tf.global_variables())]):
