@@ -255,10 +255,13 @@ def ordered_pairs(pairs, size=None, view=View()):
 
 
 def read_in_order(pairs, size=None, view=View()):
-    """Yields what `ordered_pairs` reads, as numpy (input, target), each [1, H, W, C] in [-1, 1]."""
+    """Yields what `ordered_pairs` reads, as numpy (input, target), each [1, H, W, C] in [-1, 1].
+
+    Who may leave it unfinished closes it (contextlib.closing): its session's threads live until then.
+    """
     with tf.Graph().as_default():
         pair = ordered_pairs(pairs, size, view)
-        session = tf.train.MonitoredSession()
+        session = tf.train.SingularMonitoredSession()
     with naming_bad_files(pairs), session:
         while not session.should_stop():
             yield session.run(pair)

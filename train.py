@@ -8,20 +8,36 @@ This file is the only one that defines and reads flags. From top to bottom: the 
 data and graph as the flags want them, and the three modes.
 """
 
+from __future__ import print_function  # noqa: UP010, and no `*a` before the end of a list: Python 2 reads the next line
+
+import os
+import signal
+import sys
+
+if sys.version_info < (3, 7):  # noqa: UP036
+    sys.exit("error: train.py needs Python 3.7 or later; this is %d.%d.%d" % sys.version_info[:3])
+
+if __name__ == "__main__":  # Ctrl-C ends in no trace, as early as that can be
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+
+from support import output, packages, stops
+
+if __name__ == "__main__":  # from here on this holds for all signals, and nothing that is printed decides what is done
+    stops.handle(stops.leave)
+    output.protect()
+
 import collections
 import contextlib
 import gc
 import math
-import os
 import platform
-import signal
-import sys
 import zlib
 
-from absl import app, flags
+with packages.needed():
+    from absl import app, flags
 
-from support import run_flags
-from support.run_flags import is_size, size_of
+    from support import run_flags
+    from support.run_flags import is_size, size_of
 
 FLAGS = flags.FLAGS
 SAMPLE_SET = "data/sample"
@@ -178,9 +194,8 @@ flags.register_multi_flags_validator(
 
 if __name__ == "__main__":  # --help and a wrong flag answer before TensorFlow's slow import
     if {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
-        with contextlib.suppress(BrokenPipeError):  # | head
-            print(run_flags.grouped_help(__doc__, MODULE_FLAGS, TITLES), flush=True)
-        os._exit(0)  # an exit of Python's would try to print the rest
+        print(run_flags.grouped_help(__doc__, MODULE_FLAGS, TITLES))
+        sys.exit()
     try:
         FLAGS(sys.argv)
     except flags.Error as error:
@@ -188,29 +203,31 @@ if __name__ == "__main__":  # --help and a wrong flag answer before TensorFlow's
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
 
-import numpy as np  # noqa: E402
-import scipy  # noqa: E402
-import tensorflow.compat.v1 as tf  # noqa: E402
-import tqdm  # noqa: E402
+with output.held_stderr(), packages.needed():
+    import numpy as np
+    import scipy
+    import tensorflow.compat.v1 as tf
+    import tqdm
 
-import pix2pix  # noqa: E402
-import reader  # noqa: E402
-from support import (  # noqa: E402  # noqa: E402
-    checkpoints,
-    events,
-    faults,
-    gallery,
-    hooks,
-    pair_files,
-    precisions,
-    rendering,
-    run_folder,
-    sample_set,
-    serving,
-    storage,
-    workers,
-)
-from support.errors import DataError, RunError, UserError  # noqa: E402
+    import pix2pix
+    import reader
+    from support import (
+        checkpoints,
+        event_writer,
+        events,
+        faults,
+        gallery,
+        hooks,
+        pair_files,
+        precisions,
+        rendering,
+        run_folder,
+        sample_set,
+        serving,
+        storage,
+        workers,
+    )
+    from support.errors import DataError, RunError, UserError
 
 gc.freeze()  # else the collector scans all imported modules again and again, a sixth of the time to build the graph
 tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
@@ -218,6 +235,9 @@ tf.logging.set_verbosity(tf.logging.ERROR)
 
 SAMPLE_ROWS = 4  # pairs in a sample grid
 PALETTE_INPUTS = 64  # training inputs in which an export looks for label colours
+LESS_MEMORY = {"train": "a smaller --batch_size, --image_size, --ngf or --ndf takes less",
+               "test": "smaller pictures, or a smaller --image_size with --test_resize, take less",
+               "export": "end other programs"}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -399,11 +419,12 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
     objective = pix2pix.Objective(options.gan_loss, options.eps, options.pixel_loss, options.l1_weight,
                                   options.gan_weight, options.d_weight)
     adam = pix2pix.Adam(learning_rate(options, step, len(pairs.files)), options.beta1, options.adam_epsilon)
+    inputs, targets = batch
     model = pix2pix.training(
-        *batch, step, lambda images: generate(options, images, draw),
+        inputs, targets, step, lambda images: generate(options, images, draw),
         lambda inputs, targets: discriminate(options, inputs, targets), objective, adam, update=options.update,
         precision=precision, mean=team.mean)
-    return batch, team.averaged(model, (*hooks.LOSSES, "nan_probe"))
+    return batch, team.averaged(model, hooks.LOSSES + ("nan_probe",))
 
 
 def learning_rate(options, step, pairs):
@@ -427,7 +448,7 @@ def one_image(options):
       (image, draw, output): placeholders of [1, H, W, C] and of an int64 scalar that picks the dropout mask, and the
       generated [1, H, W, C].
     """
-    image = tf.placeholder(tf.float32, [1, *size_of(options.image_size), int(options.input_channels)], "image")
+    image = tf.placeholder(tf.float32, (1,) + size_of(options.image_size) + (int(options.input_channels),), "image")
     draw = tf.placeholder(tf.int64, [], "draw")
     return image, draw, generate(options, image, draw if keeps_dropout(options) else None)
 
@@ -573,26 +594,28 @@ def run_steps(job):
             announce(job)
             writing, saving = writing_hooks(job, batch, model, finite, closing)
             own = {"saver": saving.saver, "init_fn": init_fn}
-        signals = closing.enter_context(contextlib.closing(hooks.Signals()))
+        signals = closing.enter_context(contextlib.closing(stops.Signals()))
         together = workers.StopTogether(team, lambda: signals.number, lambda: saving.saved if saving else 0)
         kept_in = "the run of " + team.names[0] if team.rank else run_folder.checkpoints_of(options.output_dir)
         nan = hooks.StopOnNan(model, kept_in, finite, lambda step: reader.files_of_step(
             pairs, step, options.batch_size, options.seed))
         with reader.naming_bad_files(pairs), team.naming_lost(reader.is_from_queues), tf.train.SingularMonitoredSession(
-                hooks=[nan, *writing, tf.train.StopAtStepHook(last_step=last), together], master=team.target,
+                hooks=[nan] + writing + [tf.train.StopAtStepHook(last_step=last), together], master=team.target,
                 config=config, scaffold=tf.train.Scaffold(ready_for_local_init_op=team.ready_for_local_init(), **own),
                 checkpoint_filename_with_path=job.checkpoint) as session:
             step = job.start
             try:
                 while not session.should_stop():
                     step = session.run(model.train_op)
-            except tf.errors.OpError as error:
-                if saving and reader.is_from_queues(error):  # no step was begun, and what was learned so far is whole
+            except (OSError, tf.errors.OpError) as error:
+                # A file could not be written behind a step, or none begun: what was learned so far is whole.
+                if saving and (isinstance(error, OSError) or reader.is_from_queues(error)):
                     saving.end(session.raw_session())
                 raise
     if step == last:
         return 0
-    print("stopped and saved at step %d of %d; the same command continues" % (step, last))
+    print("%s: stopped and saved at step %d of %d; the same command continues" % (
+        stops.name_of(together.number), step, last))
     return together.number
 
 
@@ -605,7 +628,7 @@ def writing_hooks(job, batch, model, finite, closing):
     options, folder = job.options, job.options.output_dir
     saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
     writer = closing.enter_context(contextlib.closing(
-        events.writer(folder, tf.get_default_graph(), job.start)))
+        event_writer.EventWriter(folder, tf.get_default_graph(), job.start)))
     run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size)
     metrics = closing.enter_context(contextlib.closing(hooks.Metrics(model, run, options.log_every)))
     samples = hooks.Samples(run, options.sample_every, sample_pairs(options, job.pairs), one_image(options),
@@ -629,20 +652,20 @@ def starting_weights(job):
 
 
 def announce(job):
-    """Prints the layers and what starts now, and writes flags.txt and run.json."""
+    """Prints what starts now and the layers, and writes flags.txt and run.json."""
     folder, record = job.options.output_dir, job.record
     table = pix2pix.layer_table(tf.get_default_graph())
     record["parameters"] = {network: sum(row[2] for row in table if row[0].startswith(network))
                             for network in ("generator", "discriminator")}
-    for name, shape, count in table:
-        print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
-    for network, count in record["parameters"].items():
-        print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
     run_folder.write_flags(folder, {name: value for name, value in job.options._asdict().items()
                                     if name not in ("mode", "output_dir", "checkpoint", "test_resize")})
     run_folder.write_record(folder, record)
     begin = "continuing %s from step %d" % (folder, job.start) if job.start else "starting %s" % folder
     print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]))
+    for name, shape, count in table:
+        print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
+    for network, count in record["parameters"].items():
+        print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
     print("look at %s (any browser), or: pip install tensorboard && tensorboard --logdir %s"
           % (os.path.join(run_folder.samples_of(folder), "index.html"), folder), flush=True)
 
@@ -659,10 +682,10 @@ def test():
         pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
     path = os.path.join(options.output_dir, "test")
     precision = "float32" if options.precision == "auto" else precisions.resolve(options.precision)
-    with storage.replacing(path) as folder:
+    with contextlib.closing(translated(options, checkpoint, pairs, precision)) as results, (
+            storage.replacing(path)) as folder:
         metrics = gallery.write(
-            folder, os.path.basename(os.path.abspath(options.output_dir)), os.path.basename(checkpoint),
-            translated(options, checkpoint, pairs, precision), {
+            folder, os.path.basename(os.path.abspath(options.output_dir)), os.path.basename(checkpoint), results, {
                 "folder": os.path.dirname(pairs.files[0][0].path), "test_dropout": keeps_dropout(options),
                 "precision": precision})
     print("%d images from %s in %s" % (len(pairs.files), checkpoint, os.path.join(path, "index.html")))
@@ -685,14 +708,15 @@ def translated(options, checkpoint, pairs, precision):
             measures = {}
         session = checkpoints.restored_session(checkpoint, precision)
         exact = tf.Session(config=precisions.session_config("float32"))
-    pairs_read = reader.read_in_order(pairs, size_of(options.image_size) if options.test_resize else None,
-                                      view_of(options))
-    named = zip(tqdm.tqdm(names, unit="image", disable=None), pair_files.short_names(names), pairs_read)
-    with session, exact:
+    size = size_of(options.image_size) if options.test_resize else None
+    with session, exact, contextlib.closing(reader.read_in_order(pairs, size, view_of(options))) as pairs_read:
+        named = zip(tqdm.tqdm(names, unit="image", disable=None), pair_files.short_names(names), pairs_read)
         for name, short_name, pair in named:
             mask = zlib.crc32(os.fsencode(name))  # the image's own dropout, whatever lies beside it
-            shown = session.run(pictures, {image: pair[0], target: pair[1], draw: mask})
-            yield short_name, shown, exact.run(measures, {pictures["output"]: shown["output"], target: pair[1]})
+            with faults.naming_memory("%s, of %dx%d pixels" % ((name,) + pair[0].shape[1:3]), LESS_MEMORY["test"]):
+                shown = session.run(pictures, {image: pair[0], target: pair[1], draw: mask})
+                values = exact.run(measures, {pictures["output"]: shown["output"], target: pair[1]})
+            yield short_name, shown, values
 
 
 def test_graph(options):
@@ -760,8 +784,8 @@ def inputs_for_palette(options):
         pairs = pairs_of(options, folder_of(options, before.get("split", "train")))
         first = pairs._replace(files=pairs.files[:PALETTE_INPUTS])
         view = view_of(options)._replace(resize_method="nearest")  # which makes no new colours
-        return [rendering.pixels(rendering.to_rgb(image[0]))
-                for image, _ in reader.read_in_order(first, size_of(options.image_size), view)]
+        with contextlib.closing(reader.read_in_order(first, size_of(options.image_size), view)) as pairs_read:
+            return [rendering.pixels(rendering.to_rgb(image[0])) for image, _ in pairs_read]
     except DataError as error:
         print("warning: %s; the export has no label colours for demo/" % error)
         return []
@@ -772,14 +796,12 @@ def main(argv):
         sys.exit("error: %s is not a flag; flags are written --name=value, and python train.py --help lists them all"
                  % argv[1])
     try:
-        with faults.naming_failures(FLAGS.output_dir):
+        with faults.naming_failures(FLAGS.output_dir, LESS_MEMORY[FLAGS.mode]):
             return {"train": train, "test": test, "export": export}[FLAGS.mode]()
     except UserError as error:
         sys.exit("error: %s%s" % (workers.own_name() if FLAGS.mode == "train" else "", error))
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # an exit of Python's, which cleans up
-    app.run(main)
+    with stops.ending_the_process():
+        app.run(main)

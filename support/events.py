@@ -49,13 +49,6 @@ PICTURES = {
 }
 
 
-def writer(folder, graph, start):
-    """Returns the FileWriter of TensorBoard's events of a run that goes on behind a step."""
-    made = tf.summary.FileWriter(folder, graph=graph)
-    made.add_session_log(tf.SessionLog(status=tf.SessionLog.START), start + 1)
-    return made
-
-
 def scalars(values):
     """Returns a Summary of pairs (column of metrics.csv, value)."""
     return tf.Summary(value=[

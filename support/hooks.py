@@ -1,4 +1,4 @@
-"""What happens beside a step: the stop at NaN, metrics, samples, checkpoints and signals.
+"""What happens beside a step: the stop at NaN, metrics, samples and checkpoints.
 
 The order of these hooks in a session is the order within a step: it is checked, then logged, shown and saved. Those
 that TensorFlow has are subclassed for what exact resuming needs.
@@ -7,7 +7,6 @@ that TensorFlow has are subclassed for what exact resuming needs.
 import collections
 import csv
 import os
-import signal
 import time
 
 import numpy as np
@@ -22,7 +21,7 @@ Run = collections.namedtuple("Run", "folder writer start steps pairs batch_size"
 Run.__doc__ = """What the hooks know of a run.
 
 * folder: the run folder.
-* writer: the FileWriter of TensorBoard's events.
+* writer: the event_writer.EventWriter of TensorBoard's events.
 * start, steps: the steps that were done before, and those of the whole run.
 * pairs, batch_size: of training.
 """
@@ -78,12 +77,11 @@ class Metrics(tf.train.SessionRunHook):
         self.path, self.warned, self.seen = os.path.join(run.folder, "metrics.csv"), False, run.start
         self.columns = ["step", "epoch", *LOSSES, "images_per_second", *model.watched]
         self.timed = self.seconds = 0  # steps since the last row, and the time of them
-        self.line = self.file = None
+        self.line = None
 
     def begin(self):
         rows = [self.columns] + self.written_rows()
         storage.write_file(self.path, "".join(",".join(row) + "\n" for row in rows))
-        self.file = open(self.path, "a")
         self.line = progress_line.ProgressLine(self.run.start, self.run.steps)
 
     def written_rows(self):
@@ -112,8 +110,7 @@ class Metrics(tf.train.SessionRunHook):
             self.timed = self.seconds = 0
 
     def log(self, values):
-        self.file.write(",".join(["%d" % self.seen] + ["%.9g" % value for value in values]) + "\n")
-        self.file.flush()
+        storage.append(self.path, ",".join(["%d" % self.seen] + ["%.9g" % value for value in values]) + "\n")
         self.run.writer.add_summary(events.scalars(zip(self.columns[1:], values)), self.seen)
 
     def warn_of_saturated_patches(self, watched):
@@ -125,8 +122,8 @@ class Metrics(tf.train.SessionRunHook):
                                 "from; --gan_loss=log or logits keeps it" % (self.seen, 100 * share, side))
 
     def close(self):
-        for closing in filter(None, (self.line, self.file)):
-            closing.close()
+        if self.line:
+            self.line.close()
 
 
 class Samples(tf.train.SessionRunHook):
@@ -170,7 +167,6 @@ class Samples(tf.train.SessionRunHook):
         rendering.write_png(path, grid)
         gallery.write_samples(folder)
         self.run.writer.add_summary(events.picture("samples/fixed_pairs", path, *grid.shape[:2]), step)
-        self.run.writer.flush()
 
 
 class Checkpoints(tf.train.CheckpointSaverHook):
@@ -200,37 +196,8 @@ class Checkpoints(tf.train.CheckpointSaverHook):
             path = self.saver.save(session, self._save_path, step, write_meta_graph=False)
             storage.sync(path + ".data-00000-of-00001", path + ".index", self.folder)
         except tf.errors.OpError as error:
-            raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB; make room or repair the disk, "
-                           "and the same command continues from the checkpoint before" % (
-                               step, self.folder, faults.reason_of(error), self.megabytes))
+            reason = faults.reason_of(error)
+            raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB%s. The one before is kept" % (
+                step, self.folder, reason, self.megabytes, faults.remedy(reason)))
         checkpoints.tidy(self.folder, path, self.keep)
         self.saved = step
-
-
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]  # not on Windows
-
-
-class Signals:
-    """SIGTERM, SIGHUP and Ctrl-C are kept for `workers.StopTogether` to end the run; a second one leaves at once.
-
-    SIGHUP stays ignored where it is, as nohup wants it.
-
-    Attributes:
-      number: of the first one that came, or 0.
-    """
-
-    def __init__(self):
-        self.number = 0
-        self.before = {number: signal.signal(number, self.receive) for number in SIGNALS
-                       if not (signal.Signals(number).name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN)}
-
-    def receive(self, number, frame):
-        del frame
-        if self.number:
-            os._exit(128 + number)
-        self.number = number
-        print("\n%s: stopping after this step" % signal.Signals(number).name, flush=True)
-
-    def close(self):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)

@@ -1,7 +1,6 @@
 """The sample set: label maps of building fronts and a "photo" of each, which the program draws itself."""
 
 import os
-import tempfile
 
 import imageio.v3 as imageio
 import numpy as np
@@ -28,7 +27,7 @@ def draw(folder):
     parent, name = os.path.split(os.path.abspath(folder))
     try:
         os.makedirs(parent, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=name + ".", dir=parent) as beside:
+        with storage.folder_beside(folder) as beside:
             draw_splits(os.path.join(beside, name))
             move(os.path.join(beside, name), folder)
     except OSError as error:

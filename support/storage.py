@@ -3,21 +3,47 @@
 import contextlib
 import ctypes
 import os
+import shutil
 import sys
 import tempfile
 
+from support import stops
 from support.errors import RunError
+
+temporary = set()  # the folders of `folder_beside` that there may be
 
 
 def write_file(path, content):
     """Writes text or bytes as a file, whole or not at all."""
     if isinstance(content, str):
         content = content.encode("utf-8", "backslashreplace")
-    with open(path + ".tmp", "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(path + ".tmp", path)
+    with naming(path):
+        try:
+            with open(path + ".tmp", "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(path + ".tmp", path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.remove(path + ".tmp")
+            raise
+
+
+def append(path, text):
+    """Writes text at the end of a file."""
+    with naming(path), open(path, "a") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def naming(path):
+    """Makes an OSError name a path; where a file is written, as on a full disk, it names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise
 
 
 def sync(*paths):
@@ -26,7 +52,8 @@ def sync(*paths):
         if os.name != "nt" or os.path.isfile(path):  # Windows can't open a folder
             descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
             try:
-                os.fsync(descriptor)
+                with naming(path):
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
 
@@ -34,6 +61,29 @@ def sync(*paths):
 def sync_folder(folder):
     """As `sync`, for all that is in a folder."""
     sync(*(os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names + ["."]))
+
+
+@contextlib.contextmanager
+def folder_beside(path):
+    """Yields a new temporary folder beside a path, as an absolute path."""
+    parent, name = os.path.split(os.path.abspath(path))
+    folder = tempfile.mktemp(prefix=name + ".", dir=parent)
+    temporary.add(folder)  # before it is there, so that no signal comes in between
+    try:
+        os.mkdir(folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.discard(folder)
+
+
+def remove_temporary():
+    """Removes the folders of `folder_beside`, where a signal ends the process in the middle."""
+    for folder in list(temporary):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+stops.before_leaving.append(remove_temporary)
 
 
 @contextlib.contextmanager
@@ -46,7 +96,7 @@ def replacing(folder):
     if os.path.islink(folder) or os.path.isfile(folder):
         raise RunError("%s: not a folder; move it away, the result goes there" % folder)
     make_folders(os.path.dirname(folder))
-    with tempfile.TemporaryDirectory(prefix=os.path.basename(folder) + ".", dir=os.path.dirname(folder)) as beside:
+    with folder_beside(folder) as beside:
         new = os.path.join(beside, "new")
         os.mkdir(new)
         yield new
