@@ -236,7 +236,7 @@ tf.logging.set_verbosity(tf.logging.ERROR)
 SAMPLE_ROWS = 4  # pairs in a sample grid
 PALETTE_INPUTS = 64  # training inputs in which an export looks for label colours
 LESS_MEMORY = {"train": "a smaller --batch_size, --image_size, --ngf or --ndf takes less",
-               "test": "smaller pictures, or a smaller --image_size with --test_resize, take less",
+               "test": "--test_resize with a smaller --image_size takes less",
                "export": "end other programs"}
 
 
@@ -713,7 +713,7 @@ def translated(options, checkpoint, pairs, precision):
         named = zip(tqdm.tqdm(names, unit="image", disable=None), pair_files.short_names(names), pairs_read)
         for name, short_name, pair in named:
             mask = zlib.crc32(os.fsencode(name))  # the image's own dropout, whatever lies beside it
-            with faults.naming_memory("%s, of %dx%d pixels" % ((name,) + pair[0].shape[1:3]), LESS_MEMORY["test"]):
+            with faults.naming_memory("%s at %dx%d pixels" % ((name,) + pair[0].shape[1:3]), LESS_MEMORY["test"]):
                 shown = session.run(pictures, {image: pair[0], target: pair[1], draw: mask})
                 values = exact.run(measures, {pictures["output"]: shown["output"], target: pair[1]})
             yield short_name, shown, values

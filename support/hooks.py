@@ -195,8 +195,8 @@ class Checkpoints(tf.train.CheckpointSaverHook):
         try:
             path = self.saver.save(session, self._save_path, step, write_meta_graph=False)
             storage.sync(path + ".data-00000-of-00001", path + ".index", self.folder)
-        except tf.errors.OpError as error:
-            reason = faults.reason_of(error)
+        except (tf.errors.OpError, ValueError) as error:  # the latter where the folder is gone
+            reason = faults.reason_of(error) if isinstance(error, tf.errors.OpError) else str(error)
             raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB%s. The one before is kept" % (
                 step, self.folder, reason, self.megabytes, faults.remedy(reason)))
         checkpoints.tidy(self.folder, path, self.keep)

@@ -361,7 +361,7 @@ def test_a_lack_of_memory_in_test_mode_names_the_picture(run, trained, monkeypat
 
     monkeypatch.setattr(checkpoints, "restored_session", session)
     status, _ = run("--mode=test", "--output_dir=" + trained)
-    assert "not enough memory for 1.png, of 40x40 pixels (" in status and "--test_resize" in status
+    assert "not enough memory for 1.png at 32x32 pixels (" in status and "--test_resize" in status
 
 
 def test_a_lack_of_memory_is_no_lost_worker():
