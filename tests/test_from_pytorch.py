@@ -276,8 +276,7 @@ def test_the_documented_lines_give_pytorchs_outputs_at_full_size(torch_python, r
     assert "--norm=%s" % norm in said
     outputs, logits = computed("runs/theirs", made["inputs"])
     differences = [np.abs(found - made[kind]).max() for found, kind in ((outputs, "outputs"), (logits, "logits"))]
-    print("largest differences of outputs and logits: %.2g, %.2g" % tuple(differences))
-    assert differences[0] <= 1e-5 and differences[1] <= 1e-4
+    assert differences[0] <= 1e-5 and differences[1] <= 1e-4, differences
     assert run("--mode=export", "--output_dir=runs/theirs")[0] == 0
 
 
