@@ -1,21 +1,21 @@
 """The whole pix2pix graph: generator, discriminator, losses and the training step.
 
-Isola, Zhu, Zhou and Efros, "Image-to-Image Translation with Conditional Adversarial Networks",
-CVPR 2017 (arXiv:1611.07004), written as one explicit TensorFlow graph. The order of this file is the
-way of a tensor: layers, generator, discriminator, losses, train step. Images are NHWC float32 in
-[-1, 1]; the networks return images and logits, a sigmoid belongs to the loss.
-
-Everything random is a pure function of (seed, what it is for, when), never of the order of ops.
+Isola, Zhu, Zhou and Efros, "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017
+(arXiv:1611.07004), written as one explicit TensorFlow graph. The order of this file is the way of a tensor: layers,
+generator, discriminator, losses, training step; docs/graph.svg is a picture of it. Images are NHWC float32 in [-1, 1];
+the networks return images and logits, because a sigmoid belongs to the loss. Everything random is a pure function of
+(seed, what it is for, when), never of the order of ops.
 """
 
 import collections
 import math
-import zlib
+import typing
 
 import tensorflow.compat.v1 as tf
 
-from support import convolutions
+from support import convolutions, diagnostics
 from support.precisions import fence
+from support.seeds import normal, seeded, stream, zeros
 
 GAN_LOSSES = ("log", "log_literal", "logits", "lsgan")
 NORMS = ("batch", "instance", "none")
@@ -45,68 +45,47 @@ def check_choice(name, value, choices):
 
 
 # ---------------------------------------------------------------------------------------------
-# Seeds and variables
-
-
-def stream(name):
-    """Returns an int64 offset that gives each name a random stream of its own.
-
-    Added to a counter below 2**32 it makes the second half of a stateless op's seed pair.
-    """
-    return (zlib.crc32(name.encode()) & 0x7FFFFFFF) << 32
-
-
-def seeded(seed):
-    """Returns a custom_getter for tf.variable_scope that ties initial values to (seed, the variable's name)."""
-
-    def named_getter(getter, name, initializer, **options):
-        def initial_value(shape, dtype, partition_info=None):
-            del partition_info  # TensorFlow 1.15 passes it
-            key = tf.constant([seed, stream(name)], tf.int64)
-            # With a constant seed the graph optimizer would evaluate it all, slowly, and discard the result.
-            return initializer(shape, dtype, seed=tf.placeholder_with_default(key, [2]))
-
-        return getter(name, initializer=initial_value, **options)
-
-    return named_getter
-
-
-def normal(mean):
-    """Returns an initializer for `seeded`: normal with the paper's standard deviation 0.02 (6.2)."""
-
-    def initializer(shape, dtype, seed):
-        return tf.random.stateless_normal(shape, seed, mean=mean, stddev=0.02, dtype=dtype)
-
-    return initializer
-
-
-def zeros(shape, dtype, seed):
-    """An initializer for `seeded`; `seed` is not needed."""
-    del seed
-    return tf.zeros(shape, dtype)
-
-
-# ---------------------------------------------------------------------------------------------
 # Layers. Variables are made in the variable scope of the caller.
 
 
-def conv(x, filters, stride=2, size=4, padding=(1, 1)):
-    """Convolution without bias, [N, H, W, C] -> [N, H', W', filters]; see `convolutions.convolution`."""
+def conv(x, filters, size=4, stride=2, padding=(1, 1)):
+    """Convolution without bias: [N, H, W, C] -> [N, H', W', filters], H' = (H + before + after - size) // stride + 1.
+
+    Args:
+      x: float32 [N, H, W, C]; H and W are even for stride 2.
+      filters: channels of the result.
+      size: height and width of the kernel in pixels, 4 or 1.
+      stride: 1 or 2. A 4x4 kernel with padding (1, 1) makes H / 2 of H with stride 2, and H - 1 with stride 1.
+      padding: (before, after), so many pixels of zeros surround x in height and in width; (1, 1) for stride 2 and
+        (0, 0) for a 1x1 kernel.
+    """
     kernel = tf.get_variable("kernel", [size, size, int(x.shape[3]), filters], initializer=normal(0.0))
-    return convolutions.convolution(x, kernel, stride, padding)
+    faster = convolutions.faster_form(x, kernel, stride, padding)
+    if faster is not None:  # on a CPU, and for some sizes: what follows, computed in another way
+        return faster
+    if stride == 2 or size == 1:  # "SAME" pads an even side by one pixel at each end, and for a 1x1 kernel by none
+        return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
+    x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
+    return tf.nn.conv2d(x, kernel, strides=[1, 1, 1, 1], padding="VALID")
 
 
 def conv_transpose(x, filters):
-    """4x4 transposed convolution, stride 2, without bias, [N, H, W, C] -> [N, 2H, 2W, filters]."""
+    """4x4 transposed convolution, stride 2, padding (1, 1), without bias: [N, H, W, C] -> [N, 2H, 2W, filters]."""
     kernel = tf.get_variable("kernel", [4, 4, filters, int(x.shape[3])], initializer=normal(0.0))
-    return convolutions.transposed_convolution(x, kernel)
+    faster = convolutions.faster_transposed_form(x, kernel)
+    if faster is not None:  # as in `conv`
+        return faster
+    _, height, width, _ = x.shape.as_list()
+    size = tf.shape(x)  # an export leaves height and width open
+    shape = tf.stack([size[0], 2 * (height or size[1]), 2 * (width or size[2]), filters])
+    return tf.nn.conv2d_transpose(x, kernel, shape, strides=[1, 2, 2, 1], padding="SAME")
 
 
 def norm_or_bias(x, norm, epsilon):
     """What follows a convolution: a normalisation with scale and shift, or else a bias.
 
-    Statistics are those of the batch at hand, in training and afterwards alike (paper, 6.2), so
-    there are no moving averages. `norm` is one of NORMS; epsilon is added to the variance.
+    Statistics are those of the batch at hand, in training and afterwards alike (paper, 6.2), so there are no moving
+    averages. `norm` is one of NORMS; epsilon is added to the variance.
     """
     check_choice("norm", norm, NORMS)
     channels = [int(x.shape[3])]
@@ -126,8 +105,8 @@ def norm_or_bias(x, norm, epsilon):
 def dropout(x, rate, seed, draw):
     """Sets a share `rate` of x to 0 and scales the rest by 1 / (1 - rate).
 
-    The mask is a pure function of (seed, the variable scope, draw); `draw` is an int64 scalar
-    below 2**32, in training the step. None switches dropout off.
+    The mask is a pure function of (seed, the variable scope, draw); `draw` is an int64 scalar below 2**32, in training
+    the step. None switches dropout off.
     """
     if draw is None or rate == 0:
         return x
@@ -152,68 +131,6 @@ def unet_depth(height, width):
     return min((sides & -sides).bit_length() - 1, MAX_DEPTH)  # the power of two in both sides
 
 
-def generator(images, *, output_channels=3, filters=64, depth=None, skip="post", norm="batch", norm_epsilon=1e-5,
-              bottleneck_norm=False, leaky_slope=0.2, dropout_rate=0.5, dropout_blocks=3, draw=None, seed=0):
-    """U-Net: halves the image `depth` times, then doubles it back.
-
-    Paper, section 6.1.1, with the erratum's bottleneck: no batch norm on it unless
-    `bottleneck_norm`, because on 1x1 pixels and batch 1 it would output its shift alone.
-
-    Args:
-      images: float32 [N, H, W, C] in [-1, 1]; H and W multiples of 2 ** depth.
-      output_channels: channels of the result.
-      filters: of the first layer; doubled from layer to layer up to 8 times as many.
-      depth: how often the image is halved. Default: `unet_depth` of H and W, which must be known then.
-      skip: one of SKIPS; what the decoder gets from the encoder: its leaky ReLUs' outputs (post), their inputs,
-        joined before the decoder's own ReLU (pre; the paper's code), or nothing (none; its encoder-decoder).
-      norm, norm_epsilon: see `norm_or_bias`.
-      bottleneck_norm: whether the innermost encoder layer is normalised too.
-      leaky_slope: of the encoder's leaky ReLUs below 0.
-      dropout_rate, dropout_blocks: how much is dropped in how many decoder blocks, innermost first.
-      draw: int64 scalar; equal numbers drop equal units (see `dropout`). None: no dropout.
-      seed: decides the initial values and, with `draw`, the dropout masks.
-
-    Returns:
-      float32 [N, H, W, output_channels] in [-1, 1].
-
-    Raises:
-      ValueError: skip or norm is unknown, or depth is not given and H or W is not a multiple of 32.
-    """
-    check_choice("skip", skip, SKIPS)
-    depth = depth or unet_depth(*images.shape.as_list()[1:3])
-    widths = [filters * min(2 ** i, 8) for i in range(depth)]  # 64 128 256 512 512 512 512 512
-
-    with tf.variable_scope("generator", reuse=tf.AUTO_REUSE, use_resource=True,
-                           custom_getter=seeded(seed)):
-        encoded = []
-        x = images
-        for level in range(1, depth + 1):  # encoder_1: 256 -> 128, ..., encoder_8: 2 -> 1
-            innermost = level == depth
-            normalised = bottleneck_norm if innermost else level > 1
-            with tf.variable_scope("encoder_%d" % level):
-                x = conv(x, widths[level - 1])
-                x = norm_or_bias(x, norm if normalised else "none", norm_epsilon)
-                x = tf.nn.relu(x) if innermost else tf.nn.leaky_relu(x, leaky_slope)
-                encoded.append(tf.identity(x, "output"))
-
-        for level in range(depth, 1, -1):  # decoder_8: 1 -> 2, ..., decoder_2: 64 -> 128
-            with tf.variable_scope("decoder_%d" % level):
-                x = conv_transpose(x, widths[level - 2])
-                x = norm_or_bias(x, norm, norm_epsilon)
-                if depth - level < dropout_blocks:
-                    x = dropout(x, dropout_rate, seed, draw)
-                x = tf.nn.relu(x)
-                if skip == "post":
-                    x = tf.concat([x, encoded[level - 2]], axis=3)
-                elif skip == "pre":  # a ReLU undoes the leaky one: relu(leaky_relu(z)) = relu(z)
-                    x = tf.concat([x, tf.nn.relu(encoded[level - 2])], axis=3)
-                x = tf.identity(x, "output")
-
-        with tf.variable_scope("decoder_1"):  # 128 -> 256
-            x = norm_or_bias(conv_transpose(x, output_channels), "none", norm_epsilon)
-            return tf.tanh(x, name="output")
-
-
 def reflect_to_multiple(images, multiple, least=1):
     """Pads [N, H, W, C] at bottom and right, by reflection, until both sides are multiples and at least `least`."""
     for axis in (1, 2):
@@ -224,20 +141,112 @@ def reflect_to_multiple(images, multiple, least=1):
     return images
 
 
-def discriminator(inputs, targets, *, filters=64, patch=70, norm="batch", norm_epsilon=1e-5, leaky_slope=0.2, seed=0):
-    """PatchGAN: one logit for each patch x patch pixels of the pair (paper, sections 3.2.2 and 6.1.2).
+class GeneratorOptions(typing.NamedTuple):
+    """What a generator is like. The defaults are the paper's (section 6.1.1)."""
 
-    The default has three convolutions of stride 2 and two of stride 1, each after zero padding by one
-    pixel; 256x256 images give 30x30 logits.
+    output_channels: int = 3
+    filters: int = 64  # channels of the first layer; doubled from layer to layer, up to 8 times as many
+    depth: typing.Optional[int] = None  # how often the image is halved; None is `unet_depth` of its size
+    # One of SKIPS. The decoder gets the outputs of the encoder's leaky ReLUs (post), or their inputs, joined before the
+    # decoder's own ReLU (pre, as in the paper's code), or nothing (none, the paper's encoder-decoder).
+    skip: str = "post"
+    norm: str = "batch"  # one of NORMS, see `norm_or_bias`
+    norm_epsilon: float = 1e-5
+    # Whether the innermost encoder layer is normalised too. The paper's erratum says no: the output of a batch norm on
+    # 1x1 pixels and batch size 1 is its shift alone.
+    bottleneck_norm: bool = False
+    leaky_slope: float = 0.2  # slope of the encoder's leaky ReLUs below 0
+    dropout_rate: float = 0.5  # share of units that dropout sets to 0
+    dropout_blocks: int = 3  # number of decoder blocks with dropout, innermost first
+    seed: int = 0  # decides the initial values and, with the draw, the dropout masks
+
+
+def generator(images, options=GeneratorOptions(), draw=None):
+    """U-Net: halves the image `depth` times, then doubles it back.
+
+    The layers of a 256x256 image, in height, width, channels; kernels are 4x4, the stride is 2, padding is (1, 1):
+
+               encoder_i                        decoder_i; the skip joins the channels behind "+"
+        1      256 256   3 -> 128 128  64       128 128  64 +  64 -> 256 256   3
+        2      128 128  64 ->  64  64 128        64  64 128 + 128 -> 128 128  64
+        3       64  64 128 ->  32  32 256        32  32 256 + 256 ->  64  64 128
+        4       32  32 256 ->  16  16 512        16  16 512 + 512 ->  32  32 256
+        5       16  16 512 ->   8   8 512         8   8 512 + 512 ->  16  16 512
+        6        8   8 512 ->   4   4 512         4   4 512 + 512 ->   8   8 512
+        7        4   4 512 ->   2   2 512         2   2 512 + 512 ->   4   4 512
+        8        2   2 512 ->   1   1 512         1   1 512       ->   2   2 512
+
+    Args:
+      images: float32 [N, H, W, C] in [-1, 1]; H and W multiples of 2 ** depth, and known if the depth is None.
+      options: GeneratorOptions.
+      draw: int64 scalar; equal numbers drop equal units (see `dropout`). None: no dropout.
+
+    Returns:
+      float32 [N, H, W, output_channels] in [-1, 1].
+
+    Raises:
+      ValueError: skip or norm is unknown, or the depth is None and H or W is not a multiple of 32.
+    """
+    check_choice("skip", options.skip, SKIPS)
+    depth = options.depth or unet_depth(*images.shape.as_list()[1:3])
+    widths = [options.filters * min(2 ** i, 8) for i in range(depth)]  # 64 128 256 512 512 512 512 512
+
+    with tf.variable_scope("generator", reuse=tf.AUTO_REUSE, use_resource=True, custom_getter=seeded(options.seed)):
+        encoded = []
+        x = images
+        for level in range(1, depth + 1):
+            innermost = level == depth
+            normalised = options.bottleneck_norm if innermost else level > 1
+            with tf.variable_scope("encoder_%d" % level):
+                x = conv(x, widths[level - 1], size=4, stride=2, padding=(1, 1))
+                x = norm_or_bias(x, options.norm if normalised else "none", options.norm_epsilon)
+                x = tf.nn.relu(x) if innermost else tf.nn.leaky_relu(x, options.leaky_slope)
+                encoded.append(tf.identity(x, "output"))
+
+        for level in range(depth, 1, -1):
+            with tf.variable_scope("decoder_%d" % level):
+                x = conv_transpose(x, widths[level - 2])
+                x = norm_or_bias(x, options.norm, options.norm_epsilon)
+                if depth - level < options.dropout_blocks:
+                    x = dropout(x, options.dropout_rate, options.seed, draw)
+                x = tf.nn.relu(x)
+                if options.skip == "post":
+                    x = tf.concat([x, encoded[level - 2]], axis=3)
+                elif options.skip == "pre":  # a ReLU undoes the leaky one: relu(leaky_relu(z)) = relu(z)
+                    x = tf.concat([x, tf.nn.relu(encoded[level - 2])], axis=3)
+                x = tf.identity(x, "output")
+
+        with tf.variable_scope("decoder_1"):
+            x = norm_or_bias(conv_transpose(x, options.output_channels), "none", options.norm_epsilon)
+            return tf.tanh(x, name="output")
+
+
+class DiscriminatorOptions(typing.NamedTuple):
+    """What a discriminator is like. The defaults are the paper's (section 6.1.2)."""
+
+    filters: int = 64  # channels of the first layer; doubled from layer to layer, up to 8 times as many
+    patch: int = 70  # receptive field of a logit in pixels, one of PATCHES
+    norm: str = "batch"  # one of NORMS, see `norm_or_bias`; never on the first and the last layer
+    norm_epsilon: float = 1e-5
+    leaky_slope: float = 0.2  # slope of the leaky ReLUs below 0
+    seed: int = 0  # decides the initial values
+
+
+def discriminator(inputs, targets, options=DiscriminatorOptions()):
+    """PatchGAN: one logit for each patch x patch pixels of a pair (paper, section 3.2.2).
+
+    The layers of a 256x256 pair with patch 70, in height, width, channels; kernels are 4x4, padding is (1, 1):
+
+        layer_1    256 256   6 -> 128 128  64    stride 2
+        layer_2    128 128  64 ->  64  64 128    stride 2
+        layer_3     64  64 128 ->  32  32 256    stride 2
+        layer_4     32  32 256 ->  31  31 512    stride 1
+        layer_5     31  31 512 ->  30  30   1    stride 1
 
     Args:
       inputs: float32 [N, H, W, C], the condition; None for a discriminator that does not see it.
       targets: float32 [N, H, W, D], a real or generated picture of it.
-      filters: of the first layer; doubled from layer to layer up to 8 times as many.
-      patch: receptive field of a logit in pixels, one of PATCHES.
-      norm, norm_epsilon: see `norm_or_bias`; never on the first and the last layer.
-      leaky_slope: of the leaky ReLUs below 0.
-      seed: decides the initial values.
+      options: DiscriminatorOptions.
 
     Returns:
       float32 [N, h, w, 1] logits, large where the patch looks real; with patch 70, h = H / 8 - 2.
@@ -245,19 +254,19 @@ def discriminator(inputs, targets, *, filters=64, patch=70, norm="batch", norm_e
     Raises:
       ValueError: patch or norm is unknown.
     """
-    check_choice("patch", patch, PATCHES)
-    size = 1 if patch == 1 else 4
-    with tf.variable_scope("discriminator", reuse=tf.AUTO_REUSE, use_resource=True,
-                           custom_getter=seeded(seed)):
+    check_choice("patch", options.patch, PATCHES)
+    size, padding = (1, (0, 0)) if options.patch == 1 else (4, (1, 1))
+    last_padding = (1, 2) if options.patch == 94 else padding
+    with tf.variable_scope("discriminator", reuse=tf.AUTO_REUSE, use_resource=True, custom_getter=seeded(options.seed)):
         x = targets if inputs is None else tf.concat([inputs, targets], axis=3)
-        for level, (width, stride) in enumerate(PATCHES[patch], 1):  # 256 -> 128 -> 64 -> 32 -> 31
+        for level, (width, stride) in enumerate(PATCHES[options.patch], 1):
             with tf.variable_scope("layer_%d" % level):
-                x = conv(x, width * filters, stride, size)
-                x = norm_or_bias(x, "none" if level == 1 else norm, norm_epsilon)
-                x = tf.identity(tf.nn.leaky_relu(x, leaky_slope), "output")
-        with tf.variable_scope("layer_%d" % (level + 1)):  # 31 -> 30
-            x = conv(x, 1, 1, size, padding=(1, 2) if patch == 94 else (1, 1))
-            return tf.identity(norm_or_bias(x, "none", norm_epsilon), "output")
+                x = conv(x, width * options.filters, size, stride, padding)
+                x = norm_or_bias(x, "none" if level == 1 else options.norm, options.norm_epsilon)
+                x = tf.identity(tf.nn.leaky_relu(x, options.leaky_slope), "output")
+        with tf.variable_scope("layer_%d" % (level + 1)):
+            x = conv(x, 1, size, 1, last_padding)
+            return tf.identity(norm_or_bias(x, "none", options.norm_epsilon), "output")
 
 
 def layer_table(graph):
@@ -265,7 +274,8 @@ def layer_table(graph):
     parameters = collections.Counter()
     for variable in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES):
         parameters[variable.op.name.rsplit("/", 1)[0]] += variable.shape.num_elements()
-    return [(name, graph.get_tensor_by_name(name + "/output:0").shape.as_list(), count)
+    outputs = [op for op in graph.get_operations() if op.name.endswith("/output")]  # of every pass, in its name scope
+    return [(name, next(op.outputs[0].shape.as_list() for op in outputs if op.name.endswith(name + "/output")), count)
             for name, count in parameters.items()]
 
 
@@ -276,8 +286,8 @@ def layer_table(graph):
 def log_sigmoid_plus_eps(logits, eps):
     """Returns ln(sigmoid(logits) + eps), elementwise, without ever rounding the sigmoid to 0 or 1.
 
-    ln(s + eps) = logaddexp(ln s, ln eps) with ln s = -softplus(-z), and
-    logaddexp(a, b) = a + softplus(b - a). The gradient stays above 0 down to about z = ln eps.
+    ln(s + eps) = logaddexp(ln s, ln eps) with ln s = -softplus(-z), and logaddexp(a, b) = a + softplus(b - a). The
+    gradient stays above 0 down to about z = ln eps.
     """
     log_sigmoid = -tf.nn.softplus(-logits)
     log_eps = math.log(eps) if eps > 0 else -math.inf
@@ -287,8 +297,8 @@ def log_sigmoid_plus_eps(logits, eps):
 def patch_loss(logits, is_real, gan_loss="log", eps=1e-12):
     """Returns each patch's loss under the claim that it is real (or is not).
 
-    With D = sigmoid(logits), the claim "real" costs -ln(D + eps) and "fake" -ln(1 - D + eps)
-    (paper, equation 1; the eps is the classic implementations'):
+    With D = sigmoid(logits), the claim "real" costs -ln(D + eps) and "fake" -ln(1 - D + eps) (paper, equation 1; the
+    eps is the classic implementations'):
 
     * log: that function, computed from the logits so that nothing rounds away.
     * log_literal: the formula as it is usually written, in float32. Where sigmoid rounds to 1 it is -ln eps, with
@@ -352,47 +362,64 @@ def l2_loss(outputs, targets):
 # ---------------------------------------------------------------------------------------------
 # The training step
 
-Objective = collections.namedtuple("Objective", "gan_loss eps pixel_loss l1_weight gan_weight d_weight")
-Objective.__new__.__defaults__ = ("log", 1e-12, "l1", 100.0, 1.0, 1.0)
-Objective.__doc__ = """What the two networks minimise.
 
-* gan_loss, eps: see `patch_loss`.
-* pixel_loss: one of PIXEL_LOSSES.
-* l1_weight, gan_weight: G minimises gan_weight * GAN + l1_weight * pixel_loss (paper, equation 4); a weight of 0
-  leaves its term out.
-* d_weight: of D's loss; 0.5 halves it (paper, section 3.3).
-"""
+class Objective(typing.NamedTuple):
+    """What the two networks minimise."""
 
-Adam = collections.namedtuple("Adam", "learning_rate beta1 epsilon")
-Adam.__new__.__defaults__ = (2e-4, 0.5, 1e-8)
-Adam.__doc__ = """Options of tf.train.AdamOptimizer (paper, section 3.3); learning_rate may be a scalar tensor."""
-
-Training = collections.namedtuple(
-    "Training", "outputs real_logits fake_logits d_loss g_loss_gan g_loss_l1 train_op watched nan_probe finite")
-Training.__doc__ = """A training step.
-
-* outputs, real_logits, fake_logits: of the batch, before the updates.
-* d_loss, g_loss_gan, g_loss_l1: float32 scalars without their weights; g_loss_l1 is L1 whatever the pixel loss is.
-* train_op: makes the whole step in one session.run; returns the new step.
-* watched, nan_probe, finite: see `diagnostics`.
-"""
+    gan_loss: str = "log"  # one of GAN_LOSSES, see `patch_loss`
+    eps: float = 1e-12  # see `patch_loss`
+    pixel_loss: str = "l1"  # one of PIXEL_LOSSES
+    l1_weight: float = 100.0  # G minimises gan_weight * GAN + l1_weight * pixel_loss (paper, equation 4);
+    gan_weight: float = 1.0  # a weight of 0 leaves its term out
+    d_weight: float = 1.0  # weight of D's loss; 0.5 halves it (paper, section 3.3)
 
 
-def training(inputs, targets, step, generate, discriminate, objective=Objective(), adam=Adam(), d_adam=None,
-             update="simultaneous", precision="float32", mean=lambda gradients: gradients):
+class Adam(typing.NamedTuple):
+    """Options of tf.train.AdamOptimizer (paper, section 3.3)."""
+
+    learning_rate: typing.Union[float, tf.Tensor] = 2e-4
+    beta1: float = 0.5
+    epsilon: float = 1e-8
+
+
+class TrainingOptions(typing.NamedTuple):
+    """How a step trains the networks."""
+
+    objective: Objective = Objective()
+    adam: Adam = Adam()
+    d_adam: typing.Optional[Adam] = None  # the discriminator's, if it is to differ
+    # One of UPDATES. simultaneous: both gradients come from one forward pass, both updates follow. alternating: D is
+    # updated, then G against the new D on the same fake image.
+    update: str = "simultaneous"
+    precision: str = "float32"  # or bfloat16: that of the session's convolutions, which decides their gradients' form
+
+
+class Training(typing.NamedTuple):
+    """A training step. The tensors are of the batch, before the updates."""
+
+    outputs: tf.Tensor
+    real_logits: tf.Tensor
+    fake_logits: tf.Tensor
+    d_loss: tf.Tensor  # the losses are float32 scalars without their weights
+    g_loss_gan: tf.Tensor
+    g_loss_l1: tf.Tensor  # L1 whatever the pixel loss is
+    train_op: tf.Tensor  # makes the whole step in one session.run; returns the new step
+    watched: typing.Dict[str, tf.Tensor]  # see `diagnostics.watched_scalars`
+    # float32 scalar, the sum of losses, norms and largest logit: NaN or infinite as soon as a tensor of the step is,
+    # since losses and gradients depend on all of them.
+    nan_probe: tf.Tensor
+    finite: typing.Dict[str, tf.Tensor]  # see `diagnostics.kept_finite`
+
+
+def training(batch, step, generate, discriminate, options=TrainingOptions(), mean=lambda gradients: gradients):
     """Builds one training step: both networks, their losses, and an Adam update of each.
 
     Args:
-      inputs, targets: float32 [N, S, S, C] in [-1, 1], the pairs of one batch.
+      batch: (inputs, targets), float32 [N, H, W, C] in [-1, 1] each.
       step: the global step, a resource variable; the train op adds 1.
       generate: function images -> images that builds `generator` with its options.
       discriminate: function (inputs, targets) -> logits that builds `discriminator` with its options.
-      objective: an Objective.
-      adam, d_adam: an Adam for both networks; another one for the discriminator, where its is to differ.
-      update: simultaneous: both gradients come from one forward pass, both updates follow.
-        alternating: D is updated, then G against the new D on the same fake image.
-      precision: float32 or bfloat16, in which the session will run the convolutions; decides how their gradients are
-        computed.
+      options: TrainingOptions.
       mean: function from a network's gradients to their means over all workers (see support/workers.py).
 
     Returns:
@@ -401,99 +428,59 @@ def training(inputs, targets, step, generate, discriminate, objective=Objective(
     Raises:
       ValueError: update or the objective's pixel_loss is unknown.
     """
-    check_choice("update", update, UPDATES)
-    check_choice("pixel_loss", objective.pixel_loss, PIXEL_LOSSES)
-    with convolutions.gradients_for(precision):
+    check_choice("update", options.update, UPDATES)
+    check_choice("pixel_loss", options.objective.pixel_loss, PIXEL_LOSSES)
+    (inputs, targets), objective = batch, options.objective
+    with convolutions.gradients_for(options.precision):
         outputs = generate(inputs)
-        real_logits = discriminate(inputs, targets)
-        fake_logits = discriminate(inputs, outputs)
+        with tf.name_scope("discriminator_real"):
+            real_logits = discriminate(inputs, targets)
+        with tf.name_scope("discriminator_fake"):
+            fake_logits = discriminate(inputs, outputs)
 
-    # With resource variables a pass uses the values that it read, so no update of this step changes the pass at hand.
-    d_loss = discriminator_loss(real_logits, fake_logits, objective.gan_loss, objective.eps)
-    d_step, d_norm = adam_step(objective.d_weight * d_loss, "discriminator/", d_adam or adam, "Adam_D", mean)
+    with tf.name_scope("discriminator_loss"):
+        d_loss = discriminator_loss(real_logits, fake_logits, objective.gan_loss, objective.eps)
+        weighted = objective.d_weight * d_loss
+    d_update, d_norm = adam_step(weighted, "discriminator", options.d_adam or options.adam, "Adam_D", mean)
 
     judged = fake_logits
-    if update == "alternating":
-        with tf.control_dependencies([d_step]):  # outside gradients_for: no kernel gradient is taken of it
-            judged = discriminate(inputs, outputs)
-    gan, l1 = generator_gan_loss(judged, objective.gan_loss, objective.eps), l1_loss(outputs, targets)
-    pixel = l1 if objective.pixel_loss == "l1" else l2_loss(outputs, targets)
-    terms = [weight * loss for weight, loss in ((objective.gan_weight, gan), (objective.l1_weight, pixel)) if weight]
-    g_step, g_norm = adam_step(tf.add_n(terms), "generator/", adam, "Adam_G", mean)
+    if options.update == "alternating":
+        with tf.control_dependencies([d_update]), tf.name_scope("discriminator_updated"):
+            judged = discriminate(inputs, outputs)  # outside gradients_for: no kernel gradient is taken of it
+    with tf.name_scope("generator_loss"):
+        gan, l1 = generator_gan_loss(judged, objective.gan_loss, objective.eps), l1_loss(outputs, targets)
+        pixel = l1 if objective.pixel_loss == "l1" else l2_loss(outputs, targets)
+        terms = [(objective.gan_weight, gan), (objective.l1_weight, pixel)]
+        weighted = tf.add_n([weight * loss for weight, loss in terms if weight])
+    g_update, g_norm = adam_step(weighted, "generator", options.adam, "Adam_G", mean)
 
-    watched, nan_probe, finite, kept = diagnostics(inputs, targets, outputs, real_logits, fake_logits, d_loss, gan, l1,
-                                             d_norm, g_norm)
-    with tf.control_dependencies([d_step, g_step, kept]):
+    with tf.name_scope("diagnostics"):
+        watched = diagnostics.watched_scalars(real_logits, fake_logits, d_loss, d_norm, g_norm)
+        nan_probe = tf.add_n([watched["d_max_logit"], d_loss, gan, l1, d_norm, g_norm])
+        finite, kept = diagnostics.kept_finite(
+            inputs=inputs, targets=targets, outputs=outputs, real_logits=real_logits, fake_logits=fake_logits,
+            d_loss=d_loss, g_loss_gan=gan, g_loss_l1=l1, d_gradients=d_norm, g_gradients=g_norm)
+    with tf.control_dependencies([d_update, g_update, kept]), tf.name_scope("global_step/"):
         train_op = tf.identity(step.assign_add(1))
     return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watched, nan_probe, finite)
 
 
-def adam_step(loss, scope, adam, name, mean):
-    """Returns the op that updates the variables under a scope once, with Adam, and the norm of their gradients.
+def adam_step(loss, network, adam, name, mean):
+    """Returns the op that updates a network's variables once, with Adam, and the norm of their gradients.
 
-    The optimizer's slots have its `name` in theirs, and begin as zeros.
+    All ops are in the name scope network_update. The optimizer's slots have its `name` in theirs, and begin as zeros.
     """
-    variables = tf.trainable_variables(scope)
-    gradients = mean(tf.gradients(loss, variables))
+    variables, scope = tf.trainable_variables(network + "/"), network + "_update/"
+    with tf.name_scope(scope):
+        gradients = mean(tf.gradients(loss, variables))
+        norm = tf.global_norm(gradients)
+        zero = tf.placeholder_with_default(0.0, [])  # constant initial values would stay in the session's memory
     optimizer = tf.train.AdamOptimizer(adam.learning_rate, adam.beta1, epsilon=adam.epsilon, name=name)
-    zero = tf.placeholder_with_default(0.0, [])  # constant initial values would stay in the session's memory
 
     def slot(getter, name, initializer, **options):
         del initializer
         return getter(name, initializer=lambda shape, **_: tf.fill(shape, zero), **options)
 
+    # Outside the name scope, which would rename the optimizer's variables beta1_power and beta2_power.
     with tf.variable_scope(tf.get_variable_scope(), custom_getter=slot):
-        return optimizer.apply_gradients(zip(gradients, variables)), tf.global_norm(gradients)
-
-
-# ---------------------------------------------------------------------------------------------
-# What shows whether a step holds
-
-
-def diagnostics(inputs, targets, outputs, real_logits, fake_logits, d_loss, g_loss_gan, g_loss_l1, d_norm, g_norm):
-    """Builds what watches a training step; d_norm and g_norm are the norms of the networks' gradients.
-
-    Returns:
-      (watched, nan_probe, finite, kept):
-      watched: {name: float32 scalar}: D's largest absolute logit, the saturated share of each side (see
-        `saturated_share`), and the norms.
-      nan_probe: float32 scalar, the sum of losses, norms and largest logit: NaN or infinite as soon as a tensor of the
-        step is, since losses and gradients depend on all of them.
-      finite: {name: bool scalar} in the order of computation, whether a tensor of the last step held neither NaN nor
-        infinity (all of a network's gradients: whether their norm is finite in float32). Read from a local variable,
-        so that a step need not fetch what only an error needs.
-      kept: the op that fills that variable, a part of the step.
-    """
-    real_gradient, fake_gradient = tf.gradients(d_loss, [real_logits, fake_logits])
-    watched = collections.OrderedDict([
-        ("d_max_logit", tf.reduce_max(tf.abs(tf.stack([real_logits, fake_logits])))),
-        ("saturated_real", saturated_share(real_logits, real_gradient, True)),
-        ("saturated_fake", saturated_share(fake_logits, fake_gradient, False)),
-        ("d_gradient_norm", d_norm), ("g_gradient_norm", g_norm)])
-    tensors = collections.OrderedDict([
-        ("inputs", inputs), ("targets", targets), ("outputs", outputs), ("real_logits", real_logits),
-        ("fake_logits", fake_logits), ("d_loss", d_loss), ("g_loss_gan", g_loss_gan), ("g_loss_l1", g_loss_l1),
-        ("d_gradients", d_norm), ("g_gradients", g_norm)])
-    nan_probe = tf.add_n([watched["d_max_logit"], d_loss, g_loss_gan, g_loss_l1, d_norm, g_norm])
-    place = tf.get_variable("diagnostics/finite", initializer=tf.ones([len(tensors)], tf.bool), trainable=False,
-                            use_resource=True, collections=[tf.GraphKeys.LOCAL_VARIABLES])
-    finite = collections.OrderedDict(zip(tensors, tf.unstack(place.read_value())))
-    kept = place.assign(tf.stack([all_finite(tensor) for tensor in tensors.values()]), read_value=False)
-    return watched, nan_probe, finite, kept
-
-
-def saturated_share(logits, gradient, is_real):
-    """Share of one side's patches that D gets wrong and yet gets no gradient from; float32 scalar.
-
-    Args:
-      logits: D's, of real or of fake pairs.
-      gradient: of D's loss for these logits.
-      is_real: which of the two they are.
-    """
-    wrong = logits < 0 if is_real else logits > 0
-    return tf.reduce_mean(tf.cast(tf.logical_and(wrong, tf.equal(gradient, 0.0)), tf.float32))
-
-
-def all_finite(tensor):
-    """Whether a tensor holds neither NaN nor infinity; bool scalar."""
-    return tf.reduce_all(tf.is_finite(tensor))
+        return optimizer.apply_gradients(zip(gradients, variables), name=scope), norm

@@ -213,6 +213,7 @@ with output.held_stderr(), packages.needed():
     import reader
     from support import (
         checkpoints,
+        diagnostics,
         event_writer,
         events,
         faults,
@@ -386,12 +387,12 @@ def load_size_of(options):
 
 def generate(options, images, draw):
     """The generator as the options want it; `draw` as in `pix2pix.generator`."""
-    return pix2pix.generator(
-        images, output_channels=int(options.output_channels), filters=options.ngf,
+    return pix2pix.generator(images, pix2pix.GeneratorOptions(
+        output_channels=int(options.output_channels), filters=options.ngf,
         depth=pix2pix.unet_depth(*size_of(options.image_size)),
         skip=options.skip if options.generator == "unet" else "none", norm=options.norm,
         norm_epsilon=options.norm_epsilon, bottleneck_norm=options.bottleneck_norm, leaky_slope=options.leaky_slope,
-        dropout_rate=options.dropout, dropout_blocks=options.dropout_blocks, draw=draw, seed=options.seed)
+        dropout_rate=options.dropout, dropout_blocks=options.dropout_blocks, seed=options.seed), draw)
 
 
 def keeps_dropout(options):
@@ -401,9 +402,9 @@ def keeps_dropout(options):
 
 def discriminate(options, inputs, targets):
     """The discriminator as the options want it."""
-    return pix2pix.discriminator(
-        inputs if options.conditional else None, targets, filters=options.ndf, patch=int(options.patch),
-        norm=options.norm, norm_epsilon=options.norm_epsilon, leaky_slope=options.leaky_slope, seed=options.seed)
+    return pix2pix.discriminator(inputs if options.conditional else None, targets, pix2pix.DiscriminatorOptions(
+        filters=options.ndf, patch=int(options.patch), norm=options.norm, norm_epsilon=options.norm_epsilon,
+        leaky_slope=options.leaky_slope, seed=options.seed))
 
 
 def training_graph(options, pairs, precision, team=workers.ALONE):
@@ -415,16 +416,16 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
     batch = reader.training_batches(pairs, step, reader.Batches(
         options.batch_size, size_of(options.image_size), load_size_of(options), options.flip, view_of(options),
         options.seed, options.reader_threads, share=(team.rank, len(team))))
-    draw = step * len(team) + team.rank if team.others else step  # each share has masks of its own
-    objective = pix2pix.Objective(options.gan_loss, options.eps, options.pixel_loss, options.l1_weight,
-                                  options.gan_weight, options.d_weight)
-    adam = pix2pix.Adam(learning_rate(options, step, len(pairs.files)), options.beta1, options.adam_epsilon)
-    inputs, targets = batch
-    model = pix2pix.training(
-        inputs, targets, step, lambda images: generate(options, images, draw),
-        lambda inputs, targets: discriminate(options, inputs, targets), objective, adam, update=options.update,
-        precision=precision, mean=team.mean)
-    return batch, team.averaged(model, hooks.LOSSES + ("nan_probe",))
+    with tf.name_scope("dropout"):
+        draw = step * len(team) + team.rank if team.others else step  # each share has masks of its own
+    how = pix2pix.TrainingOptions(
+        objective=pix2pix.Objective(options.gan_loss, options.eps, options.pixel_loss, options.l1_weight,
+                                    options.gan_weight, options.d_weight),
+        adam=pix2pix.Adam(learning_rate(options, step, len(pairs.files)), options.beta1, options.adam_epsilon),
+        update=options.update, precision=precision)
+    model = pix2pix.training(batch, step, lambda images: generate(options, images, draw),
+                             lambda inputs, targets: discriminate(options, inputs, targets), how, team.mean)
+    return batch, team.averaged(model, (*hooks.LOSSES, "nan_probe"))
 
 
 def learning_rate(options, step, pairs):
@@ -432,8 +433,9 @@ def learning_rate(options, step, pairs):
     if not options.decay_epochs:
         return options.learning_rate
     steps, decay_steps = (epochs * pairs / options.batch_size for epochs in (options.epochs, options.decay_epochs))
-    left = steps - tf.cast(step.read_value(), tf.float32)
-    return options.learning_rate * tf.clip_by_value(left / decay_steps, 0, 1)
+    with tf.name_scope("learning_rate"):
+        left = steps - tf.cast(step.read_value(), tf.float32)
+        return options.learning_rate * tf.clip_by_value(left / decay_steps, 0, 1)
 
 
 def logits_scale(options):
@@ -448,9 +450,10 @@ def one_image(options):
       (image, draw, output): placeholders of [1, H, W, C] and of an int64 scalar that picks the dropout mask, and the
       generated [1, H, W, C].
     """
-    image = tf.placeholder(tf.float32, (1,) + size_of(options.image_size) + (int(options.input_channels),), "image")
-    draw = tf.placeholder(tf.int64, [], "draw")
-    return image, draw, generate(options, image, draw if keeps_dropout(options) else None)
+    with tf.name_scope("sample"):
+        image = tf.placeholder(tf.float32, [1, *size_of(options.image_size), int(options.input_channels)], "image")
+        draw = tf.placeholder(tf.int64, [], "draw")
+        return image, draw, generate(options, image, draw if keeps_dropout(options) else None)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -587,7 +590,7 @@ def run_steps(job):
     config.MergeFrom(team.config)
     with contextlib.ExitStack() as closing, tf.Graph().as_default():
         batch, model = training_graph(options, pairs, job.record["precision"], team)
-        finite = collections.OrderedDict((v.op.name, pix2pix.all_finite(v)) for v in tf.trainable_variables())
+        finite = diagnostics.finite_weights()
         writing, saving, own = [], None, {}
         if team.rank == 0:  # the others get the chief's variables and write nothing
             init_fn = starting_weights(job)

@@ -12,7 +12,6 @@ computes the values of part 1 in a process of its own:
 
 import collections
 import csv
-import functools
 import html
 import os
 import sys
@@ -289,7 +288,8 @@ def describe(node):
 
 def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=1e-2):
     """Trains the real model, D's steps 50 times G's; returns a list of one dict a step and the validation L1."""
-    generate = functools.partial(pix2pix.generator, filters=filters, seed=seed)
+    generator = pix2pix.GeneratorOptions(filters=filters, seed=seed)
+    discriminator = pix2pix.DiscriminatorOptions(filters=filters, seed=seed)
     naive = unittest.mock.patch.object(pix2pix, "patch_loss", naive_in_training)
     with tf.Graph().as_default():
         step = tf.train.get_or_create_global_step()
@@ -297,13 +297,13 @@ def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=1e-
             image_size=(size, size), load_size=(size + 8, size + 8), seed=seed))
         if gan_loss == "naive":
             naive.start()
-        model = pix2pix.training(*batch, step, functools.partial(generate, draw=step),
-                                 functools.partial(pix2pix.discriminator, filters=filters, seed=seed),
-                                 pix2pix.Objective("log" if gan_loss == "naive" else gan_loss),
-                                 d_adam=pix2pix.Adam(d_learning_rate))
+        model = pix2pix.training(
+            batch, step, lambda images: pix2pix.generator(images, generator, step),
+            lambda inputs, targets: pix2pix.discriminator(inputs, targets, discriminator), pix2pix.TrainingOptions(
+                pix2pix.Objective("log" if gan_loss == "naive" else gan_loss), d_adam=pix2pix.Adam(d_learning_rate)))
         unittest.mock.patch.stopall()
         image = tf.placeholder(tf.float32, [1, size, size, 3])
-        output = generate(image)
+        output = pix2pix.generator(image, generator)
         fetched = dict(model.watched, **{name: getattr(model, name) for name in ("d_loss", "g_loss_gan", "g_loss_l1")})
         log = []
         with tf.train.MonitoredSession() as session:

@@ -1,7 +1,7 @@
-"""The convolutions of pix2pix in the form that is fastest on the CPU at hand, and their gradients.
+"""Faster forms of pix2pix's convolutions on CPUs, and their gradients.
 
 All forms compute the same and differ in rounding alone. What was measured, on two cores with AVX-512 and TensorFlow
-2.21, is said where a form is chosen. Where there is a GPU they are TensorFlow's own.
+2.21, is said where a form is chosen. Where there is a GPU there are none, and TensorFlow's own serve.
 """
 
 import contextlib
@@ -13,37 +13,34 @@ import tensorflow.compat.v1 as tf
 BORDER = [[0, 0], [1, 1], [1, 1], [0, 0]]  # one pixel around each image of [N, H, W, C]
 
 
-def convolution(x, kernel, stride, padding=(1, 1)):
-    """4x4 or 1x1 convolution, [N, H, W, C] with kernel [size, size, C, filters] -> [N, H', W', filters].
+def faster_form(x, kernel, stride, padding):
+    """Returns what `pix2pix.conv` does, in a form that is faster here, or None if there is no such form.
 
-    Stride 2 halves an even height and width. A 4x4 one of stride 1 comes after zero padding by so many pixels (before,
-    after), and takes one off where that is (1, 1).
+    Args:
+      x, stride, padding: see `pix2pix.conv`.
+      kernel: float32 [size, size, C, filters].
     """
     _, height, width, channels = x.shape.as_list()
     size, filters = int(kernel.shape[0]), int(kernel.shape[3])
     if stride == 2 and is_small(x, 16):
         product = tf.matmul(im2col(tf.pad(x, BORDER), stride), tf.reshape(kernel, [-1, filters]))
         return tf.reshape(product, [-1, height // 2, width // 2, filters])
-    if stride == 2 or size == 1:  # "SAME" pads an even side by one pixel at each end, and for 1x1 none
-        return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
     # CPUs compute 16 filters at once: here one for each of the kernel's pixels; a constant kernel shifts and adds them.
-    if filters == 1 and not has_gpu():
+    if stride == 1 and size == 4 and filters == 1 and not has_gpu():
         taps = tf.transpose(tf.reshape(kernel, [16, channels]))
         x = tf.nn.conv2d(x, tf.reshape(taps, [1, 1, channels, 16]), strides=[1, 1, 1, 1], padding="SAME")
-        kernel = tf.reshape(tf.eye(16), [4, 4, 16, 1])
-    x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
-    return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="VALID")
+        x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
+        return tf.nn.conv2d(x, tf.reshape(tf.eye(16), [4, 4, 16, 1]), strides=[1, 1, 1, 1], padding="VALID")
+    return None
 
 
-def transposed_convolution(x, kernel):
-    """4x4 transposed convolution, stride 2, [N, H, W, C] with kernel [4, 4, filters, C] -> [N, 2H, 2W, filters]."""
+def faster_transposed_form(x, kernel):
+    """The same for `pix2pix.conv_transpose`, whose kernel is [4, 4, filters, C]."""
     _, height, width, channels = x.shape.as_list()
-    size = tf.shape(x)  # an export leaves height and width open
-    if is_small(x, 8):
-        product = tf.matmul(tf.reshape(kernel, [-1, channels]), tf.reshape(x, [-1, channels]), transpose_b=True)
-        return col2im(tf.transpose(product), size[0], 2 * height, 2 * width)
-    shape = tf.stack([size[0], 2 * (height or size[1]), 2 * (width or size[2]), int(kernel.shape[2])])
-    return tf.nn.conv2d_transpose(x, kernel, shape, strides=[1, 2, 2, 1], padding="SAME")
+    if not is_small(x, 8):
+        return None
+    product = tf.matmul(tf.reshape(kernel, [-1, channels]), tf.reshape(x, [-1, channels]), transpose_b=True)
+    return col2im(tf.transpose(product), tf.shape(x)[0], 2 * height, 2 * width)
 
 
 @functools.lru_cache()

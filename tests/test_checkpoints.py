@@ -333,8 +333,9 @@ def old(tmp_path_factory):
     path = str(tmp_path_factory.mktemp("old") / "model-80")
     image = np.random.RandomState(0).uniform(-1, 1, (1, 256, 256, 3)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        output = pix2pix.generator(tf.constant(image), filters=2, skip="pre", bottleneck_norm=True, seed=3)
-        pix2pix.discriminator(tf.constant(image), output, filters=4, seed=3)
+        output = pix2pix.generator(tf.constant(image), pix2pix.GeneratorOptions(
+            filters=2, skip="pre", bottleneck_norm=True, seed=3))
+        pix2pix.discriminator(tf.constant(image), output, pix2pix.DiscriminatorOptions(filters=4, seed=3))
         session.run(tf.global_variables_initializer())
         session.run([v.assign_add(0.1 * tf.ones_like(v)) for v in tf.trainable_variables() if len(v.shape) == 1])
         expected, values = session.run([output, {old_name(v.op.name): v for v in tf.trainable_variables()}])
@@ -468,8 +469,9 @@ def test_the_old_programs_outputs_and_losses_come_back(old_program, written):
     filters = checkpoints.options_of(checkpoints.shapes_of(checkpoints.variables_in(checkpoint)))["ngf"]
     with tf.Graph().as_default(), tf.Session() as session:
         inputs, targets = tf.constant(expected["inputs"]), tf.constant(expected["targets"])
-        outputs = pix2pix.generator(inputs, filters=filters, skip="pre", bottleneck_norm=True)
-        real, fake = (pix2pix.discriminator(inputs, images, filters=filters) for images in (targets, outputs))
+        outputs = pix2pix.generator(inputs, pix2pix.GeneratorOptions(filters=filters, skip="pre", bottleneck_norm=True))
+        real, fake = (pix2pix.discriminator(inputs, images, pix2pix.DiscriminatorOptions(filters=filters))
+                      for images in (targets, outputs))
         tf.train.Saver(checkpoints.check_checkpoint(checkpoint, tf.trainable_variables())).restore(session, checkpoint)
         result = session.run({"outputs": outputs, "predict_real": tf.sigmoid(real), "predict_fake": tf.sigmoid(fake),
                               "d_loss": pix2pix.discriminator_loss(real, fake),

@@ -21,7 +21,7 @@ def test_an_export_gives_test_modes_outputs_in_plain_tensorflow_2(run, trained, 
     pairs = pair_files.find_pairs(os.path.join(data, "val"))
     image = next(train.reader.read_in_order(pairs, size=(32, 32)))[0]
     with tf.Graph().as_default(), tf.Session() as session:
-        output = train.pix2pix.generator(tf.constant(image), filters=2)
+        output = train.pix2pix.generator(tf.constant(image), train.pix2pix.GeneratorOptions(filters=2))
         tf.train.Saver().restore(session, os.path.join(trained, "checkpoints", "model.ckpt-6"))
         expected = session.run(output)
     np.savez(tmp_path / "io.npz", image=image, expected=expected)

@@ -158,8 +158,10 @@ def test_inside_the_real_training_graph(gan_loss):
     with tf.Graph().as_default(), tf.Session() as session:
         step = tf.train.get_or_create_global_step()
         model = pix2pix.training(
-            tf.constant(inputs), tf.constant(targets), step, lambda x: pix2pix.generator(x, filters=4, draw=step),
-            lambda a, b: 100 + 30 * pix2pix.discriminator(a, b, filters=4), objective=pix2pix.Objective(gan_loss))
+            (tf.constant(inputs), tf.constant(targets)), step,
+            lambda x: pix2pix.generator(x, pix2pix.GeneratorOptions(filters=4), step),
+            lambda a, b: 100 + 30 * pix2pix.discriminator(a, b, pix2pix.DiscriminatorOptions(filters=4)),
+            pix2pix.TrainingOptions(pix2pix.Objective(gan_loss)))
         session.run(tf.global_variables_initializer())
         real, fake, d_loss, gan, _ = session.run(
             [model.real_logits, model.fake_logits, model.d_loss, model.g_loss_gan, model.train_op])

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pix2pix
-from support import convolutions
+from support import convolutions, diagnostics, seeds
 
+G, D, Options = pix2pix.GeneratorOptions, pix2pix.DiscriminatorOptions, pix2pix.TrainingOptions
 LOGITS = [sign * z for z in (5, 16.7, 20, 30, 100) for sign in (1, -1)] + [0, 16, 17, 18, 27.6, 27.7]
 
 
@@ -20,7 +21,7 @@ def image(*shape, seed=0):
 
 def run_layer(session, layer, **values):
     """Runs a layer in its own variable scope; `values` replace its variables by name."""
-    with tf.variable_scope("layer", custom_getter=pix2pix.seeded(0), use_resource=True):
+    with tf.variable_scope("layer", custom_getter=seeds.seeded(0), use_resource=True):
         result = layer()
     session.run(tf.global_variables_initializer())
     for variable in tf.global_variables():
@@ -33,17 +34,21 @@ def run_layer(session, layer, **values):
 # Layers
 
 
+@pytest.mark.parametrize("has_gpu", [False, True])  # with one, there are no other forms than `conv`'s own
 @pytest.mark.parametrize("stride,filters,padding", [(1, 5, (1, 1)), (1, 1, (1, 1)), (1, 1, (1, 2)), (2, 5, (1, 1))])
-def test_convolution_agrees_with_scipy(session, stride, filters, padding):
+def test_convolution_agrees_with_scipy(session, monkeypatch, stride, filters, padding, has_gpu):
+    monkeypatch.setattr(convolutions, "has_gpu", lambda: has_gpu)
     x, kernel = image(1, 6, 8, 3), image(4, 4, 3, filters, seed=1)
-    ours = run_layer(session, lambda: pix2pix.conv(tf.constant(x), filters, stride, padding=padding), kernel=kernel)
+    ours = run_layer(session, lambda: pix2pix.conv(tf.constant(x), filters, 4, stride, padding), kernel=kernel)
     padded = np.pad(x[0], [padding, padding, (0, 0)])
     reference = np.stack([sum(scipy.signal.correlate2d(padded[..., c], kernel[..., c, f], "valid")
                               for c in range(3))[::stride, ::stride] for f in range(filters)], axis=-1)
     np.testing.assert_allclose(ours[0], reference, atol=1e-5)
 
 
-def test_transposed_convolution_agrees_with_scipy(session):
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_transposed_convolution_agrees_with_scipy(session, monkeypatch, has_gpu):
+    monkeypatch.setattr(convolutions, "has_gpu", lambda: has_gpu)
     x, kernel = image(1, 3, 4, 5), image(4, 4, 2, 5, seed=1)
     ours = run_layer(session, lambda: pix2pix.conv_transpose(tf.constant(x), 2), kernel=kernel)
     spread = np.zeros((5, 7, 5))
@@ -82,7 +87,7 @@ def test_small_and_large_images_are_convolved_transposed_alike(session, height, 
 @pytest.mark.parametrize("size", [2, 4, 16, 32, 64])
 def test_gradients_agree_with_tensorflows_own(session, size):
     large, small = tf.constant(image(2, size, size, 3)), tf.constant(image(2, size // 2, size // 2, 5, seed=1))
-    with tf.variable_scope("layer", custom_getter=pix2pix.seeded(0), use_resource=True, reuse=tf.AUTO_REUSE):
+    with tf.variable_scope("layer", custom_getter=seeds.seeded(0), use_resource=True, reuse=tf.AUTO_REUSE):
         down, up = pix2pix.conv(large, 5), pix2pix.conv_transpose(small, 3)
     variable, = tf.global_variables()
     kernel = variable.read_value()
@@ -110,7 +115,7 @@ def test_kernel_gradients_agree_with_tensorflows_own(session, filters, stride, p
 
 def test_small_images_and_many_filters_are_products():
     def products(build):
-        with tf.Graph().as_default() as graph, tf.variable_scope("layer", custom_getter=pix2pix.seeded(0)):
+        with tf.Graph().as_default() as graph, tf.variable_scope("layer", custom_getter=seeds.seeded(0)):
             build()
             return [op.type for op in graph.get_operations() if "Conv2D" in op.type or op.type == "MatMul"]
 
@@ -131,13 +136,13 @@ def test_small_images_and_many_filters_are_products():
 def test_the_layers_gradients_agree_with_numeric_ones(session):
     x = tf.constant(image(1, 4, 4, 2))
     with tf.get_default_graph().gradient_override_map(convolutions.BFLOAT16_GRADIENTS):
-        with tf.variable_scope("down", custom_getter=pix2pix.seeded(0), use_resource=True):
+        with tf.variable_scope("down", custom_getter=seeds.seeded(0), use_resource=True):
             small = pix2pix.conv(x, 3)
-        with tf.variable_scope("up", custom_getter=pix2pix.seeded(0), use_resource=True):
+        with tf.variable_scope("up", custom_getter=seeds.seeded(0), use_resource=True):
             large = pix2pix.conv_transpose(tf.sin(20 * small), 2)
-        with tf.variable_scope("same", custom_getter=pix2pix.seeded(0), use_resource=True):
+        with tf.variable_scope("same", custom_getter=seeds.seeded(0), use_resource=True):
             same = pix2pix.conv(tf.sin(20 * large), 2, stride=1)
-        with tf.variable_scope("one", custom_getter=pix2pix.seeded(0), use_resource=True):
+        with tf.variable_scope("one", custom_getter=seeds.seeded(0), use_resource=True):
             one = pix2pix.conv(tf.sin(20 * same), 1, stride=1, padding=(1, 2))
     loss = tf.reduce_sum(tf.sin(20 * one))
     session.run(tf.global_variables_initializer())
@@ -179,8 +184,8 @@ def test_initial_values_depend_on_seed_and_name_alone():
         with tf.Graph().as_default(), tf.Session() as session:
             if extra:
                 tf.random.uniform([3])
-                pix2pix.discriminator(tf.zeros([1, 32, 32, 3]), tf.zeros([1, 32, 32, 3]), filters=2, seed=seed)
-            pix2pix.generator(tf.zeros([1, 32, 32, 3]), filters=2, seed=seed)
+                pix2pix.discriminator(tf.zeros([1, 32, 32, 3]), tf.zeros([1, 32, 32, 3]), D(filters=2, seed=seed))
+            pix2pix.generator(tf.zeros([1, 32, 32, 3]), G(filters=2, seed=seed))
             session.run(tf.global_variables_initializer())
             return session.run({v.op.name: v for v in tf.trainable_variables("generator/")})
 
@@ -199,8 +204,8 @@ def test_initial_values_depend_on_seed_and_name_alone():
 
 @pytest.mark.parametrize("size,channels,output_channels", [(32, 3, 3), (64, 1, 3), (256, 3, 1)])
 def test_generator_returns_an_image_of_the_inputs_size_in_range(session, size, channels, output_channels):
-    output = pix2pix.generator(tf.constant(100 * image(2, size, size, channels)), filters=2,
-                               output_channels=output_channels)
+    output = pix2pix.generator(tf.constant(100 * image(2, size, size, channels)), G(
+        filters=2, output_channels=output_channels))
     session.run(tf.global_variables_initializer())
     output = session.run(output)
     assert output.shape == (2, size, size, output_channels)
@@ -226,7 +231,7 @@ def test_layers_have_the_papers_shapes_and_parameter_counts():
 def test_a_bias_stands_only_where_no_norm_follows():
     with tf.Graph().as_default():
         images = tf.placeholder(tf.float32, [1, 256, 256, 3])
-        pix2pix.discriminator(images, pix2pix.generator(images, filters=2), filters=2)
+        pix2pix.discriminator(images, pix2pix.generator(images, G(filters=2)), D(filters=2))
         leaves = {}
         for variable in tf.trainable_variables():
             layer, leaf = variable.op.name.split("/")[1:]
@@ -240,7 +245,7 @@ def test_a_bias_stands_only_where_no_norm_follows():
 @pytest.mark.parametrize("size", [(200, 256), (16, 16), (256, 48)])
 def test_generator_refuses_a_size_that_is_no_multiple_of_32(size):
     with tf.Graph().as_default(), pytest.raises(ValueError, match="multiples of 32"):
-        pix2pix.generator(tf.zeros([1, *size, 3]), filters=2)
+        pix2pix.generator(tf.zeros([1, *size, 3]), G(filters=2))
 
 
 @pytest.mark.parametrize("size,depth", [((256, 256), 8), ((512, 512), 8), ((32, 32), 5), ((96, 64), 5), ((256, 128), 7),
@@ -248,7 +253,7 @@ def test_generator_refuses_a_size_that_is_no_multiple_of_32(size):
 def test_the_generator_is_as_deep_as_both_sides_allow_eight_at_most(size, depth):
     assert pix2pix.unet_depth(*size) == depth
     with tf.Graph().as_default():
-        output = pix2pix.generator(tf.zeros([1, *size, 3]), filters=2)
+        output = pix2pix.generator(tf.zeros([1, *size, 3]), G(filters=2))
         names = {v.op.name for v in tf.trainable_variables() if "encoder" in v.op.name and "kernel" in v.op.name}
     assert output.shape.as_list() == [1, *size, 3] and len(names) == depth
 
@@ -259,8 +264,8 @@ def test_the_generator_is_as_deep_as_both_sides_allow_eight_at_most(size, depth)
 def test_a_logit_sees_patch_by_patch_pixels(session, patch, grid):
     size = 512 if patch > 70 else 256
     inputs = tf.constant(image(1, size, size, 3))
-    logits = pix2pix.discriminator(inputs, tf.zeros([1, size, size, 3]), filters=2, patch=patch, norm="none")
-    shape = pix2pix.discriminator(*[tf.zeros([1, 256, 256, 3])] * 2, filters=2, patch=patch, norm="none").shape
+    logits = pix2pix.discriminator(inputs, tf.zeros([1, size, size, 3]), D(filters=2, patch=patch, norm="none"))
+    shape = pix2pix.discriminator(*[tf.zeros([1, 256, 256, 3])] * 2, D(filters=2, patch=patch, norm="none")).shape
     assert shape.as_list() == [1, grid, grid, 1]
     middle = logits.shape.as_list()[1] // 2
     gradient = tf.gradients(logits[0, middle, middle, 0], inputs)[0]
@@ -270,13 +275,13 @@ def test_a_logit_sees_patch_by_patch_pixels(session, patch, grid):
 
 
 def test_an_unconditional_discriminator_sees_the_target_alone(session):
-    logits = pix2pix.discriminator(None, tf.zeros([1, 32, 32, 3]), filters=2)
+    logits = pix2pix.discriminator(None, tf.zeros([1, 32, 32, 3]), D(filters=2))
     assert logits.shape.as_list() == [1, 2, 2, 1]
     assert tf.trainable_variables()[0].shape.as_list() == [4, 4, 3, 2]
 
 
 def test_without_skips_the_decoder_hears_of_the_bottleneck_alone(session):
-    pix2pix.generator(tf.constant(image(1, 32, 32, 3)), filters=2, skip="none")
+    pix2pix.generator(tf.constant(image(1, 32, 32, 3)), G(filters=2, skip="none"))
     graph = tf.get_default_graph()
     for level, width in ((5, 16), (4, 8), (3, 4), (2, 2)):
         assert graph.get_tensor_by_name("generator/decoder_%d/output:0" % level).shape.as_list()[3] == width
@@ -296,7 +301,7 @@ def test_images_are_padded_by_reflection_to_multiples(height, width, multiple):
 
 def test_skips_carry_every_encoder_layer_to_the_decoder(session):
     images = tf.constant(image(1, 32, 32, 3))
-    output = pix2pix.generator(images, filters=2)
+    output = pix2pix.generator(images, G(filters=2))
     graph = tf.get_default_graph()
     for level in range(1, 5):
         decoder = graph.get_tensor_by_name("generator/decoder_%d/output:0" % (level + 1))
@@ -311,7 +316,7 @@ def test_skips_before_the_activation_meet_the_decoders_relu(session):
     images = tf.random.stateless_uniform([1, 32, 32, 3], [0, 0], -1, 1)
     parts = []
     for skip in ("post", "pre"):
-        pix2pix.generator(images, filters=2, skip=skip)
+        pix2pix.generator(images, G(filters=2, skip=skip))
         scope = "generator" if skip == "post" else "generator_1"
         names = ("encoder_1/output:0", "decoder_2/output:0")
         parts.append([tf.get_default_graph().get_tensor_by_name("%s/%s" % (scope, name)) for name in names])
@@ -323,9 +328,9 @@ def test_skips_before_the_activation_meet_the_decoders_relu(session):
 
 
 def test_activations_are_the_papers(session):
-    pix2pix.generator(tf.constant(image(1, 32, 32, 3)), filters=4)
+    pix2pix.generator(tf.constant(image(1, 32, 32, 3)), G(filters=4))
     session.run(tf.global_variables_initializer())
-    pix2pix.generator(tf.constant(image(1, 32, 32, 3)), filters=4, leaky_slope=1.0)
+    pix2pix.generator(tf.constant(image(1, 32, 32, 3)), G(filters=4, leaky_slope=1.0))
     after, before = session.run(["generator/encoder_1/output:0", "generator_1/encoder_1/output:0"])
     np.testing.assert_allclose(after, np.where(before < 0, 0.2 * before, before), rtol=1e-6)
     outputs = session.run({level: "generator/encoder_%d/output:0" % level for level in range(1, 6)})
@@ -340,7 +345,7 @@ def test_activations_are_the_papers(session):
 @pytest.mark.parametrize("blocks", [0, 2, 3])
 def test_dropout_strikes_the_innermost_decoder_blocks_alone(session, blocks):
     images, draw = tf.constant(image(1, 64, 64, 3)), tf.placeholder(tf.int64, [])
-    pix2pix.generator(images, filters=16, norm="none", dropout_blocks=blocks, draw=draw)
+    pix2pix.generator(images, G(filters=16, norm="none", dropout_blocks=blocks), draw)
     graph = tf.get_default_graph()
     names = [op.name.split("/")[1] for op in graph.get_operations() if op.type.startswith("StatelessRandomUniform")
              and op.name.startswith("generator/decoder")]
@@ -432,12 +437,13 @@ def test_scalar_losses_are_means_over_patches_and_d_is_not_halved(session):
 
 @pytest.mark.parametrize("name, build", [
     ("gan_loss", lambda x: pix2pix.patch_loss(x, True, "minimax")),
-    ("skip", lambda x: pix2pix.generator(x, filters=1, skip="both")),
-    ("norm", lambda x: pix2pix.generator(x, filters=1, norm="layer")),
-    ("norm", lambda x: pix2pix.discriminator(x, x, filters=1, norm="layer")),
-    ("patch", lambda x: pix2pix.discriminator(x, x, filters=1, patch=71)),
-    ("update", lambda x: pix2pix.training(x, x, None, None, None, update="together")),
-    ("pixel_loss", lambda x: pix2pix.training(x, x, None, None, None, pix2pix.Objective(pixel_loss="l3")))])
+    ("skip", lambda x: pix2pix.generator(x, G(skip="both"))),
+    ("norm", lambda x: pix2pix.generator(x, G(filters=1, norm="layer"))),
+    ("norm", lambda x: pix2pix.discriminator(x, x, D(filters=1, norm="layer"))),
+    ("patch", lambda x: pix2pix.discriminator(x, x, D(patch=71))),
+    ("update", lambda x: pix2pix.training((x, x), None, None, None, Options(update="together"))),
+    ("pixel_loss", lambda x: pix2pix.training((x, x), None, None, None, Options(
+        pix2pix.Objective(pixel_loss="l3"))))])
 def test_an_unknown_choice_is_refused_with_those_there_are(name, build):
     with tf.Graph().as_default(), pytest.raises(ValueError, match=name + " must be one of "):
         build(tf.zeros([1, 32, 32, 3]))
@@ -451,8 +457,8 @@ def test_losses_stay_float32_under_the_bfloat16_rewrite(gan_loss):
         inputs, targets = tf.constant(image(1, 64, 64, 3)), tf.constant(image(1, 64, 64, 3, seed=1))
         step = tf.train.get_or_create_global_step()
         model = pix2pix.training(
-            inputs, targets, step, lambda x: pix2pix.generator(x, filters=8),
-            lambda a, b: 60 * pix2pix.discriminator(a, b, filters=8), pix2pix.Objective(gan_loss))
+            (inputs, targets), step, lambda x: pix2pix.generator(x, G(filters=8)),
+            lambda a, b: 60 * pix2pix.discriminator(a, b, D(filters=8)), Options(pix2pix.Objective(gan_loss)))
         session.run(tf.global_variables_initializer())
         real, fake, outputs, d_loss, gan, l1, _ = session.run(
             [model.real_logits, model.fake_logits, model.outputs, model.d_loss, model.g_loss_gan,
@@ -472,8 +478,8 @@ def build(batch_size, size=32, **options):
     inputs, targets = (tf.constant(image(batch_size, size, size, 3, seed=seed)) for seed in (0, 1))
     step = tf.train.get_or_create_global_step()
     return pix2pix.training(
-        inputs, targets, step, lambda x: pix2pix.generator(x, filters=4, draw=step),
-        lambda a, b: pix2pix.discriminator(a, b, filters=4), **options)
+        (inputs, targets), step, lambda x: pix2pix.generator(x, G(filters=4), step),
+        lambda a, b: pix2pix.discriminator(a, b, D(filters=4)), Options(**options))
 
 
 @pytest.mark.parametrize("update", pix2pix.UPDATES)
@@ -491,8 +497,8 @@ def test_gradients_of_convolutions_become_products_in_bfloat16_alone():
     def filter_gradients(precision):
         with tf.Graph().as_default() as graph:
             images, step = tf.constant(image(1, 32, 32, 3)), tf.train.get_or_create_global_step()
-            pix2pix.training(images, images, step, lambda x: pix2pix.generator(x, filters=4),
-                             lambda a, b: pix2pix.discriminator(a, b, filters=64), precision=precision)
+            pix2pix.training((images, images), step, lambda x: pix2pix.generator(x, G(filters=4)),
+                             pix2pix.discriminator, Options(precision=precision))
             return " ".join(op.name for op in graph.get_operations() if op.type == "Conv2DBackpropFilter")
 
     assert "layer_4" in filter_gradients("float32") and "layer_4" not in filter_gradients("bfloat16")
@@ -546,7 +552,7 @@ def test_alternating_updates_show_the_generator_the_new_discriminator(session):
 def test_saturated_patches_are_those_that_are_wrong_without_gradient(session, gan_loss, share):
     logits = tf.constant([[20.0, 90.0, 30.0, -90.0]])  # of fake pairs: three wrong, one right
     gradient = tf.gradients(tf.reduce_mean(pix2pix.patch_loss(logits, False, gan_loss)), logits)[0]
-    assert session.run(pix2pix.saturated_share(logits, gradient, is_real=False)) == share
+    assert session.run(diagnostics.saturated_share(logits, gradient, is_real=False)) == share
 
 
 def test_the_watched_scalars_agree_with_numpy(session):

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 import pix2pix
 from conftest import ROOT
-from support import convolutions
+from support import convolutions, seeds
 
 sys.path.insert(0, os.path.join(ROOT, "studies"))
 
@@ -275,7 +275,7 @@ def test_a_convolution_and_its_two_gradients_count_three_times_its_operations(si
     with tf.Graph().as_default() as graph:
         x = tf.Variable(tf.zeros([2, side, side, 5]), use_resource=True)
         with graph.gradient_override_map(convolutions.BFLOAT16_GRADIENTS), tf.variable_scope(
-                "layer", custom_getter=pix2pix.seeded(0), use_resource=True):
+                "layer", custom_getter=seeds.seeded(0), use_resource=True):
             y = pix2pix.conv(x, filters)
         gradients = tf.gradients(y, tf.global_variables())
         fetch = tf.identity(tf.add_n([tf.reduce_sum(gradient) for gradient in [y, *gradients]]))

@@ -115,9 +115,9 @@ def test_the_reader_gets_the_papers_jitter(monkeypatch, data):
 def test_a_run_keeps_the_precision_it_began_with_on_another_cpu(run, data, tmp_path, monkeypatch, begun, continued):
     used, training = [], train.pix2pix.training
 
-    def spy(*batch, precision, **options):
-        used.append(precision)
-        return training(*batch, precision=precision, **options)
+    def spy(batch, step, generate, discriminate, options, mean):
+        used.append(options.precision)
+        return training(batch, step, generate, discriminate, options, mean)
 
     monkeypatch.setattr(train.pix2pix, "training", spy)
     argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--precision=auto"]
@@ -180,7 +180,7 @@ def test_the_session_keeps_no_second_copy_of_initial_values(data):
 
 
 def test_saturated_patches_are_warned_of_once(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(train.pix2pix, "saturated_share",
+    monkeypatch.setattr(train.diagnostics, "saturated_share",
                         lambda logits, gradient, is_real: tf.constant(0.4 + 0.3 * is_real))
     status, output = run("--output_dir=%s" % tmp_path, "--max_steps=3", *SMALL)
     assert status == 0
@@ -279,7 +279,7 @@ def test_the_reader_stays_on_the_cpu_and_the_forms_for_cpus_off_gpus(data, monke
     with tf.Graph().as_default() as graph:
         train.training_graph(options(*SMALL), pair_files.find_pairs(os.path.join(data, "train")), "float32")
         queues = [op for op in graph.get_operations() if op.name.startswith("reader/")]
-        others = [op for op in graph.get_operations() if op.name.startswith(("generator/", "discriminator/"))]
+        others = [op for op in graph.get_operations() if op.name.startswith(("generator", "discriminator"))]
     assert len(queues) > 20 and all("CPU:0" in op.device for op in queues if not op.name.startswith("reader/position"))
     assert not any(op.device or op.type in ("GatherV2", "MatMul") for op in others)
     assert precisions.session_config("float32").gpu_options.allow_growth

@@ -158,11 +158,19 @@ def test_one_worker_builds_the_graph_of_no_worker_and_opens_no_port(data, update
 
 
 def test_each_worker_has_dropout_masks_of_its_own(data):
-    draws = []
-    for i in range(2):
-        text = graph_of(workers.Workers(config_of(["a:1", "b:1"], i)), data_dir=data)
-        draws.append(re.findall(r'name: "(?:mul|add)(?:/y)?"\n.*?\n}\n', text, re.S)[:4])
-    assert len(draws[0]) == 4 and draws[0] != draws[1]
+    masks = {}
+    for team in (workers.ALONE, *(workers.Workers(config_of(["a:1", "b:1"], i)) for i in range(2))):
+        chosen = options(*SMALL, "--data_dir=" + data, "--batch_size=%d" % len(team))
+        with tf.Graph().as_default() as graph, tf.Session() as session:
+            train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "float32", team)
+            drawn = [op.outputs[0] for op in graph.get_operations()
+                     if op.name.startswith("generator/decoder_") and op.type == "GreaterEqual"]
+            assert len(drawn) == 3
+            for step in range(2):
+                session.run(tf.train.get_global_step().assign(step))
+                masks[len(team), team.rank, step] = b"".join(mask.tobytes() for mask in session.run(drawn))
+    assert len({masks[2, i, step] for i in range(2) for step in range(2)}) == 4
+    assert masks[2, 0, 0] == masks[1, 0, 0] and masks[2, 1, 0] == masks[1, 0, 1]  # step * workers + the worker's number
 
 
 # ---------------------------------------------------------------------------------------------
