@@ -1,7 +1,7 @@
 """Faster forms of pix2pix's convolutions on CPUs, and their gradients.
 
-All forms compute the same and differ in rounding alone. What was measured, on two cores with AVX-512 and TensorFlow
-2.21, is said where a form is chosen. Where there is a GPU there are none, and TensorFlow's own serve.
+All forms compute the same values, except for rounding. The comments give measurements on two cores with AVX-512 and
+TensorFlow 2.21. With a GPU, no form is used, and TensorFlow's own convolutions compute everything.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ BORDER = [[0, 0], [1, 1], [1, 1], [0, 0]]  # one pixel around each image of [N, 
 
 
 def faster_form(x, kernel, stride, padding):
-    """Returns what `pix2pix.conv` does, in a form that is faster here, or None if there is no such form.
+    """Returns the result of `pix2pix.conv`, computed in a faster form, or None if there is no faster form.
 
     Args:
       x, stride, padding: see `pix2pix.conv`.
@@ -25,7 +25,7 @@ def faster_form(x, kernel, stride, padding):
     if stride == 2 and is_small(x, 16):
         product = tf.matmul(im2col(tf.pad(x, BORDER), stride), tf.reshape(kernel, [-1, filters]))
         return tf.reshape(product, [-1, height // 2, width // 2, filters])
-    # CPUs compute 16 filters at once: here one for each of the kernel's pixels; a constant kernel shifts and adds them.
+    # CPUs compute 16 filters at once. One filter for each pixel of the kernel; a constant kernel shifts and adds them.
     if stride == 1 and size == 4 and filters == 1 and not has_gpu():
         taps = tf.transpose(tf.reshape(kernel, [16, channels]))
         x = tf.nn.conv2d(x, tf.reshape(taps, [1, 1, channels, 16]), strides=[1, 1, 1, 1], padding="SAME")
@@ -35,7 +35,7 @@ def faster_form(x, kernel, stride, padding):
 
 
 def faster_transposed_form(x, kernel):
-    """The same for `pix2pix.conv_transpose`, whose kernel is [4, 4, filters, C]."""
+    """Does the same as `faster_form` for `pix2pix.conv_transpose`, whose kernel is [4, 4, filters, C]."""
     _, height, width, channels = x.shape.as_list()
     if not is_small(x, 8):
         return None
@@ -45,23 +45,23 @@ def faster_transposed_form(x, kernel):
 
 @functools.lru_cache()
 def has_gpu():
-    """Whether TensorFlow sees a GPU; the forms of convolutions below are for CPUs alone."""
+    """Returns whether TensorFlow sees a GPU; the faster forms are only for CPUs."""
     return bool(tf.config.experimental.list_physical_devices("GPU"))
 
 
 def is_small(images, side):
-    """Whether both sides of images [N, H, W, C] are known and at most so many pixels, and are convolved on a CPU.
+    """Returns whether both sides of images [N, H, W, C] are known and at most `side` pixels, and there is no GPU.
 
-    Convolutions of stride 2 between 16x16 pixels or less and half of that are done as the product of unfolded image and
-    kernel: on CPUs, TensorFlow's own were measured to take up to six times as long, their kernel gradients up to twelve
-    times. Beyond they are the faster ones.
+    Convolutions of stride 2 between at most 16x16 pixels and half of that are products of the unfolded image and the
+    kernel. On CPUs, TensorFlow's own convolutions took up to six times as long there, and their kernel gradients up to
+    twelve times. On larger images, TensorFlow's own are faster.
     """
     sides = images.shape.as_list()[1:3]
     return None not in sides and max(sides) <= side and not has_gpu()
 
 
 def patch_rows(count, height, width, stride):
-    """Where `im2col` finds its pixels in images [count, height, width, C] taken as rows of C: int32 [P * 16]."""
+    """Returns the indices, int32 [P * 16], of the pixels of `im2col` in images [count, height, width, C] as rows of C."""
     down = np.arange(0, height - 3, stride)[:, None] + np.arange(4)
     right = np.arange(0, width - 3, stride)[:, None] + np.arange(4)
     rows = down[:, None, :, None] * width + right[None, :, None, :]
@@ -70,14 +70,14 @@ def patch_rows(count, height, width, stride):
 
 
 def im2col(images, stride):
-    """Every 4x4 pixels, a stride apart, as a row: [N, H, W, C] -> [P, 16 * C]."""
+    """Returns each patch of 4x4 pixels, a stride apart, as a row: [N, H, W, C] -> [P, 16 * C]."""
     _, height, width, channels = images.shape.as_list()
     rows = patch_rows(tf.shape(images)[0], height, width, stride)
     return tf.reshape(tf.gather(tf.reshape(images, [-1, channels]), rows), [-1, 16 * channels])
 
 
 def col2im(rows, count, height, width):
-    """The transpose of im2col(tf.pad(images, BORDER), 2): [P, 16 * C] -> [N, H, W, C], added up where they overlap."""
+    """Returns the transpose of im2col(tf.pad(images, BORDER), 2), which adds overlaps: [P, 16 * C] -> [N, H, W, C]."""
     channels, padded = int(rows.shape[1]) // 16, (height + 2, width + 2)
     pixels = tf.math.unsorted_segment_sum(tf.reshape(rows, [-1, channels]), patch_rows(count, *padded, stride=2),
                                           count * padded[0] * padded[1])
@@ -89,12 +89,12 @@ def col2im(rows, count, height, width):
 
 
 def gradients_for(precision):
-    """A context in which convolutions are built with the gradients for a session of float32 or bfloat16."""
+    """Returns a context that builds convolutions with the gradients for a session in float32 or bfloat16."""
     return tf.get_default_graph().gradient_override_map(BFLOAT16_GRADIENTS if precision == "bfloat16" else {})
 
 
 def convolution_gradient(op, gradient):
-    """Gradients of a convolution for its image and kernel."""
+    """Returns the gradients of a convolution with respect to its image and kernel."""
     image, kernel = op.inputs
     how = {"strides": op.get_attr("strides"), "padding": op.get_attr("padding").decode()}
     return (tf.nn.conv2d_backprop_input(tf.shape(image), kernel, gradient, **how),
@@ -102,25 +102,25 @@ def convolution_gradient(op, gradient):
 
 
 def transposed_gradient(op, gradient):
-    """Gradients of a transposed convolution for its shape (none), kernel and image."""
+    """Returns the gradients of a transposed convolution with respect to its shape (None), kernel and image."""
     _, kernel, image = op.inputs
     how = {"strides": op.get_attr("strides"), "padding": op.get_attr("padding").decode()}
     return None, kernel_gradient(gradient, image, kernel.shape, **how), tf.nn.conv2d(gradient, kernel, **how)
 
 
 for _name, _gradient in (("ProductConv2D", convolution_gradient), ("ProductConv2DBackpropInput", transposed_gradient)):
-    with contextlib.suppress(KeyError):  # registered before this module was loaded again, as notebooks do
+    with contextlib.suppress(KeyError):  # already registered if a notebook loads this module again
         tf.RegisterGradient(_name)(_gradient)
 
 BFLOAT16_GRADIENTS = {"Conv2D": "ProductConv2D", "Conv2DBackpropInput": "ProductConv2DBackpropInput"}
 
 
 def kernel_gradient(large, small, shape, strides, padding):
-    """Gradient of a kernel of shape [4, 4, C, D] or [1, 1, C, D] between large [N, H', W', C] and small [N, H, W, D].
+    """Returns the gradient of a 4x4 or 1x1 kernel [., ., C, D] between large [N, H', W', C] and small [N, H, W, D].
 
-    With many filters D it is written as the product of unfolded large and small, up to 32x32 pixels because of the
-    memory it needs. On CPUs it takes 0.6 to 0.8 of the time of TensorFlow's own in bfloat16, and all of it in float32;
-    with few filters unfolding takes longer than it saves.
+    With many filters D it is the product of the unfolded large and small, up to 32x32 pixels because of the memory. On
+    CPUs in bfloat16, this takes 0.6 to 0.8 times as long as TensorFlow's own gradient; in float32, it takes the same
+    time. With few filters, unfolding takes longer than it saves.
     """
     size, _, _, filters = shape.as_list()
     if size == 1 or filters < 512 or not is_small(small, 32):
