@@ -61,7 +61,7 @@ def is_small(images, side):
 
 
 def patch_rows(count, height, width, stride):
-    """Returns the indices, int32 [P * 16], of the pixels of `im2col` in images [count, height, width, C] as rows of C."""
+    """Returns the indices, int32 [P * 16], of `im2col`'s pixels in images [count, height, width, C] as rows of C."""
     down = np.arange(0, height - 3, stride)[:, None] + np.arange(4)
     right = np.arange(0, width - 3, stride)[:, None] + np.arange(4)
     rows = down[:, None, :, None] * width + right[None, :, None, :]
