@@ -76,9 +76,11 @@ def write_run(folder, flags, networks):
         raise RunError("%s: there is something already; name a new folder with --output_dir" % folder)
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.placeholder(tf.float32, [1, 256, 256, flags["input_channels"]])
-        outputs = pix2pix.generator(images, output_channels=flags["output_channels"], filters=flags["ngf"],
-                                    depth=flags["image_size"].bit_length() - 1, norm=flags["norm"])
-        pix2pix.discriminator(images, outputs, filters=flags["ndf"], patch=flags["patch"], norm=flags["norm"])
+        outputs = pix2pix.generator(images, pix2pix.GeneratorOptions(
+            output_channels=flags["output_channels"], filters=flags["ngf"],
+            depth=flags["image_size"].bit_length() - 1, norm=flags["norm"]))
+        pix2pix.discriminator(images, outputs, pix2pix.DiscriminatorOptions(
+            filters=flags["ndf"], patch=flags["patch"], norm=flags["norm"]))
         variables = {variable.op.name: variable for variable in tf.global_variables()}
         session.run(tf.global_variables_initializer())
         for path, _, weights in networks:
