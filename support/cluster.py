@@ -16,6 +16,9 @@ from support.errors import WorkerError
 PROBE = 2  # seconds to wait for a connection or an answer
 SILENCE = 30  # seconds without an answer until a worker is lost
 LINGER = 3  # seconds that a failing worker keeps its port open, so that the others report the first failure
+# What TF_CONFIG may hold: the two keys that are read here, and those of TensorFlow and the cloud trainers.
+KEYS = {"cluster", "task", "environment", "rpc_layer", "service", "model_dir", "session_master",
+        "eval_session_master", "job"}
 
 
 def cluster_of(text):
@@ -25,7 +28,7 @@ def cluster_of(text):
       WorkerError: the text is not valid.
     """
     try:
-        return checked_cluster(json.loads(text or "{}"))
+        return checked_cluster(json.loads((text or "").strip() or "{}"))
     except KeyError as error:
         reason = "%s is missing" % error
     except json.JSONDecodeError as error:
@@ -37,7 +40,16 @@ def cluster_of(text):
 
 def checked_cluster(found):
     """Does `cluster_of` for the parsed text; raises ValueError, KeyError, TypeError or AttributeError."""
-    jobs = {job: list(listed) for job, listed in found.get("cluster", {}).items() if listed}
+    if not isinstance(found, dict):
+        raise ValueError("it is %s, not an object with a cluster and a task" % json.dumps(found))
+    jobs = {job: list(listed) for job, listed in (found.get("cluster") or {}).items() if listed}
+    beside = sorted(set(found) - KEYS)
+    if beside and sum(map(len, jobs.values())) < 2:
+        raise ValueError("%s: not read here, so this process would train alone; list the address of every worker in "
+                         "cluster, or remove TF_CONFIG" % ", ".join(beside))
+    if not jobs and (found.get("cluster") or found.get("task")):
+        raise ValueError("it names no address in cluster, so this process would train alone; list the address of "
+                         "every worker there, or remove TF_CONFIG")
     if not jobs:
         return {}, None
     task = found["task"]["type"], int(found["task"]["index"])

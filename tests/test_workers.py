@@ -177,7 +177,10 @@ def test_each_worker_has_dropout_masks_of_its_own(data):
 # TF_CONFIG
 
 
-@pytest.mark.parametrize("text", [None, "", "{}", '{"cluster": {}}', '{"environment": "cloud"}'])
+@pytest.mark.parametrize("text", [
+    None, "", " \n", "{}", '{"cluster": {}}', '{"cluster": null, "task": null}', '{"environment": "cloud"}',
+    '{"rpc_layer": "grpc", "session_master": ""}', '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", '
+    '"index": 0}, "environment": "cloud", "job": {}}'])
 def test_without_a_cluster_there_is_one_worker(text):
     team = workers.Workers(text)
     assert len(team) == 1 and team.rank == 0
@@ -204,7 +207,18 @@ def test_the_chief_is_the_first_whichever_job_it_has(task, rank):
     ([{"worker": ["a:99999"]}, "worker", 0], 'the address "a:99999" is not HOST:PORT'),
     ([{"worker": [":1"]}, "worker", 0], 'the address ":1" is not HOST:PORT'),
     ([{"worker": ["a:1"], "chief": ["b:1", "c:1"]}, "worker", 0], "there can be one chief, not 2"),
-    ("[1]", "docs/several_machines.md"),
+    ('{"sparseCluster": {"worker": {"1": "b:1"}, "ps": ["c:1"]}, "task": {"type": "worker", "index": 1}}',
+     "sparseCluster: not read here, so this process would train alone"),
+    ('{"cluster": {"worker": ["a:1"]}, "sparseCluster": {"worker": {"0": "a:1"}}, "task": {"type": "worker", "index": 0}}',
+     "sparseCluster: not read here"),
+    ('{"Cluster": {"worker": ["a:1", "b:1"]}, "Task": {"type": "worker", "index": 1}}',
+     "Cluster, Task: not read here"),
+    ('{"worker": ["a:1", "b:1"]}', "worker: not read here"),
+    ('{"task": {"type": "worker", "index": 1}}', "it names no address in cluster, so this process would train alone"),
+    ('{"cluster": {}, "task": {"type": "worker", "index": 0}}', "it names no address in cluster"),
+    ('{"cluster": {"worker": []}}', "it names no address in cluster"),
+    ("null", "it is null, not an object"),
+    ("[1]", "it is [1], not an object"),
     ('{"cluster": {"worker": 3}, "task": {"type": "worker", "index": 0}}', "docs/several_machines.md"),
 ])
 def test_a_wrong_tf_config_is_one_line(cluster_and_task, says):
