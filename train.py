@@ -61,9 +61,9 @@ flags.DEFINE_string("data_dir", SAMPLE_SET, "Folder with the splits train/, val/
 flags.DEFINE_string("split", None, "The folder inside data_dir to read. Default: train; in test mode the first of "
                     "test, val and train that exists.")
 flags.DEFINE_enum("layout", "auto", ["auto", "side_by_side", "folders", "colorize", "inputs"],
-                  "How a split holds its pairs: side by side in one file; as A/ and B/, partners of one name (auto "
-                  "sees these two by itself); plain colour images, whose luminance is the input; or, in test mode, "
-                  "inputs alone.")
+                  "How a split holds its pairs: side by side in one file; in two folders with matching file names, "
+                  "such as A/ and B/ or trainA/ and trainB/ (auto detects either layout); as plain colour images, "
+                  "whose luminance is the input; or, in test mode, inputs alone.")
 flags.DEFINE_enum("direction", "AtoB", ["AtoB", "BtoA"],
                   "AtoB learns from the left half of each image to the right half, BtoA the other way.")
 flags.DEFINE_string("image_size", "256", "Size in pixels of what the networks see in training, N or HEIGHT,WIDTH, in "
@@ -151,6 +151,7 @@ RESTORED = set("""seed data_dir layout direction image_size load_size resize_met
                   reader_threads dropout dropout_blocks test_dropout gan_loss""".split())
 NETWORKS = set("""input_channels output_channels generator ngf skip norm norm_epsilon bottleneck_norm leaky_slope ndf
                   patch conditional""".split())
+WITH_WEIGHTS = NETWORKS | {"image_size"}  # what --init_checkpoint takes from a run; the size decides the depth
 # The checkpoint of a one-file TF1 program decides these.
 IN_OLD_CHECKPOINT = set("input_channels output_channels ngf skip norm bottleneck_norm ndf".split())
 OLDER = {}  # {flag: its value in runs that are older than the flag}, where that is not its default
@@ -168,8 +169,13 @@ flags.register_validator("image_size", lambda text: is_size(text, 32),
 flags.register_validator("load_size", lambda text: text == "0" or is_size(text, 1), "must be 0, N or HEIGHT,WIDTH")
 flags.register_validator("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
 for _name in ("output_dir", "checkpoint", "init_checkpoint"):
-    flags.register_validator(_name, lambda path: not set("*?[]") & set(path or ""),
-                             "must not hold any of * ? [ ], which stand for patterns of names here")
+    flags.register_validator(_name, lambda path: not run_flags.is_pattern(path or ""),
+                             "must not hold *, ?, a backslash or [ and ], which stand for patterns of names here")
+for _name in ("data_dir", "output_dir", "checkpoint", "init_checkpoint"):
+    flags.register_validator(_name, lambda path: not run_flags.is_url(path or ""),
+                             "must be a path on this machine, not a URL; copy what is there, or mount it as a folder")
+flags.register_validator("init_checkpoint", lambda path: "\n" not in (path or ""),
+                         "must not hold a line break, since flags.txt keeps the path in one line")
 for _name in ("learning_rate", "adam_epsilon"):
     flags.register_validator(_name, lambda value: value > 0, "must be above 0")
 for _name in ("norm_epsilon leaky_slope dropout eps l1_weight gan_weight d_weight learning_rate beta1 adam_epsilon"
@@ -234,6 +240,7 @@ gc.freeze()  # else the collector scans all imported modules again and again, a 
 tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
 tf.logging.set_verbosity(tf.logging.ERROR)
 
+SINGLE = "put the partners into A/ and B/, or use --layout=colorize"  # how single pictures are trained on
 SAMPLE_ROWS = 4  # pairs in a sample grid
 PALETTE_INPUTS = 64  # training inputs in which an export looks for label colours
 LESS_MEMORY = {"train": "a smaller --batch_size, --image_size, --ngf or --ndf takes less",
@@ -255,16 +262,28 @@ def options_to_train(checkpoint):
     if checkpoint:
         before = run_folder.read_flags(FLAGS.output_dir)
         weights = before.get("init_checkpoint")
-        decided = {name: before[name] for name in IN_OLD_CHECKPOINT if weights and name in before}
+        decided = {name: before[name] for name in WITH_WEIGHTS if weights and name in before}
         run_flags.take(FLAGS, decided, "the run in %s" % FLAGS.output_dir, fixed=NETWORKS)
         if FLAGS.init_checkpoint and not checkpoints.is_named(weights, FLAGS.init_checkpoint):
             weights = FLAGS.init_checkpoint  # `check_same_run` refuses it
     elif FLAGS.init_checkpoint:
         weights = checkpoints.full_name(FLAGS.init_checkpoint)
+        take_networks(run_folder.run_of(weights))
         run_flags.take(FLAGS, checkpoints.flags_of_old(weights, IN_OLD_CHECKPOINT), weights, fixed=NETWORKS)
     else:
         weights = None
     return options_in_force(init_checkpoint=weights)
+
+
+def take_networks(folder):
+    """Takes the flags of the networks from the run in a folder, where there is one, and prints them."""
+    before = run_folder.read_flags(folder)
+    decided = collections.OrderedDict((name, before[name]) for name in Options._fields
+                                      if name in WITH_WEIGHTS and name in before)
+    taken = " ".join("--%s=%s" % item for item in decided.items() if FLAGS[item[0]].using_default_value)
+    run_flags.take(FLAGS, decided, "the run in %s" % folder, fixed=NETWORKS)
+    if decided:
+        print("starting from weights of the run in %s, with the flags of its networks: %s" % (folder, taken))
 
 
 def options_to_restore():
@@ -273,7 +292,7 @@ def options_to_restore():
     The run is the one that holds --checkpoint, if it is named, else the one in --output_dir.
     """
     checkpoint = checkpoints.full_name(FLAGS.checkpoint) if FLAGS.checkpoint else None
-    folder = os.path.dirname(os.path.dirname(checkpoint)) if checkpoint else FLAGS.output_dir
+    folder = run_folder.run_of(checkpoint) if checkpoint else FLAGS.output_dir
     before = run_folder.read_flags(folder)
     if FLAGS.init_checkpoint not in (None, before.get("init_checkpoint")):
         raise RunError("--init_checkpoint is for training; test and export take --checkpoint")
@@ -286,6 +305,10 @@ def options_to_restore():
         of_the_run["test_dropout"] = "false"
     if before:
         of_the_run["output_dir"] = folder
+    learned = before.get("direction", FLAGS.direction)
+    if FLAGS.mode == "test" and not FLAGS["direction"].using_default_value and FLAGS.direction != learned:
+        print("warning: --direction=%s is not what the run in %s learned, which is %s" % (
+            FLAGS.direction, folder, learned))
     run_flags.take(FLAGS, of_the_run, "the run in %s" % folder, fixed=NETWORKS)
     run_flags.take(FLAGS, checkpoints.flags_of_old(checkpoint, IN_OLD_CHECKPOINT), checkpoint, fixed=NETWORKS)
     return options_in_force(), checkpoint
@@ -298,11 +321,12 @@ def that_must_agree(options):
                                    for name, value in options._asdict().items() if name not in free)
 
 
-def check_same_run(options, record):
+def check_same_run(options, pairs, record):
     """Raises RunError where the run in the folder was started with other flags, pairs, precision or workers.
 
     Args:
       options: those in force now; their folder holds the run.
+      pairs: the Pairs to train on.
       record: see `describe_run`; of now.
 
     Returns:
@@ -316,11 +340,13 @@ def check_same_run(options, record):
     path = os.path.join(folder, "flags.txt")
     if options.precision == "auto":
         record = dict(record, precision=old["precision"])
-    differing = (run_flags.differences(FLAGS, that_must_agree(options), before, path)
-                 + run_folder.differences(record, old))
+    differing = run_flags.differences(FLAGS, that_must_agree(options), before, path)
+    clash = [name for name in differing if name in WITH_WEIGHTS and not FLAGS[name].using_default_value]
+    change = pair_files.first_change(pair_files.listing(pairs), run_folder.read_pairs(folder))
+    differing.update(run_folder.differences(record, old, change))
     if differing:
-        raise RunError("%s holds another run: %s. Continue it with --flagfile=%s --output_dir=%s, or name a new "
-                       "--output_dir" % (folder, "; ".join(differing), path, folder))
+        raise RunError("%s holds another run: %s. %s" % (folder, "; ".join(differing.values()), run_folder.ways_out(
+            folder, differing, fits=not clash)))
     lacks = precisions.bfloat16_lacks() if old["precision"] == "bfloat16" else ""
     if lacks:
         raise RunError("--precision of the run in %s is bfloat16, which needs %s; continue it there, or start from "
@@ -347,6 +373,15 @@ def pairs_of(options, folder, skip_bad=None):
         print("left out: %s" % message.encode("utf-8", "backslashreplace").decode())
     if pairs.skipped:
         print("%s: %d left out, %d pairs remain" % (folder, len(pairs.skipped), len(pairs.files)))
+    return pairs
+
+
+def pairs_in_use(options, split, way_out):
+    """As `pairs_of`, of the split to train on or to test; says what is read and what is doubtful about it."""
+    pairs = pairs_of(options, folder_of(options, split))
+    for line in [pair_files.summary(pairs, options.direction),
+                 *("warning: " + doubt for doubt in pair_files.doubts(pairs, way_out))]:
+        print(line.encode("utf-8", "backslashreplace").decode(), flush=True)
     return pairs
 
 
@@ -492,11 +527,11 @@ def train_run(team):
     with run_folder.run_lock(folder):
         checkpoint = checkpoints.newest(saved)
         options = options_to_train(checkpoint)
-        pairs = pairs_of(options, folder_of(options, options.split or "train"))
+        pairs = pairs_in_use(options, options.split or "train", SINGLE)
         storage.make_folders(saved, run_folder.samples_of(folder))
         record = describe_run(options, pairs, team)
         if checkpoint:
-            record["precision"] = check_same_run(options, record)
+            record["precision"] = check_same_run(options, pairs, record)
         checkpoints.tidy(saved, checkpoint, options.keep)
         start = agree(options, team, record, checkpoints.step_of(checkpoint) if checkpoint else 0)
         if start < record["steps"]:
@@ -530,7 +565,7 @@ def print_fingerprint(checkpoint):
 def train_share(team):
     """Trains as a worker that is not the chief: it has no run folder and writes nothing; returns the exit status."""
     options = options_in_force(init_checkpoint=None)  # which the chief alone reads
-    pairs = pairs_of(options, folder_of(options, options.split or "train"))
+    pairs = pairs_in_use(options, options.split or "train", SINGLE)
     record, name = describe_run(options, pairs, team), team.names[team.rank]
     start = agree(options, team, record, 0)
     if start < record["steps"]:
@@ -662,6 +697,7 @@ def announce(job):
                             for network in ("generator", "discriminator")}
     run_folder.write_flags(folder, {name: value for name, value in job.options._asdict().items()
                                     if name not in ("mode", "output_dir", "checkpoint", "test_resize")})
+    run_folder.write_pairs(folder, pair_files.listing(job.pairs))
     run_folder.write_record(folder, record)
     begin = "continuing %s from step %d" % (folder, job.start) if job.start else "starting %s" % folder
     print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]))
@@ -680,7 +716,8 @@ def announce(job):
 def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
     options, checkpoint = options_to_restore()
-    pairs = pairs_of(options, folder_of(options, options.split))
+    pairs = pairs_in_use(options, options.split, "use --layout=inputs")
+    warn_of_training_pairs(options, pairs, run_folder.run_of(checkpoint))
     if pairs.layout != "inputs" and not options.test_resize:
         pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
     path = os.path.join(options.output_dir, "test")
@@ -696,6 +733,16 @@ def test():
         print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
     print_fingerprint(checkpoint)
     return 0
+
+
+def warn_of_training_pairs(options, pairs, run):
+    """Says so where the pairs are those that the run in a folder learned from, and nobody asked for them by name."""
+    record = run_folder.read_record(run) or {}
+    is_train = pairs.folder == os.path.join(options.data_dir, "train")
+    if pairs.layout != "inputs" and not options.split and (
+            is_train or record.get("pairs_sha256") == pair_files.pairs_checksum(pairs)):
+        print("warning: there is no test/ or val/ in %s, so these are the training pairs; how well the model does on "
+              "new pictures, they do not tell" % options.data_dir)
 
 
 def translated(options, checkpoint, pairs, precision):

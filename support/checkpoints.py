@@ -12,7 +12,7 @@ import re
 
 import tensorflow.compat.v1 as tf
 
-from support import precisions, run_folder
+from support import precisions, run_flags, run_folder
 from support.errors import CheckpointError
 
 
@@ -72,8 +72,13 @@ def full_name(checkpoint):
 
 
 def named(checkpoint):
-    """The absolute path of a checkpoint, or of the folder where one is to be found."""
+    """The path of a checkpoint, or of the folder where one is to be found.
+
+    It is absolute, unless only so it would be a pattern to TensorFlow.
+    """
     path = os.path.abspath(checkpoint)
+    if run_flags.is_pattern(path) and not run_flags.is_pattern(checkpoint):
+        path = os.path.relpath(path)
     if os.path.basename(path) == "checkpoint" and os.path.isfile(path):  # TensorFlow's list
         return os.path.dirname(path)
     return re.sub(r"\.(index|meta|data-[0-9]+-of-[0-9]+)$", "", path)

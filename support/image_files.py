@@ -1,6 +1,7 @@
 """Image files: checking them by their headers, decoding them in the graph, and turning them upright.
 
-TensorFlow decodes JPEG, PNG, GIF and most BMP files; imageio the rest. None of it depends on what an image is for.
+TensorFlow decodes JPEG, PNG, GIF and most BMP files; imageio, with Pillow, decodes the rest. None of it depends on
+what an image is for.
 """
 
 import collections
@@ -10,12 +11,16 @@ import zlib
 
 import imageio.v3 as imageio
 import numpy as np
+import PIL.features
 import PIL.Image
 import tensorflow.compat.v1 as tf
 
 from support import faults
 from support.errors import DataError
 
+HAS_AVIF = "avif" in PIL.features.modules and PIL.features.check("avif")  # Pillow has it from 11.3 on
+ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm",
+           *([".avif"] if HAS_AVIF else []))
 MAX_UPLOAD_PIXELS = 4096 * 4096  # 200 MB when decoded
 
 
@@ -43,10 +48,12 @@ def check_image(path):
     """
     head, tail, is_whole_jpeg = ends_of(path)
     is_jpeg, is_png = head.startswith(b"\xff\xd8\xff"), head.startswith(b"\x89PNG\r\n\x1a\n")
-    is_other = (head.startswith((b"II*\0", b"MM\0*")) or head[8:12] == b"WEBP"
+    is_other = (head.startswith((b"II*\0", b"MM\0*", b"P5", b"P6")) or head[8:12] == b"WEBP"
+                or (HAS_AVIF and head[4:12] in (b"ftypavif", b"ftypavis"))
                 or (head.startswith(b"BM") and head[28:29] != b"\x18"))  # TensorFlow reads BMP of 24 bits alone
     if not (is_jpeg or is_png or is_other or head.startswith((b"BM", b"GIF8"))):
-        raise DataError("%s: not a JPEG, PNG, BMP, GIF, TIFF or WebP image; convert or remove it" % path)
+        raise DataError("%s: not a JPEG, PNG, BMP, GIF, TIFF, WebP%s or binary PPM or PGM image; convert or remove it"
+                        % (path, ", AVIF" if HAS_AVIF else ""))
     if (is_jpeg and not is_whole_jpeg) or (is_png and b"IEND" not in tail):
         raise DataError("%s: the file is cut short; copy or download it again" % path)
     height, width, mode, orientation = header_of(path)

@@ -8,7 +8,6 @@ import re
 from support import image_files
 from support.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 LAYOUTS = ("side_by_side", "folders", "colorize", "inputs")
 SPLITS = ("train", "val", "test")
 
@@ -18,43 +17,64 @@ Pairs.__doc__ = """The pairs of a folder, in order.
 
 * layout: one of LAYOUTS.
     side_by_side: a pair is one file, A in its left half and B in its right half.
-    folders: a pair is a file in A/ and the file of the same stem in B/.
+    folders: a pair is a file in one folder and the file of the same stem in another (see `sides_of`).
     colorize: a pair is one file, which is B; A is its luminance.
     inputs: a pair is one file, the input; there is no target.
 * files: a list with a tuple of `image_files.Image` for each pair.
 * skipped: the messages about files that were left out.
-* folder: where they are.
+* folder: where they are; for `folders`, the split's path, which `sides_of` takes.
 """
+WHERE = ("a split such as train is one image a pair, both halves side by side, in DATA/train/; or two folders with "
+         "matching file names, DATA/train/A/ and DATA/train/B/, DATA/trainA/ and DATA/trainB/, or DATA/A/train/ and "
+         "DATA/B/train/")
+DEPTH = 2  # folders deep is the search for images that are elsewhere
+NO_DATA = {".ds_store", "thumbs.db", "desktop.ini"}  # what file managers leave behind
 
 def split_folder(data_dir, split, is_named):
-    """Returns the folder of a split's pairs: data_dir/SPLIT, or data_dir itself where it holds the images.
+    """Returns the path of a split, as `find_pairs` takes it: data_dir/SPLIT, or data_dir where the images lie there.
 
     Args:
       data_dir: where the splits, or the images, are.
       split: None stands for the first of test, val and train that there is.
       is_named: whether the split was asked for by name, and has to be there.
     """
-    there = [name for name in ("test", "val", "train") if os.path.isdir(os.path.join(data_dir, name))]
+    has_images = bool(count_pairs(data_dir))
+    there = [name for name in ("test", "val", "train") if os.path.isdir(os.path.join(data_dir, name))
+             or (not has_images and sides_of(os.path.join(data_dir, name)))]
     if split is None:
         return os.path.join(data_dir, there[0]) if there else data_dir
     folder = os.path.join(data_dir, split)
     return folder if there or is_named or os.path.isdir(folder) else data_dir
 
 
+def sides_of(folder):
+    """Returns the two folders in which the partners of a split lie, (of A, of B), or None where there are none.
+
+    They are A/ and B/ in the split's folder. Where there is no such folder as DATA/train, they are DATA/trainA and
+    DATA/trainB, or DATA/A/train and DATA/B/train.
+    """
+    parent, name = os.path.split(os.path.normpath(folder))
+    places = [[os.path.join(folder, side) for side in "AB"]]
+    if not os.path.isdir(folder):
+        places += [[os.path.join(parent, name + side) for side in "AB"],
+                   [os.path.join(parent, side, name) for side in "AB"]]
+    return next((tuple(sides) for sides in places if all(map(os.path.isdir, sides))), None)
+
+
 def find_pairs(folder, layout="auto", skip_bad=False):
     """Returns the Pairs of a folder in natural order, every file checked by its header.
 
     Args:
-      folder: where the images, or A/ and B/, are.
-      layout: one of LAYOUTS; auto is folders where there are A/ and B/, else side_by_side.
+      folder: where the images are, or a split's path as `sides_of` takes it.
+      layout: one of LAYOUTS; auto is folders where `sides_of` finds two, else side_by_side.
       skip_bad: whether files that can't be used are left out. All files are decoded then, which takes time.
 
     Raises:
-      DataError: there is no such folder, no image in it, a file that can't be read, a file of A/ without its
-        partner in B/ or the other way round, or partners of different size.
+      DataError: there is no such folder, no image in it, a file that can't be read, a file without its
+        partner in the other folder, or partners of different size.
     """
     if layout == "auto":
-        layout = "folders" if all(os.path.isdir(os.path.join(folder, side)) for side in "AB") else "side_by_side"
+        layout = "folders" if sides_of(folder) else "side_by_side"
     names = partners(folder) if layout == "folders" else [(path,) for path in image_paths(folder)]
     files, skipped = [], []
     for paths in names:
@@ -75,18 +95,37 @@ def find_pairs(folder, layout="auto", skip_bad=False):
 
 def image_paths(folder):
     """Returns the paths of a folder's images in natural order; raises DataError where there is none."""
-    if not os.path.isdir(folder):
-        raise DataError("%s: not a folder; --data_dir and --split name where the pairs are" % folder)
-    names = image_names(folder)
+    names = image_names(folder) if os.path.isdir(folder) else []
     if not names:
-        raise DataError("%s: no image in this folder; pairs are %s files" % (folder, " ".join(SUFFIXES)))
+        what = "no image in this folder" if os.path.isdir(folder) else (
+            "not a folder; --data_dir and --split name where the pairs are")
+        raise DataError("%s: %s%s" % (folder, what, advice(folder)))
     return [os.path.join(folder, name) for name in names]
+
+
+def advice(folder):
+    """Says which folders in this one, or beside it where it is not there, hold images, and which layouts there are."""
+    top = os.path.abspath(folder if os.path.isdir(folder) else os.path.dirname(folder))
+    found = []
+    for path, folders, names in os.walk(top):
+        below = os.path.relpath(path, top)
+        depth = 0 if path == top else 1 + below.count(os.sep)
+        folders[:] = sorted((name for name in folders if depth < DEPTH and not name.startswith(".")), key=natural_key)
+        images = sum(map(is_image_name, names))
+        if images and depth:
+            found.append("%s (%d)" % (below, images))
+    there = "; images are in %s%s of %s" % (", ".join(found[:6]), ", ..." if found[6:] else "", top)
+    return "%s; %s (docs/data.md)" % (there if found else "", WHERE)
 
 
 def image_names(folder):
     """Returns the names of a folder's images, by their endings, in natural order; hidden files are left out."""
-    names = (name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES) and not name.startswith("."))
-    return sorted(names, key=natural_key)
+    return sorted((name for name in os.listdir(folder) if is_image_name(name)), key=natural_key)
+
+
+def is_image_name(name):
+    """Whether a file of this name counts as an image."""
+    return name.lower().endswith(image_files.ENDINGS) and not name.startswith(".")
 
 
 def natural_key(path):
@@ -96,20 +135,23 @@ def natural_key(path):
 
 
 def partners(folder):
-    """Returns [(path in A/, path in B/)] of the files with the same stem, in order."""
-    sides = []
-    for side in "AB":
+    """Returns [(path of A, path of B)] of the files with the same stem in the two folders of a split, in order."""
+    places, sides = sides_of(folder), []
+    if not places:
+        raise DataError("%s: it has no folders A/ and B/%s" % (folder, advice(folder)))
+    for place in places:
         stems = collections.OrderedDict()
-        for path in image_paths(os.path.join(folder, side)):
+        for path in image_paths(place):
             other = stems.setdefault(stem(path), path)
             if other != path:
                 raise DataError("%s and %s have the same name, by which partners are found; rename one" % (other, path))
         sides.append(stems)
-    unpaired = [path for ours, theirs in (sides, sides[::-1]) for name, path in ours.items() if name not in theirs]
+    unpaired = [(path, place) for ours, theirs, place in ((*sides, places[1]), (*sides[::-1], places[0]))
+                for name, path in ours.items() if name not in theirs]
     if unpaired:
-        raise DataError("%s: no file of this name in the other of A/ and B/%s; add it, or remove this one" % (
-            unpaired[0], " (and for %d more: %s)" % (len(unpaired) - 1, ", ".join(unpaired[1:4]))
-            if unpaired[1:] else ""))
+        more = [path for path, _ in unpaired[1:]]
+        raise DataError("%s: no file of this name in %s%s; add it, or remove this one" % (
+            *unpaired[0], " (and for %d more: %s)" % (len(more), ", ".join(more[:3])) if more else ""))
     return [(path, sides[1][name]) for name, path in sides[0].items()]
 
 
@@ -147,8 +189,9 @@ def check_sizes(pairs, least, advice):
 
 
 def count_pairs(folder):
-    """The number of image names in a folder, or in its A/; 0 where there is none."""
-    return sum(len(image_names(path)) for path in (folder, os.path.join(folder, "A")) if os.path.isdir(path))
+    """The number of image names in a folder, or in the first of its `sides_of`; 0 where there is none."""
+    folder = (sides_of(folder) or [folder])[0]
+    return len(image_names(folder)) if os.path.isdir(folder) else 0
 
 
 def all_images(pairs):
@@ -156,10 +199,99 @@ def all_images(pairs):
     return [image for files in pairs.files for image in files]
 
 
+# ---------------------------------------------------------------------------------------------
+# What a reader of the terminal should know
+
+
+def summary(pairs, direction):
+    """Returns the line that says which pairs are read, from where, and as what; direction is AtoB or BtoA."""
+    names = {"A": "luminance", "B": "colour"} if pairs.layout == "colorize" else {"A": "A", "B": "B"}
+    source, target = (names[side] for side in direction.split("to"))
+    how = {"side_by_side": "side by side, halves of %(size)s, %(source)s to %(target)s",
+           "folders": "two folders, pictures of %(size)s, %(source)s to %(target)s",
+           "colorize": "colorize, pictures of %(size)s, %(source)s to %(target)s",
+           "inputs": "inputs without targets, pictures of %(size)s"}[pairs.layout]
+    noun = "picture" if pairs.layout == "inputs" else "pair"
+    return "reading %s from %s: %s" % (counted(len(pairs.files), noun), " and ".join(places(pairs)), how % {
+        "size": sizes(pairs), "source": source, "target": target})
+
+
+def counted(count, noun):
+    """A number and its noun: 1 pair, 2 pairs."""
+    return "%d %s%s" % (count, noun, "" if count == 1 else "s")
+
+
+def places(pairs):
+    """The folders in which the files of the pairs are, one or two."""
+    return [os.path.dirname(image.path) for image in pairs.files[0]]
+
+
+def sizes(pairs):
+    """The size of the pairs' pictures as WIDTHxHEIGHT, or the range of them."""
+    widths, heights = zip(*((image.width // (2 if pairs.layout == "side_by_side" else 1), image.height)
+                            for image, *_ in pairs.files))
+    ends = ["%dx%d" % (end(widths), end(heights)) for end in (min, max)]
+    return ends[0] if ends[0] == ends[1] else "%s to %s" % tuple(ends)
+
+
+def doubts(pairs, way_out):
+    """Returns a sentence for each thing that suggests that other pairs are meant than those that are read.
+
+    Args:
+      pairs: Pairs.
+      way_out: how pictures are read that are no two halves.
+    """
+    found = []
+    square = [image.path for image, in pairs.files if image.width == image.height] if (
+        pairs.layout == "side_by_side") else []
+    if square:
+        found.append("%d of %d images are square, such as %s, and are cut into a left and a right half; if they are "
+                     "single pictures, %s" % (len(square), len(pairs.files), square[0], way_out))
+    endings = collections.Counter(sorted(ending for place in places(pairs) for ending in other_endings(place)))
+    if endings:
+        kinds = ", ".join("%d %s" % (count, ending or "without an ending") for ending, count in endings.most_common())
+        found.append("left out %s: %s; images are %s files" % (
+            counted(sum(endings.values()), "file"), kinds, " ".join(image_files.ENDINGS)))
+    return found
+
+
+def other_endings(folder):
+    """Returns the endings of the files in a folder that are left out for them; hidden files do not count."""
+    return [os.path.splitext(name)[1].lower() for name in os.listdir(folder)
+            if not is_image_name(name) and not name.startswith(".") and name.lower() not in NO_DATA
+            and os.path.isfile(os.path.join(folder, name))]
+
+
+# ---------------------------------------------------------------------------------------------
+# Are they the same pairs?
+
+
+def marks(image, folder):
+    """What an image file is known by: its path below a folder, its size in bytes and its checksum in hex."""
+    return os.path.relpath(image.path, folder), os.path.getsize(image.path), "%08x" % image.checksum
+
+
 def pairs_checksum(pairs):
-    """Returns the sha256, in hex, of the files' paths below the pairs' folder, their sizes in bytes and checksums."""
+    """Returns the sha256, in hex, of the `marks` of all files."""
     digest = hashlib.sha256()
     for image in all_images(pairs):
-        below = os.fsencode(os.path.relpath(image.path, pairs.folder))
-        digest.update(b"%s %d %08x\n" % (below, os.path.getsize(image.path), image.checksum))
+        path, size, checksum = marks(image, pairs.folder)
+        digest.update(b"%s %d %s\n" % (os.fsencode(path), size, checksum.encode()))
     return digest.hexdigest()
+
+
+def listing(pairs):
+    """Returns a list for each pair, in order: the `marks` of its one or two files."""
+    return [[mark for image in files for mark in marks(image, pairs.folder)] for files in pairs.files]
+
+
+def first_change(now, before):
+    """Says which pair is the first that came, went or changed between two `listing`s; "" where one is not known."""
+    now, before = ({pair[0]: pair for pair in pairs} for pairs in (now, before))
+    if not before:
+        return ""
+    changed = sorted((name for name in {**now, **before} if now.get(name) != before.get(name)), key=natural_key)
+    if not changed:
+        return ""
+    what = "was added" if changed[0] not in before else "is gone" if changed[0] not in now else "has changed"
+    return "%s %s%s" % (changed[0], what, ", and %d more differ" % (len(changed) - 1) if changed[1:] else "")

@@ -3,6 +3,9 @@
 absl's FlagValues are an argument everywhere. Nothing here imports TensorFlow, so that --help is fast.
 """
 
+import collections
+import os
+import re
 import textwrap
 
 from absl import flags
@@ -24,6 +27,19 @@ def is_size(text, multiple):
         return all(side > 0 and side % multiple == 0 for side in size_of(text))
     except ValueError:
         return False
+
+
+def is_pattern(path):
+    """Whether TensorFlow takes a path for a pattern when it finds or removes checkpoints; there is no escape for that.
+
+    It is not one where a bracket has no partner, and where Windows separates folders with backslashes.
+    """
+    return bool(re.search(r"[*?]|\[.*\]", path, re.DOTALL)) or ("\\" in path and os.sep != "\\")
+
+
+def is_url(path):
+    """Whether TensorFlow takes a path for a URL, such as gs://bucket, where Python sees a folder called gs:."""
+    return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path))
 
 
 def grouped_help(text, module_flags, titles):
@@ -78,7 +94,7 @@ def parsed(flag_values, name, text, source):
 
 
 def differences(flag_values, options, before, source):
-    """Returns a sentence for each of the options that has another value than the run.
+    """Returns {name: sentence} of the options that have other values than the run.
 
     Args:
       flag_values: absl's FlagValues, for their parsers.
@@ -86,11 +102,11 @@ def differences(flag_values, options, before, source):
       before: {name: text} of the run's flags.txt.
       source: the path of that file.
     """
-    found = []
+    found = collections.OrderedDict()
     for name, (here, there) in options.items():
         if name in before:
             there = parsed(flag_values, name, before[name], source)
         if here != there:
-            found.append("--%s is %s here and %s in the run" % (
-                name, *("not set" if value is None else value for value in (here, there))))
+            found[name] = "--%s is %s here and %s in the run" % (
+                name, *("not set" if value is None else value for value in (here, there)))
     return found

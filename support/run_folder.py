@@ -1,8 +1,11 @@
-"""The run folder: its lock and its flags, and files and folders that are written whole or not at all."""
+"""The run folder: its lock, its flags, its record and its pairs, and what keeps a run from going on."""
 
+import collections
 import contextlib
+import itertools
 import json
 import os
+import shlex
 
 import filelock
 
@@ -56,21 +59,73 @@ def write_record(folder, record):
     storage.write_file(os.path.join(folder, "run.json"), json.dumps(record, indent=2) + "\n")
 
 
-def differences(record, old):
-    """Returns a sentence for each thing, flags apart, that decides the bits of a run and is another than in `old`.
+def read_pairs(folder):
+    """Returns the listing of its pairs that a run keeps (see `pair_files.listing`); empty where it has none."""
+    try:
+        with open(os.path.join(folder, "pairs.txt"), encoding="utf-8") as file:
+            pairs = [json.loads(line) for line in file]
+        return pairs if all(isinstance(pair[0], str) for pair in pairs) else []
+    except (OSError, ValueError, LookupError, TypeError):
+        return []  # a run of an earlier version has none, and a damaged one only costs a name
 
-    Both are what run.json holds; that of an earlier version has no checksum of the pairs and no number of workers.
+
+def write_pairs(folder, listing):
+    """Writes pairs.txt, a line a pair."""
+    lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in listing)
+    storage.write_file(os.path.join(folder, "pairs.txt"), "".join(lines))
+
+
+def differences(record, old, change):
+    """Returns {"pairs", "precision" or "workers": sentence} of what decides the bits of a run and is not as in `old`.
+
+    Args:
+      record, old: what run.json holds, of now and of the run; that of an earlier version has no checksum of the pairs
+        and no number of workers.
+      change: how the pairs differ, as far as that is known (see `pair_files.first_change`).
     """
-    found = []
+    found = collections.OrderedDict()
     if old.get("pairs_sha256", record["pairs_sha256"]) != record["pairs_sha256"] or (
             old["pairs"]["train"] != record["pairs"]["train"]):
-        found.append("--data_dir holds other pairs than the run's")
+        found["pairs"] = "--data_dir holds other pairs than the run's%s" % (" (%s)" % change if change else "")
     if record["precision"] != old["precision"]:
-        found.append("--precision is %s here and %s in the run" % (record["precision"], old["precision"]))
+        found["precision"] = "--precision is %s here and %s in the run" % (record["precision"], old["precision"])
     if record["workers"] != old.get("workers", 1):
-        found.append("TF_CONFIG makes %d workers here and there were %d in the run"
-                     % (record["workers"], old.get("workers", 1)))
+        found["workers"] = "TF_CONFIG makes %d workers here and there were %d in the run" % (
+            record["workers"], old.get("workers", 1))
     return found
+
+
+def ways_out(folder, differing, fits):
+    """Says how to go on where something is not as it was in the run in a folder.
+
+    Args:
+      folder: of the run.
+      differing: the names of the flags that differ; "pairs" and "workers" stand for themselves.
+      fits: whether the networks are the run's, so that a new run can begin with its weights.
+    """
+    back = ["put the pairs back as they were, or name the --data_dir that holds them"] if "pairs" in differing else []
+    back += ["start as many workers as there were"] if "workers" in differing else []
+    if set(differing) - {"pairs", "workers"}:
+        back.append("use " + quoted(flagfile=os.path.join(folder, "flags.txt"), output_dir=folder))
+    new = collections.OrderedDict([("init_checkpoint", folder)] if fits else [], output_dir=unused_name(folder))
+    return "To continue it, %s; for a new run%s, use the same command with %s" % (
+        " and ".join(back), " from its weights" if fits else "", quoted(**new))
+
+
+def quoted(**flags):
+    """Flags as they are written in a shell."""
+    return " ".join("--%s=%s" % (name, shlex.quote(value)) for name, value in flags.items())
+
+
+def unused_name(folder):
+    """Returns the first of FOLDER-2, FOLDER-3, ... that does not exist."""
+    folder = os.path.normpath(folder)
+    return next(name for name in ("%s-%d" % (folder, i) for i in itertools.count(2)) if not os.path.lexists(name))
+
+
+def run_of(checkpoint):
+    """The folder of the run to which a checkpoint, PATH/NAME-STEP, belongs if it belongs to one."""
+    return os.path.dirname(os.path.dirname(checkpoint))
 
 
 def newest_export(folder):

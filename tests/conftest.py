@@ -29,6 +29,14 @@ def write_pairs(folder, count, size=40, extension=".png"):
         imageio.imwrite(os.path.join(folder, "%d%s" % (number, extension)), coarse.repeat(8, 0).repeat(8, 1))
 
 
+def write_folders(folder, names_a, names_b, size_b=(16, 16), sides=("A", "B")):
+    """Writes pictures of one colour into the two folders `sides` below a folder, 16x16 pixels in the first."""
+    for side, names, size, value in ((sides[0], names_a, (16, 16), 40), (sides[1], names_b, size_b, 200)):
+        os.makedirs(os.path.join(str(folder), side))
+        for number, name in enumerate(names):
+            imageio.imwrite(os.path.join(str(folder), side, name), np.full((*size, 3), value + 10 * number, np.uint8))
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """A data_dir with 5 training and 2 validation pairs."""

@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import pix2pix
-from conftest import ROOT, SMALL, fingerprint, rows, without_timing
-from support import checkpoints, image_files, storage
+from conftest import ROOT, SMALL, fingerprint, rows, without_timing, write_pairs
+from support import checkpoints, image_files, run_folder, storage
 
 NEWEST = os.path.join("checkpoints", "model.ckpt-6")
 
@@ -39,7 +40,7 @@ def write_checkpoint(path, values):
 @pytest.fixture
 def copied(trained, tmp_path):
     """A copy of a finished run of 6 steps with checkpoints of steps 4 and 6, to be harmed."""
-    for name in ("flags.txt", "run.json", "metrics.csv"):
+    for name in ("flags.txt", "run.json", "pairs.txt", "metrics.csv"):
         shutil.copy(os.path.join(trained, name), tmp_path)
     shutil.copytree(os.path.join(trained, "checkpoints"), tmp_path / "checkpoints")
     return str(tmp_path)
@@ -63,8 +64,10 @@ def test_init_checkpoint_starts_from_its_weights(run, trained, tmp_path):
     ("--input_channels=1", "generator/encoder_1/kernel", "--input_channels=3"),
     ("--output_channels=1", "generator/decoder_1/kernel", "--output_channels=3")])
 def test_a_checkpoint_that_does_not_fit_is_refused_by_variable_and_flag(run, trained, tmp_path, flag, variable, fits):
-    status, _ = run("--output_dir=%s" % tmp_path, *SMALL, flag, "--init_checkpoint=" + os.path.join(trained, NEWEST))
-    assert status.startswith("error: " + trained) and "\n" not in status
+    shutil.copytree(os.path.join(trained, "checkpoints"), str(tmp_path / "alone"))  # without the run's flags
+    start = str(tmp_path / "alone" / os.path.basename(NEWEST))
+    status, _ = run("--output_dir=%s" % tmp_path, *SMALL, flag, "--init_checkpoint=" + start)
+    assert status.startswith("error: " + start) and "\n" not in status
     assert variable in status and status.endswith("Its shapes are those of " + fits)
     assert not os.path.exists(tmp_path / "flags.txt")
 
@@ -108,6 +111,84 @@ def test_flags_that_contradict_the_checkpoints_run_are_refused(run, trained):
         status, _ = run("--mode=export", "--output_dir=" + trained, flag)
         assert status.startswith("error: " + flag.split("=")[0]) and "in the run" in status
     assert "--checkpoint" in run("--mode=export", "--output_dir=" + trained, "--init_checkpoint=" + trained)[0]
+
+
+# What a refusal advises
+
+
+def advised(status):
+    """The flags that a refusal advises for a new run, as a shell would split them."""
+    return shlex.split(status.rsplit("use the same command with ", 1)[1])
+
+
+@pytest.mark.parametrize("change,says", [
+    (lambda folder: write_pairs(folder, 6), "(6.png was added)"),
+    (lambda folder: os.remove(folder + "/2.png"), "(2.png is gone)"),
+    (lambda folder: shutil.copy(folder + "/1.png", folder + "/4.png"), "(4.png has changed)"),
+    (lambda folder: [shutil.copy(folder + "/1.png", folder + "/%d.png" % i) for i in (3, 5)],
+     "(3.png has changed, and 1 more differ)")])
+def test_a_changed_pair_is_named_and_what_is_advised_works(run, trained, data, tmp_path, change, says):
+    source, folder = str(tmp_path / "data" / "train"), str(tmp_path / "the run")
+    shutil.copytree(data, str(tmp_path / "data"))
+    argv = ["--data_dir=%s" % (tmp_path / "data"), "--output_dir=" + folder, *SMALL]
+    shutil.copytree(trained, folder)
+    change(source)
+    status, _ = run(*argv, "--max_steps=7")
+    assert says in status and "put the pairs back" in status and "--flagfile" not in status and "\n" not in status
+    if "added" in says:  # that the weights and their networks are taken is the same for all
+        new = ["--init_checkpoint=" + folder, "--output_dir=%s-2" % folder]
+        assert advised(status) == new
+        given = [flag for flag in argv if flag.split("=")[0] not in ("--image_size", "--ngf", "--ndf")]
+        for steps in (1, 2):
+            status, output = run(*given, "--max_steps=%d" % steps, *new)
+            assert status == 0
+        assert "--ngf=2 " in output or steps == 2
+    shutil.rmtree(source)
+    shutil.copytree(os.path.join(data, "train"), source)
+    assert run(*argv, "--max_steps=7")[0] == 0
+
+
+@pytest.mark.parametrize("content", [None, "5\n", "[]\n", "{", "\xff"])
+def test_without_a_list_of_its_pairs_a_run_is_refused_without_a_name_and_gets_a_list_when_it_continues(
+        run, copied, tmp_path, content):
+    write_pairs(str(tmp_path / "more" / "train"), 6)
+    os.remove(os.path.join(copied, "pairs.txt"))  # as earlier versions left it
+    if content:
+        with open(os.path.join(copied, "pairs.txt"), "w", encoding="latin-1") as file:
+            file.write(content)
+    status, _ = run("--output_dir=" + copied, "--data_dir=%s" % (tmp_path / "more"), "--max_steps=9", *SMALL)
+    assert "--data_dir holds other pairs than the run's. To continue it" in status
+    if content is None:
+        assert run("--output_dir=" + copied, "--max_steps=7", *SMALL)[0] == 0
+        assert run_folder.read_pairs(copied)[4][0] == "5.png"
+
+
+def test_what_is_advised_for_changed_flags_works(run, copied):
+    argv = ["--output_dir=" + copied, *SMALL]
+    status, _ = run(*argv, "--learning_rate=0.01", "--max_steps=7")
+    assert "--learning_rate is 0.01 here and 0.0002 in the run" in status
+    back = "--flagfile=%s/flags.txt --output_dir=%s" % (copied, copied)
+    assert "To continue it, use %s; for a new run from its weights, " % back in status
+    assert advised(status) == ["--init_checkpoint=" + copied, "--output_dir=%s-2" % copied]
+    status, output = run(*argv, "--learning_rate=0.01", "--max_steps=1", *advised(status))
+    assert status == 0 and "with the flags of its networks: " in output
+    assert run(*back.split(), "--max_steps=7")[0] == 0
+    status, _ = run(*argv, "--ngf=3", "--max_steps=8")  # no weights of the run fit
+    assert advised(status) == ["--output_dir=%s-3" % copied] and " from its weights" not in status
+    assert run(*argv, "--ngf=3", "--max_steps=1", *advised(status))[0] == 0
+
+
+def test_the_flags_of_the_networks_come_with_the_weights_and_given_ones_must_agree(run, trained, tmp_path):
+    other = ["--batch_size=2", "--precision=float32", "--max_steps=1", "--output_dir=%s" % (tmp_path / "new")]
+    status, output = run(*other, "--ndf=2", "--init_checkpoint=" + trained)
+    assert status == 0
+    line, = [line for line in output.splitlines() if "starting from weights of the run in " in line]
+    assert " --ngf=2 " in line and " --image_size=32 " in line and "--ndf" not in line
+    assert run_folder.read_flags(str(tmp_path / "new"))["image_size"] == "32"
+    for flag in ("--ngf=3", "--norm=none", "--patch=16", "--noconditional"):
+        status, _ = run(*other[:3], "--output_dir=%s" % (tmp_path / "no"), flag, "--init_checkpoint=" + trained)
+        assert status.startswith("error: " + flag.split("=")[0].replace("--no", "--", "conditional" in flag))
+        assert "in the run in %s; leave the flag out" % trained in status
 
 
 # Damage

@@ -24,14 +24,14 @@ import pix2pix
 import reader
 import train
 from conftest import ROOT, SMALL, fingerprint, rows, write_pairs
-from support import checkpoints, hooks, pair_files
+from support import checkpoints, hooks, image_files, pair_files
 from support.errors import DataError
 
 SLOW = pytest.mark.slow
 
 # Bad files
 
-FORMATS = (".jpg", ".png", ".gif", ".bmp", ".tiff", ".webp")
+FORMATS = (".jpg", ".png", ".gif", ".bmp", ".tiff", ".webp", ".ppm", *([".avif"] if image_files.HAS_AVIF else []))
 
 
 def colour_of(number):
@@ -54,7 +54,7 @@ def cut(content, chance):
 
 def swap_header(content, chance):
     content[:8] = chance.choice([b"\xff\xd8\xff\xe0\0\x10JF", b"\x89PNG\r\n\x1a\n", b"GIF89a\0\0", b"BM\0\0\0\0\0\0",
-                                 b"II*\0\x08\0\0\0", b"RIFF\0\0\0\0"])
+                                 b"II*\0\x08\0\0\0", b"RIFF\0\0\0\0", b"P6\n32 16\n", b"\0\0\0 ftyp"])
 
 
 MUTATIONS = (flip_bits, flip_header_bits, cut, swap_header)

@@ -7,11 +7,13 @@ import shutil
 import subprocess
 
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 import pix2pix
 import reader
 import train
-from conftest import SMALL, command, write_pairs
+from conftest import SMALL, command, options, write_pairs
 from support import checkpoints, pair_files
 
 
@@ -27,6 +29,38 @@ def test_a_wrong_flag_is_named_without_a_traceback(flag, says):
     result = subprocess.run(command(*flag.split()), capture_output=True, text=True, check=False)
     assert result.returncode in (1, 2) and says in result.stderr
     assert "Traceback" not in result.stderr and "tensorflow" not in result.stderr.lower()
+
+
+@pytest.mark.parametrize("name", ["output_dir", "checkpoint", "init_checkpoint"])
+@pytest.mark.parametrize("path", ["a*", "a?", "a[1]/b", "a\\b", "[\n]", "gs://b/c", "s3://b", "hdfs://h/p", "ram://x",
+                                  "file:///tmp/x", "https://x.org/a", "HTTP://x"])
+def test_a_path_that_the_graph_would_read_as_a_pattern_or_a_url_is_refused_by_its_flag(name, path):
+    with flagsaver.flagsaver(), pytest.raises(flags.IllegalFlagValueError, match="(?s)^flag --%s=.*must " % name):
+        train.FLAGS(["train.py", "--%s=%s" % (name, path)])
+
+
+def test_data_may_lie_below_a_folder_of_any_name_but_not_behind_a_url():
+    with flagsaver.flagsaver(), pytest.raises(flags.IllegalFlagValueError, match=r"^flag --data_dir=gs://b.*not a URL"):
+        train.FLAGS(["train.py", "--data_dir=gs://b"])
+    assert options("--data_dir=my set [1]*?\\", "--output_dir=r:/{1}~%]").output_dir == "r:/{1}~%]"
+
+
+def test_every_command_works_in_a_folder_of_any_name_that_is_not_refused(run, data, tmp_path, monkeypatch):
+    shutil.copytree(data, str(tmp_path / "a [1]*" / "set [2]\\"))
+    monkeypatch.chdir(tmp_path / "a [1]*")
+    source, folder = "--data_dir=set [2]\\", "run {1} ~%]['\"\n\u00e9"
+    small = [source, "--output_dir=" + folder, *SMALL, "--save_every=1", "--keep=1"]
+    assert run(*small, "--max_steps=1")[0] == 0
+    assert run(*small, "--max_steps=2")[0] == 0
+    assert len(os.listdir(os.path.join(folder, "checkpoints"))) == 3
+    for argv in (["--mode=test"], ["--mode=export"], ["--mode=test", "--checkpoint=" + folder]):
+        assert run(source, "--output_dir=" + folder, *argv)[0] == 0
+    small[1], weights = "--output_dir=next", folder.replace("\n", "")
+    os.rename(folder, weights)  # flags.txt can't keep a line break
+    for steps in (1, 2):
+        assert run(*small, "--max_steps=%d" % steps, "--init_checkpoint=%s/checkpoints" % weights)[0] == 0
+    with pytest.raises(flags.IllegalFlagValueError, match="must not hold a line break"):
+        run(*small, "--init_checkpoint=" + folder)
 
 
 def test_help_shows_every_flag_once_under_its_group():

@@ -210,3 +210,36 @@ def test_equal_images_have_a_psnr_that_json_can_hold(monkeypatch):
         session.run(tf.global_variables_initializer())
         values = session.run(measures, {image: picture, target: picture, draw: 0})
     assert (values["l1"], values["psnr"], values["ssim"]) == (0, 100, 1)
+
+
+# What is read
+
+
+def test_training_and_test_say_what_they_read_and_what_is_doubtful(run, tmp_path):
+    os.makedirs(str(tmp_path / "data" / "train"))
+    for number in (1, 2):
+        imageio.imwrite(tmp_path / "data" / "train" / ("%d.png" % number), np.zeros((40, 40, 3), np.uint8))
+    (tmp_path / "data" / "train" / "notes.txt").write_text("")
+    argv = ["--data_dir=%s" % (tmp_path / "data"), "--output_dir=%s" % (tmp_path / "run")]
+    folder = tmp_path / "data" / "train"
+    says = ["reading 2 pairs from %s: side by side, halves of 20x40, A to B" % folder,
+            "warning: 2 of 2 images are square, such as %s/1.png, and are cut into a left and a right half" % folder,
+            "warning: left out 1 file: 1 .txt"]
+    status, output = run(*argv, *SMALL, "--max_steps=1")
+    assert status == 0 and all(line in output for line in says) and "training pairs;" not in output
+    status, output = run("--mode=test", *argv)
+    assert status == 0 and all(line in output for line in says)
+    assert "--layout=inputs" in output and "warning: there is no test/ or val/ in %s" % (tmp_path / "data") in output
+    _, output = run("--mode=test", *argv, "--layout=inputs", "--direction=AtoB")
+    assert "reading 2 pictures from %s: inputs without targets" % folder in output
+    assert "is square" not in output and "training pairs" not in output and "warning: --direction" not in output
+    status, output = run("--mode=test", *argv, "--split=train", "--direction=BtoA")
+    assert status == 0 and "A to B" not in output and "training pairs" not in output
+    assert "warning: --direction=BtoA is not what the run in %s learned, which is AtoB" % (tmp_path / "run") in output
+
+
+def test_training_pairs_are_known_again_without_a_split(run, trained, data, tmp_path):
+    for source, is_training in (("train", True), ("val", False)):
+        _, output = run("--mode=test", "--output_dir=%s" % tmp_path, "--checkpoint=" + trained,
+                        "--data_dir=" + os.path.join(data, source))
+        assert ("so these are the training pairs" in output) == is_training
