@@ -379,8 +379,8 @@ def pairs_of(options, folder, skip_bad=None):
 def pairs_in_use(options, split, way_out):
     """As `pairs_of`, of the split to train on or to test; says what is read and what is doubtful about it."""
     pairs = pairs_of(options, folder_of(options, split))
-    for line in [pair_files.summary(pairs, options.direction),
-                 *("warning: " + doubt for doubt in pair_files.doubts(pairs, way_out))]:
+    warnings = ["warning: " + doubt for doubt in pair_files.doubts(pairs, way_out)]
+    for line in [pair_files.summary(pairs, options.direction)] + warnings:
         print(line.encode("utf-8", "backslashreplace").decode(), flush=True)
     return pairs
 
