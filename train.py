@@ -8,8 +8,6 @@ This file is the only one that defines and reads flags. From top to bottom: the 
 data and graph as the flags want them, and the three modes.
 """
 
-from __future__ import print_function  # noqa: UP010, and no `*a` before the end of a list: Python 2 reads the next line
-
 import os
 import signal
 import sys
@@ -17,12 +15,12 @@ import sys
 if sys.version_info < (3, 7):  # noqa: UP036
     sys.exit("error: train.py needs Python 3.7 or later; this is %d.%d.%d" % sys.version_info[:3])
 
-if __name__ == "__main__":  # Ctrl-C ends in no trace, as early as that can be
+if __name__ == "__main__":  # Ctrl-C leaves no trace, from here on
     signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
 
 from support import output, packages, stops
 
-if __name__ == "__main__":  # from here on this holds for all signals, and nothing that is printed decides what is done
+if __name__ == "__main__":  # no signal leaves a trace, and no failed print ends the work, from here on
     stops.handle(stops.leave)
     output.protect()
 
@@ -30,17 +28,51 @@ import collections
 import contextlib
 import gc
 import math
-import platform
+import typing
 import zlib
 
-with packages.needed():
-    from absl import app, flags
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
 
-    from support import run_flags
+with output.held_stderr(), packages.needed():
+    import tensorflow.compat.v1 as tf
+    import tqdm
+    from absl import flags
+
+    import pix2pix
+    import reader
+    from support import (
+        checkpoints,
+        diagnostics,
+        event_writer,
+        events,
+        faults,
+        gallery,
+        hooks,
+        pair_files,
+        precisions,
+        rendering,
+        run_flags,
+        run_folder,
+        sample_set,
+        serving,
+        storage,
+        workers,
+    )
+    from support.errors import DataError, FlagError, RunError, UserError
     from support.run_flags import is_size, size_of
+
+gc.freeze()  # else the collector scans all imported modules again and again, a sixth of the time to build the graph
+tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
+tf.logging.set_verbosity(tf.logging.ERROR)
 
 FLAGS = flags.FLAGS
 SAMPLE_SET = "data/sample"
+SINGLE = "put the partners into A/ and B/, or use --layout=colorize"  # how single pictures are trained on
+SAMPLE_ROWS = 4  # pairs in a sample grid
+PALETTE_INPUTS = 64  # training inputs in which an export looks for label colours
+LESS_MEMORY = {"train": "a smaller --batch_size, --image_size, --ngf or --ndf takes less",
+               "test": "--test_resize with a smaller --image_size takes less",
+               "export": "end other programs"}
 
 # ---------------------------------------------------------------------------------------------
 # Flags. The names and the numbers are the paper's where it has them.
@@ -60,17 +92,17 @@ flags.DEFINE_string("data_dir", SAMPLE_SET, "Folder with the splits train/, val/
                     "themselves. The default, a drawn sample set, is made on first use.")
 flags.DEFINE_string("split", None, "The folder inside data_dir to read. Default: train; in test mode the first of "
                     "test, val and train that exists.")
-flags.DEFINE_enum("layout", "auto", ["auto", "side_by_side", "folders", "colorize", "inputs"],
+flags.DEFINE_enum("layout", "auto", ["auto", *pair_files.LAYOUTS],
                   "How a split holds its pairs: side by side in one file; in two folders with matching file names, "
                   "such as A/ and B/ or trainA/ and trainB/ (auto detects either layout); as plain colour images, "
                   "whose luminance is the input; or, in test mode, inputs alone.")
-flags.DEFINE_enum("direction", "AtoB", ["AtoB", "BtoA"],
+flags.DEFINE_enum("direction", "AtoB", reader.DIRECTIONS,
                   "AtoB learns from the left half of each image to the right half, BtoA the other way.")
 flags.DEFINE_string("image_size", "256", "Size in pixels of what the networks see in training, N or HEIGHT,WIDTH, in "
                     "multiples of 32 (paper: 256).")
 flags.DEFINE_string("load_size", "0", "Size in pixels to which training images are resized before the random crop to "
                     "image_size; 0 means image_size x 286 / 256 (paper: 286).")
-flags.DEFINE_enum("resize_method", "bilinear", ["bilinear", "nearest", "bicubic", "area"], "How images are resized.")
+flags.DEFINE_enum("resize_method", "bilinear", reader.RESIZE_METHODS, "How images are resized.")
 flags.DEFINE_bool("test_resize", True, "Whether test mode resizes every image to image_size, which is what training "
                   "saw. With --notest_resize each keeps its size: it is padded by reflection, and its output is "
                   "cropped back.")
@@ -86,9 +118,9 @@ flags.DEFINE_integer("ngf", 64, "Filters in the generator's first layer (paper: 
 flags.DEFINE_integer("ndf", 64, "Filters in the discriminator's first layer (paper: 64).", lower_bound=1)
 flags.DEFINE_enum("generator", "unet", ["unet", "encoder_decoder"], "With skips from the encoder to the decoder, or "
                   "without (paper, 4.2).")
-flags.DEFINE_enum("skip", "post", ["post", "pre"], "Where the U-Net's skips leave the encoder: behind its leaky ReLU, "
-                  "or before it, to be joined before the decoder's ReLU (pre is the paper's code).")
-flags.DEFINE_enum("norm", "batch", ["batch", "instance", "none"], "Normalisation after the convolutions, with the "
+flags.DEFINE_enum("skip", "post", pix2pix.SKIPS[:2], "Where the U-Net's skips leave the encoder: behind its leaky "
+                  "ReLU, or before it, to be joined before the decoder's ReLU (pre is the paper's code).")
+flags.DEFINE_enum("norm", "batch", pix2pix.NORMS, "Normalisation after the convolutions, with the "
                   "statistics of the batch at hand in training, test and export alike (paper: batch).")
 flags.DEFINE_float("norm_epsilon", 1e-5, "Added to the variance in normalisation.", lower_bound=0.0)
 flags.DEFINE_bool("bottleneck_norm", False, "Whether the 1x1 bottleneck is normalised too. The paper's "
@@ -101,16 +133,16 @@ flags.DEFINE_integer("dropout_blocks", 3, "Number of decoder blocks with dropout
 flags.DEFINE_bool("test_dropout", None, "Whether dropout stays on after training. Default: yes in test mode and "
                   "samples, as in the paper; no in an export. With it, an export applies one fixed mask to every call.")
 
-flags.DEFINE_enum("patch", "70", ["1", "16", "34", "70", "94", "142", "286"],
+flags.DEFINE_enum("patch", "70", list(map(str, pix2pix.PATCHES)),
                   "Receptive field of the discriminator's logits in pixels (paper: 70).")
 flags.DEFINE_bool("conditional", True, "Whether the discriminator sees the input beside the picture (paper: yes).")
 
-flags.DEFINE_enum("gan_loss", "log", ["log", "log_literal", "logits", "lsgan"],
+flags.DEFINE_enum("gan_loss", "log", pix2pix.GAN_LOSSES,
                   "The adversarial loss: -ln(D + eps) computed from the logits without rounding; the same "
                   "as it is usually written, in float32; sigmoid cross entropy; or mean square.")
 flags.DEFINE_float("eps", 1e-12, "The eps inside the logarithm of log and log_literal, from 0 to below 0.1 "
                    "(1e-12 is the classic TF1 programs').")
-flags.DEFINE_enum("pixel_loss", "l1", ["l1", "l2"],
+flags.DEFINE_enum("pixel_loss", "l1", pix2pix.PIXEL_LOSSES,
                   "The generator's other term: mean absolute or mean square difference (paper: l1).")
 flags.DEFINE_float("l1_weight", 100.0, "Weight of --pixel_loss; 0 leaves it out (paper: 100).", lower_bound=0.0)
 flags.DEFINE_float("gan_weight", 1.0, "Weight of the adversarial term in the generator's loss; 0 leaves it "
@@ -126,7 +158,7 @@ flags.DEFINE_float("beta1", 0.5, "Adam's first momentum (paper: 0.5).", lower_bo
 flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon.", lower_bound=0.0)
 flags.DEFINE_integer("decay_epochs", 0, "Number of last epochs over which the learning rate falls linearly to 0.",
                      lower_bound=0)
-flags.DEFINE_enum("update", "simultaneous", ["simultaneous", "alternating"],
+flags.DEFINE_enum("update", "simultaneous", pix2pix.UPDATES,
                   "simultaneous: both gradients come from one forward pass. alternating: the discriminator "
                   "is updated first, and the generator against the new one on the same fake image.")
 flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"],
@@ -196,56 +228,6 @@ flags.register_multi_flags_validator(
 flags.register_multi_flags_validator(
     ["l1_weight", "gan_weight"], lambda v: v["l1_weight"] > 0 or v["gan_weight"] > 0,
     "--l1_weight and --gan_weight must not both be 0")
-
-
-if __name__ == "__main__":  # --help and a wrong flag answer before TensorFlow's slow import
-    if {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
-        print(run_flags.grouped_help(__doc__, MODULE_FLAGS, TITLES))
-        sys.exit()
-    try:
-        FLAGS(sys.argv)
-    except flags.Error as error:
-        sys.exit("error: %s\npython train.py --help lists all flags" % str(error).replace("ERROR:: ", ""))
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
-
-with output.held_stderr(), packages.needed():
-    import numpy as np
-    import scipy
-    import tensorflow.compat.v1 as tf
-    import tqdm
-
-    import pix2pix
-    import reader
-    from support import (
-        checkpoints,
-        diagnostics,
-        event_writer,
-        events,
-        faults,
-        gallery,
-        hooks,
-        pair_files,
-        precisions,
-        rendering,
-        run_folder,
-        sample_set,
-        serving,
-        storage,
-        workers,
-    )
-    from support.errors import DataError, RunError, UserError
-
-gc.freeze()  # else the collector scans all imported modules again and again, a sixth of the time to build the graph
-tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
-tf.logging.set_verbosity(tf.logging.ERROR)
-
-SINGLE = "put the partners into A/ and B/, or use --layout=colorize"  # how single pictures are trained on
-SAMPLE_ROWS = 4  # pairs in a sample grid
-PALETTE_INPUTS = 64  # training inputs in which an export looks for label colours
-LESS_MEMORY = {"train": "a smaller --batch_size, --image_size, --ngf or --ndf takes less",
-               "test": "--test_resize with a smaller --image_size takes less",
-               "export": "end other programs"}
 
 
 # ---------------------------------------------------------------------------------------------
@@ -327,7 +309,7 @@ def check_same_run(options, pairs, record):
     Args:
       options: those in force now; their folder holds the run.
       pairs: the Pairs to train on.
-      record: see `describe_run`; of now.
+      record: see `run_folder.describe`; of now.
 
     Returns:
       The precision that the run continues with.
@@ -450,9 +432,9 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
     step = tf.train.get_or_create_global_step()
     batch = reader.training_batches(pairs, step, reader.Batches(
         options.batch_size, size_of(options.image_size), load_size_of(options), options.flip, view_of(options),
-        options.seed, options.reader_threads, share=(team.rank, len(team))))
+        options.seed, options.reader_threads, team.share))
     with tf.name_scope("dropout"):
-        draw = step * len(team) + team.rank if team.others else step  # each share has masks of its own
+        draw = team.masks_of(step)
     how = pix2pix.TrainingOptions(
         objective=pix2pix.Objective(options.gan_loss, options.eps, options.pixel_loss, options.l1_weight,
                                     options.gan_weight, options.d_weight),
@@ -494,56 +476,170 @@ def one_image(options):
 # ---------------------------------------------------------------------------------------------
 # --mode=train
 
-Job = collections.namedtuple("Job", "options pairs record team start checkpoint")
-Job.__new__.__defaults__ = (None,)
-Job.__doc__ = """What one process has to do in a run.
 
-* options, pairs: the Options, and the Pairs to train on.
-* record: see `describe_run`.
-* team: the Workers, of which this process is one.
-* start: the step to go on from.
-* checkpoint: that of `start`, or None where there is none, or where the chief has it.
-"""
+class Job(typing.NamedTuple):
+    """What this process has to do in a training run."""
+
+    options: Options
+    pairs: pair_files.Pairs  # to train on
+    record: dict  # what run.json holds, see `run_folder.describe`
+    start: int  # the step from which the run goes on
+    checkpoint: typing.Optional[str]  # the checkpoint of that step; None in a new run
+    team: workers.Workers  # of one, unless TF_CONFIG names several; only the chief has the run folder and its checkpoint
 
 
 def train():
-    """Trains, or continues training; returns the exit status."""
+    """Trains a new run, or continues the run in --output_dir; returns the exit status."""
+    check_training_flags()
+    team = workers.start(os.environ.get("TF_CONFIG"), FLAGS.batch_size, FLAGS.patience)
+    with run_folder.run_lock(FLAGS.output_dir) if team.is_chief else contextlib.nullcontext():
+        job = job_of(team)
+        step, last = job.start, job.record["steps"]
+        if step < last:
+            with tf.Graph().as_default(), contextlib.ExitStack() as closing:
+                batch, model = training_graph(job.options, job.pairs, job.record["precision"], team)
+                scaffold = scaffold_of(job)
+                announce(job)
+                nan, *keeping = hooks_of(job, batch, model, scaffold.saver, closing)
+                signals, saving = stops.Signals(), keeping[-1] if keeping else None
+                together = workers.StopTogether(team, signals, saving)
+                after_step = [nan, *keeping, tf.train.StopAtStepHook(last_step=last), together]
+                with signals, training_session(job, scaffold, after_step, saving) as session:
+                    while not session.should_stop():
+                        step = session.run(model.train_op)
+            if step < last:
+                print("%s: stopped and saved at step %d of %d; the same command continues" % (
+                    stops.name_of(together.number), step, last))
+        finish(job, step)
+    return 0 if step >= last else 128 + together.number
+
+
+def check_training_flags():
+    """Raises FlagError where a flag is for another mode."""
     if FLAGS.checkpoint:
-        raise RunError("--checkpoint is for test and export; training starts from weights with --init_checkpoint and "
-                       "continues whatever run is in --output_dir")
+        raise FlagError("--checkpoint is for test and export; training starts from weights with --init_checkpoint and "
+                        "continues whatever run is in --output_dir")
     if FLAGS.layout == "inputs":
-        raise RunError("--layout=inputs is for test mode; training needs targets")
-    team = workers.Workers(os.environ.get("TF_CONFIG"))
-    if FLAGS.batch_size % len(team):
-        raise RunError("--batch_size=%d is what %d workers see together in a step; use a multiple of %d"
-                       % (FLAGS.batch_size, len(team), len(team)))
-    team.start(FLAGS.patience)
-    return train_share(team) if team.rank else train_run(team)
+        raise FlagError("--layout=inputs is for test mode; training needs targets")
 
 
-def train_run(team):
-    """Trains, or continues training, what is in the run folder; returns the exit status."""
-    folder, saved = FLAGS.output_dir, run_folder.checkpoints_of(FLAGS.output_dir)
-    with run_folder.run_lock(folder):
+def job_of(team):
+    """Returns the Job of this process, on which all workers agree; the chief makes the run folder ready for it."""
+    saved, checkpoint = run_folder.checkpoints_of(FLAGS.output_dir), None
+    if team.is_chief:
         checkpoint = checkpoints.newest(saved)
         options = options_to_train(checkpoint)
-        pairs = pairs_in_use(options, options.split or "train", SINGLE)
-        storage.make_folders(saved, run_folder.samples_of(folder))
-        record = describe_run(options, pairs, team)
+    else:
+        options = options_in_force(init_checkpoint=None)  # the chief alone reads it
+    pairs = pairs_in_use(options, options.split or "train", SINGLE)
+    steps = min(epoch_steps(options, len(pairs.files)), options.max_steps or sys.maxsize)
+    record = run_folder.describe(pairs, options.data_dir, precisions.resolve(options.precision), steps, len(team))
+    if team.is_chief:
+        storage.make_folders(saved, run_folder.samples_of(FLAGS.output_dir))
         if checkpoint:
             record["precision"] = check_same_run(options, pairs, record)
         checkpoints.tidy(saved, checkpoint, options.keep)
-        start = agree(options, team, record, checkpoints.step_of(checkpoint) if checkpoint else 0)
-        if start < record["steps"]:
-            signal_number = run_steps(Job(options, pairs, record, team, start, checkpoint))
-            gallery.write_progress(run_folder.samples_of(folder))
-            if signal_number:
-                return 128 + signal_number
-            checkpoint = checkpoints.newest(saved)
+    facts = {"--" + name: value for name, (value, _) in that_must_agree(options).items() if name != "init_checkpoint"}
+    facts["--precision"] = options.precision
+    start, record["precision"] = team.agree_on_run(facts, record, checkpoints.step_of(checkpoint or ""))
+    return Job(options, pairs, record, start, checkpoint, team)
+
+
+def scaffold_of(job):
+    """Returns the tf.train.Scaffold: the saver, and what gives a new run the weights of --init_checkpoint.
+
+    The session itself restores the job's checkpoint, which is only checked here.
+
+    Raises:
+      CheckpointError: a checkpoint does not fit the networks.
+    """
+    saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old checkpoints
+    init_fn = None
+    if job.checkpoint:
+        checkpoints.check_own(job.checkpoint, tf.global_variables())
+    elif job.options.init_checkpoint:
+        path = job.options.init_checkpoint
+        weights = tf.train.Saver(checkpoints.check_checkpoint(path, tf.trainable_variables()))
+
+        def init_fn(scaffold, session):
+            weights.restore(session, path)
+
+    return tf.train.Scaffold(saver=saver, init_fn=init_fn, ready_for_local_init_op=job.team.ready_for_local_init())
+
+
+@contextlib.contextmanager
+def training_session(job, scaffold, hooks, saving):
+    """The session of a run; `saving`, a hooks.Checkpoints or None, saves if an error comes between two whole steps."""
+    config = precisions.session_config(job.record["precision"])
+    config.MergeFrom(job.team.config)
+    with reader.naming_bad_files(job.pairs), job.team.naming_lost(reader.is_from_queues), tf.train.SingularMonitoredSession(
+            hooks=hooks, master=job.team.target, config=config, scaffold=scaffold,
+            checkpoint_filename_with_path=job.checkpoint) as session:
+        try:
+            yield session
+        except (OSError, tf.errors.OpError) as error:
+            # A file could not be written after a step, or the next step could not begin.
+            if saving and (isinstance(error, OSError) or reader.is_from_queues(error)):
+                saving.end(session.raw_session())
+            raise
+
+
+def hooks_of(job, batch, model, saver, closing):
+    """Returns the hooks of a run: the stop at NaN and, on the chief, what keeps the run folder, the saving hook last.
+
+    `closing`, an ExitStack, closes the files that they open.
+    """
+    options, folder, finite = job.options, job.options.output_dir, diagnostics.finite_weights()
+    kept_in = run_folder.checkpoints_of(folder) if job.team.is_chief else "the run of %s" % job.team.names[0]
+    nan = hooks.StopOnNan(model, finite, kept_in, lambda step: reader.files_of_step(
+        job.pairs, step, options.batch_size, options.seed))
+    if not job.team.is_chief:
+        return [nan]
+    writer = closing.enter_context(contextlib.closing(
+        event_writer.EventWriter(folder, tf.get_default_graph(), job.start)))
+    run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size)
+    metrics = closing.enter_context(contextlib.closing(hooks.Metrics(model, run, options.log_every)))
+    samples = hooks.Samples(run, options.sample_every, sample_pairs(options, job.pairs), one_image(options),
+                            events.of_batch(batch, model, logits_scale(options)))
+    return [nan, metrics, samples, hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)]
+
+
+def announce(job):
+    """Prints what starts and the layers; the chief writes flags.txt and run.json."""
+    record, folder = job.record, job.options.output_dir
+    if not job.team.is_chief:
+        print("%s: from step %d, %d pairs, %d steps, %s" % (
+            job.team.name, job.start, len(job.pairs.files), record["steps"], record["precision"]), flush=True)
+        return
+    table = pix2pix.layer_table(tf.get_default_graph())
+    record["parameters"] = {network: sum(row[2] for row in table if row[0].startswith(network))
+                            for network in ("generator", "discriminator")}
+    run_folder.write_flags(folder, {name: value for name, value in job.options._asdict().items()
+                                    if name not in ("mode", "output_dir", "checkpoint")})
+    run_folder.write_record(folder, record)
+    begin = "continuing %s from step %d" % (folder, job.start) if job.start else "starting %s" % folder
+    print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]))
+    for name, shape, count in table:
+        print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
+    for network, count in record["parameters"].items():
+        print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
+    print("look at %s (any browser), or: pip install tensorboard && tensorboard --logdir %s"
+          % (os.path.join(run_folder.samples_of(folder), "index.html"), folder), flush=True)
+
+
+def finish(job, step):
+    """Makes samples/progress.gif of what was trained; at the run's last step, says that it is finished."""
+    folder, steps = job.options.output_dir, max(step, job.record["steps"])
+    if not job.team.is_chief:
+        if step >= job.record["steps"]:
+            print("%s: finished, %d steps done; the run is with %s" % (job.team.name, steps, job.team.names[0]))
+        return
+    if step > job.start:
+        gallery.write_progress(run_folder.samples_of(folder))
+    if step >= job.record["steps"]:
         print("%s: finished, %d steps done; %s--mode=test --output_dir=%s tests it" % (
-            folder, checkpoints.step_of(checkpoint), way_on(options, record), folder))
-        print_fingerprint(checkpoint)
-    return 0
+            folder, steps, way_on(job.options, job.record), folder))
+        print_fingerprint(checkpoints.newest(run_folder.checkpoints_of(folder)))
 
 
 def way_on(options, record):
@@ -562,151 +658,9 @@ def print_fingerprint(checkpoint):
     print("fingerprint: %s" % checkpoints.fingerprint(checkpoint))
 
 
-def train_share(team):
-    """Trains as a worker that is not the chief: it has no run folder and writes nothing; returns the exit status."""
-    options = options_in_force(init_checkpoint=None)  # which the chief alone reads
-    pairs = pairs_in_use(options, options.split or "train", SINGLE)
-    record, name = describe_run(options, pairs, team), team.names[team.rank]
-    start = agree(options, team, record, 0)
-    if start < record["steps"]:
-        print("%s: from step %d, %d pairs, %d steps, %s" % (
-            name, start, len(pairs.files), record["steps"], record["precision"]), flush=True)
-        signal_number = run_steps(Job(options, pairs, record, team, start))
-        if signal_number:
-            return 128 + signal_number
-    print("%s: finished, %d steps done; the run is with %s" % (name, max(start, record["steps"]), team.names[0]))
-    return 0
-
-
-def agree(options, team, record, start):
-    """Returns the step from which the chief continues, once all workers have the same options, pairs and versions.
-
-    All take the chief's precision, which may be that of the run it continues. --init_checkpoint the chief alone reads.
-    """
-    facts = {"--" + name: value for name, (value, _) in that_must_agree(options).items()}
-    del facts["--init_checkpoint"]
-    facts.update({"--epochs or --max_steps": record["steps"], "--precision": options.precision,
-                  "the pairs in --data_dir": record["pairs_sha256"], "TensorFlow's version": tf.version.VERSION})
-    start, is_bfloat16 = team.agree(facts, [start, int(record["precision"] == "bfloat16")],
-                                    is_over=lambda news: news[0] >= record["steps"])
-    of_the_chief = "bfloat16" if is_bfloat16 else "float32"
-    if record["precision"] != of_the_chief:
-        record["precision"] = precisions.resolve(of_the_chief)
-    return start
-
-
-def describe_run(options, pairs, team):
-    """Returns what run.json holds: where the run is made, by how many, of what, and how long it is."""
-    steps = epoch_steps(options, len(pairs.files))
-    splits = {split: pair_files.count_pairs(os.path.join(options.data_dir, split)) for split in pair_files.SPLITS}
-    return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
-                         "numpy": np.__version__, "scipy": scipy.__version__},
-            "process": {"pid": os.getpid(), "host": platform.node()}, "workers": len(team),
-            "device": precisions.cpu_fact("model name") or platform.processor(),
-            "precision": precisions.resolve(options.precision),
-            "pairs": dict({split: count for split, count in splits.items() if count}, train=len(pairs.files)),
-            "skipped": list(pairs.skipped), "pairs_sha256": pair_files.pairs_checksum(pairs),
-            "steps": min(steps, options.max_steps or steps)}
-
-
 def epoch_steps(options, pairs):
     """Returns the number of steps in --epochs passes over `pairs` pairs."""
     return math.ceil(options.epochs * pairs / options.batch_size)
-
-
-def run_steps(job):
-    """Runs a job's steps to the run's last one, or to a signal.
-
-    Returns:
-      The number of the signal that ended it before the last step, or 0.
-    """
-    options, pairs, team, last = job.options, job.pairs, job.team, job.record["steps"]
-    config = precisions.session_config(job.record["precision"])
-    config.MergeFrom(team.config)
-    with contextlib.ExitStack() as closing, tf.Graph().as_default():
-        batch, model = training_graph(options, pairs, job.record["precision"], team)
-        finite = diagnostics.finite_weights()
-        writing, saving, own = [], None, {}
-        if team.rank == 0:  # the others get the chief's variables and write nothing
-            init_fn = starting_weights(job)
-            announce(job)
-            writing, saving = writing_hooks(job, batch, model, finite, closing)
-            own = {"saver": saving.saver, "init_fn": init_fn}
-        signals = closing.enter_context(contextlib.closing(stops.Signals()))
-        together = workers.StopTogether(team, lambda: signals.number, lambda: saving.saved if saving else 0)
-        kept_in = "the run of " + team.names[0] if team.rank else run_folder.checkpoints_of(options.output_dir)
-        nan = hooks.StopOnNan(model, kept_in, finite, lambda step: reader.files_of_step(
-            pairs, step, options.batch_size, options.seed))
-        with reader.naming_bad_files(pairs), team.naming_lost(reader.is_from_queues), tf.train.SingularMonitoredSession(
-                hooks=[nan] + writing + [tf.train.StopAtStepHook(last_step=last), together], master=team.target,
-                config=config, scaffold=tf.train.Scaffold(ready_for_local_init_op=team.ready_for_local_init(), **own),
-                checkpoint_filename_with_path=job.checkpoint) as session:
-            step = job.start
-            try:
-                while not session.should_stop():
-                    step = session.run(model.train_op)
-            except (OSError, tf.errors.OpError) as error:
-                # A file could not be written behind a step, or none begun: what was learned so far is whole.
-                if saving and (isinstance(error, OSError) or reader.is_from_queues(error)):
-                    saving.end(session.raw_session())
-                raise
-    if step == last:
-        return 0
-    print("%s: stopped and saved at step %d of %d; the same command continues" % (
-        stops.name_of(together.number), step, last))
-    return together.number
-
-
-def writing_hooks(job, batch, model, finite, closing):
-    """Builds the hooks that keep the run folder; `closing`, an ExitStack, closes what they open.
-
-    Returns:
-      (all of them, the one that saves).
-    """
-    options, folder = job.options, job.options.output_dir
-    saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old ones
-    writer = closing.enter_context(contextlib.closing(
-        event_writer.EventWriter(folder, tf.get_default_graph(), job.start)))
-    run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size)
-    metrics = closing.enter_context(contextlib.closing(hooks.Metrics(model, run, options.log_every)))
-    samples = hooks.Samples(run, options.sample_every, sample_pairs(options, job.pairs), one_image(options),
-                            events.of_batch(batch, model, logits_scale(options)))
-    saving = hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)
-    return [metrics, samples, saving], saving
-
-
-def starting_weights(job):
-    """Returns a Scaffold's init_fn that loads --init_checkpoint, or None; raises CheckpointError where it does not fit.
-
-    The session itself restores the job's checkpoint, which is only checked here.
-    """
-    if job.checkpoint:
-        checkpoints.check_own(job.checkpoint, tf.global_variables())
-    if job.checkpoint or not job.options.init_checkpoint:
-        return None
-    path = job.options.init_checkpoint
-    weights = tf.train.Saver(checkpoints.check_checkpoint(path, tf.trainable_variables()))
-    return lambda scaffold, session: weights.restore(session, path)
-
-
-def announce(job):
-    """Prints what starts now and the layers, and writes flags.txt and run.json."""
-    folder, record = job.options.output_dir, job.record
-    table = pix2pix.layer_table(tf.get_default_graph())
-    record["parameters"] = {network: sum(row[2] for row in table if row[0].startswith(network))
-                            for network in ("generator", "discriminator")}
-    run_folder.write_flags(folder, {name: value for name, value in job.options._asdict().items()
-                                    if name not in ("mode", "output_dir", "checkpoint", "test_resize")})
-    run_folder.write_pairs(folder, pair_files.listing(job.pairs))
-    run_folder.write_record(folder, record)
-    begin = "continuing %s from step %d" % (folder, job.start) if job.start else "starting %s" % folder
-    print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]))
-    for name, shape, count in table:
-        print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
-    for network, count in record["parameters"].items():
-        print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
-    print("look at %s (any browser), or: pip install tensorboard && tensorboard --logdir %s"
-          % (os.path.join(run_folder.samples_of(folder), "index.html"), folder), flush=True)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -854,4 +808,10 @@ def main(argv):
 
 if __name__ == "__main__":
     with stops.ending_the_process():
-        app.run(main)
+        if {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
+            sys.exit(print(run_flags.grouped_help(__doc__, MODULE_FLAGS, TITLES)))
+        try:
+            rest = FLAGS(sys.argv)
+        except flags.Error as error:
+            sys.exit("error: %s\npython train.py --help lists all flags" % str(error).replace("ERROR:: ", ""))
+        sys.exit(main(rest))

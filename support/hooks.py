@@ -1,48 +1,57 @@
 """What happens beside a step: the stop at NaN, metrics, samples and checkpoints.
 
-The order of these hooks in a session is the order within a step: it is checked, then logged, shown and saved. Those
-that TensorFlow has are subclassed for what exact resuming needs.
+The order of these hooks in a session is the order within a step: the step is checked, then logged, shown and saved.
+`is_due` rules for all of them at which steps they act.
 """
 
-import collections
 import csv
 import os
 import time
+import typing
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import checkpoints, events, faults, gallery, progress_line, rendering, run_folder, storage
+from support import checkpoints, event_writer, events, faults, gallery, progress_line, rendering, run_folder, storage
 from support.errors import RunError
 
 LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
 
-Run = collections.namedtuple("Run", "folder writer start steps pairs batch_size")
-Run.__doc__ = """What the hooks know of a run.
 
-* folder: the run folder.
-* writer: the event_writer.EventWriter of TensorBoard's events.
-* start, steps: the steps that were done before, and those of the whole run.
-* pairs, batch_size: of training.
-"""
+class Run(typing.NamedTuple):
+    """What the hooks know of a run."""
 
-
-def align(timer, every, start):
-    """Makes one of TensorFlow's timers trigger at multiples of `every`, wherever a run was resumed."""
-    timer.update_last_triggered_step(start - start % every)
+    folder: str  # the run folder
+    writer: event_writer.EventWriter  # of TensorBoard's events
+    start: int  # steps that were done before
+    steps: int  # steps of the whole run
+    pairs: int  # training pairs
+    batch_size: int  # pairs in a step
 
 
-class StopOnNan(tf.train.NanTensorHook):
-    """Raises RunError at the first step with a tensor that is not finite, before anything of that step is saved.
+def is_due(step, every, last):
+    """Whether a hook that acts at multiples of `every` and at the run's last step acts at a step."""
+    return step % every == 0 or step == last
 
-    TensorFlow's hook knows NaN alone, and not which tensor or file it was.
-    """
 
-    def __init__(self, model, kept_in, weights_finite, files_of_step):
-        """Takes where saved steps are, {name of a weight: whether it is finite}, and a function: step -> its files."""
-        super().__init__(model.nan_probe)
-        self.model, self.kept_in, self.weights_finite, self.files_of_step = (
-            model, kept_in, weights_finite, files_of_step)
+class StopOnNan(tf.train.SessionRunHook):
+    """Raises RunError at the first step with a tensor that is not finite, before anything of that step is saved."""
+
+    def __init__(self, model, weights_finite, kept_in, files_of_step):
+        """Takes the pix2pix.Training and what names the fault.
+
+        Args:
+          model: the pix2pix.Training.
+          weights_finite: see `diagnostics.finite_weights`.
+          kept_in: the place of the saved steps, for the message.
+          files_of_step: function from a step to the files of its batch.
+        """
+        self.model, self.weights_finite, self.kept_in, self.files_of_step = (
+            model, weights_finite, kept_in, files_of_step)
+
+    def before_run(self, run_context):
+        del run_context
+        return tf.train.SessionRunArgs(self.model.nan_probe)
 
     def after_run(self, run_context, run_values):
         if not np.isfinite(run_values.results):
@@ -56,11 +65,6 @@ class StopOnNan(tf.train.NanTensorHook):
                 "--gan_loss=log or logits, a lower --learning_rate or --precision=float32 in a new --output_dir" % (
                     step, bad[0], ", then %s" % ", ".join(bad[1:]) if bad[1:] else "",
                     ", ".join(self.files_of_step(step)), self.kept_in))
-
-
-def is_due(step, every, last):
-    """Whether something that is done every so many steps, and at the last one, is done at a step."""
-    return step % every == 0 or step == last
 
 
 class Metrics(tf.train.SessionRunHook):
@@ -169,33 +173,43 @@ class Samples(tf.train.SessionRunHook):
         self.run.writer.add_summary(events.picture("samples/fixed_pairs", path, *grid.shape[:2]), step)
 
 
-class Checkpoints(tf.train.CheckpointSaverHook):
-    """Saves every `every` steps and at the end, unless an error ended the run.
 
-    TensorFlow's hook would also save the weights that were just restored, and a graph with each checkpoint; and it
-    would save weights that are not finite.
+class Checkpoints(tf.train.SessionRunHook):
+    """Saves at multiples of `every` and at the end of the session, unless an error ended it.
+
+    Attributes:
+      saved: the step of the newest checkpoint.
     """
 
     def __init__(self, run, saver, every, keep, weights_finite):
-        self.folder, self.saver = run_folder.checkpoints_of(run.folder), saver
-        super().__init__(self.folder, save_steps=every, saver=saver)
-        self.saved, self.every, self.keep, self.weights_finite = run.start, every, keep, weights_finite
+        self.run, self.saver, self.every, self.keep, self.weights_finite = run, saver, every, keep, weights_finite
+        self.folder, self.step, self.seen, self.saved = (
+            run_folder.checkpoints_of(run.folder), tf.train.get_global_step(), run.start, run.start)
         self.megabytes = sum(v.shape.num_elements() * v.dtype.size for v in tf.global_variables()) / 1e6
 
-    def begin(self):
-        self._global_step_tensor = tf.train.get_global_step()
+    def before_run(self, run_context):
+        del run_context
+        self.seen += 1
 
-    def after_create_session(self, session, coord):
-        align(self._timer, self.every, self.saved)
+    def after_run(self, run_context, run_values):
+        del run_values
+        if is_due(self.seen, self.every, self.run.steps):
+            self.save(run_context.session, self.seen)
 
-    def _save(self, session, step):
+    def end(self, session):
+        step = int(session.run(self.step))
+        if step > self.saved:
+            self.save(session, step)
+
+    def save(self, session, step):
+        """Saves all variables; raises RunError if a weight is not finite or the files can't be written."""
         if not all(session.run(self.weights_finite).values()):
             raise RunError("step %d: a weight is no longer finite, so nothing is saved. The last good checkpoint is "
                            "kept in %s; try a lower --learning_rate" % (step, self.folder))
         try:
-            path = self.saver.save(session, self._save_path, step, write_meta_graph=False)
+            path = self.saver.save(session, os.path.join(self.folder, "model.ckpt"), step, write_meta_graph=False)
             storage.sync(path + ".data-00000-of-00001", path + ".index", self.folder)
-        except (tf.errors.OpError, ValueError) as error:  # the latter where the folder is gone
+        except (tf.errors.OpError, ValueError) as error:  # the latter if the folder is gone
             reason = faults.reason_of(error) if isinstance(error, tf.errors.OpError) else str(error)
             raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB%s. The one before is kept" % (
                 step, self.folder, reason, self.megabytes, faults.remedy(reason)))

@@ -5,11 +5,15 @@ import contextlib
 import itertools
 import json
 import os
+import platform
 import shlex
 
 import filelock
+import numpy as np
+import scipy
+import tensorflow.compat.v1 as tf
 
-from support import storage
+from support import pair_files, precisions, storage
 from support.errors import RunError
 
 
@@ -67,6 +71,24 @@ def read_pairs(folder):
         return pairs if all(isinstance(pair[0], str) for pair in pairs) else []
     except (OSError, ValueError, LookupError, TypeError):
         return []  # a run of an earlier version has none, and a damaged one only costs a name
+
+
+def describe(pairs, data_dir, precision, steps, workers):
+    """Returns what run.json holds: the machine, the versions and the process of a run, its pairs and its length.
+
+    Args:
+      pairs: the pair_files.Pairs to train on, of data_dir.
+      precision: float32 or bfloat16.
+      steps: of the whole run.
+      workers: how many processes train together.
+    """
+    splits = {split: pair_files.count_pairs(os.path.join(data_dir, split)) for split in pair_files.SPLITS}
+    return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
+                         "numpy": np.__version__, "scipy": scipy.__version__},
+            "process": {"pid": os.getpid(), "host": platform.node()}, "workers": workers,
+            "device": precisions.cpu_fact("model name") or platform.processor(), "precision": precision,
+            "pairs": dict({split: count for split, count in splits.items() if count}, train=len(pairs.files)),
+            "skipped": list(pairs.skipped), "pairs_sha256": pair_files.pairs_checksum(pairs), "steps": steps}
 
 
 def write_pairs(folder, listing):

@@ -48,14 +48,17 @@ class Signals:
 
     def __init__(self):
         self.number = 0
+
+    def __enter__(self):
         self.before = handle(self.receive)
+        return self
 
     def receive(self, number, frame):
         if self.number:
             leave(number, frame)
         self.number = number
 
-    def close(self):
+    def __exit__(self, *error):
         for number, handler in self.before.items():
             signal.signal(number, handler)
 

@@ -20,7 +20,7 @@ import zlib
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from support import cluster, faults
+from support import cluster, faults, precisions
 from support.errors import WorkerError
 from support.precisions import fence
 
@@ -57,6 +57,25 @@ class Workers:
 
     def __len__(self):
         return len(self.names)
+
+    @property
+    def is_chief(self):
+        """Whether this process has the run folder and writes everything."""
+        return self.rank == 0
+
+    @property
+    def name(self):
+        """This worker's own name."""
+        return self.names[self.rank]
+
+    @property
+    def share(self):
+        """(i, n): this worker reads the i-th of n equal parts of each batch."""
+        return self.rank, len(self)
+
+    def masks_of(self, step):
+        """Returns the number of the dropout masks of a step, int64: each share of a batch has its own."""
+        return step * len(self) + self.rank if self.others else step
 
     def start(self, patience):
         """Starts the server of this worker and waits for the servers of the others.
@@ -150,6 +169,25 @@ class Workers:
         with tf.control_dependencies([means]):
             return model._replace(train_op=tf.identity(model.train_op), **fields)
 
+    def agree_on_run(self, facts, record, start):
+        """Returns the chief's (start, precision) once all workers have equal flags, pairs and versions.
+
+        Args:
+          facts: {flag: value} of the flags that decide the bits of the run.
+          record: what run.json holds, see `run_folder.describe`.
+          start: the step from which this worker would go on.
+
+        Raises:
+          WorkerError: another worker's facts are not the chief's.
+        """
+        facts = dict(facts, **{
+            "--epochs or --max_steps": record["steps"], "the pairs in --data_dir": record["pairs_sha256"],
+            "TensorFlow's version": tf.version.VERSION})
+        start, is_bfloat16 = self.agree(facts, [start, int(record["precision"] == "bfloat16")],
+                                        is_over=lambda news: news[0] >= record["steps"])
+        precision = "bfloat16" if is_bfloat16 else "float32"
+        return start, record["precision"] if record["precision"] == precision else precisions.resolve(precision)
+
     def agree(self, facts, news, is_over):
         """Checks that facts are equal on all workers, and sends the chief's news to the others.
 
@@ -227,9 +265,9 @@ class StopTogether(tf.train.SessionRunHook):
       number: the signal that ended the run, preferably this worker's own; 0 for none.
     """
 
-    def __init__(self, team, received, saved):
-        """Takes the Workers, a function that returns the received signal or 0, and one for the newest saved step."""
-        self.team, self.received, self.saved, self.number = team, received, saved, 0
+    def __init__(self, team, signals, saving):
+        """Takes the Workers, a stops.Signals, and the hooks.Checkpoints, which is None on all workers but the chief."""
+        self.team, self.signals, self.saving, self.number = team, signals, saving, 0
         if team.others:
             self.told = tf.placeholder(tf.int64, [2])
             self.table, self.barriers = team.gather(self.told), [team.barrier(), team.barrier()]
@@ -238,17 +276,18 @@ class StopTogether(tf.train.SessionRunHook):
         del run_context
         if not self.team.others:
             return None
-        if self.team.rank == 0:
-            self.team.watchdog.saved = self.saved()
-        return tf.train.SessionRunArgs(self.table, {self.told: [self.received(), self.saved()]})
+        saved = self.saving.saved if self.saving else 0
+        if self.saving:
+            self.team.watchdog.saved = saved
+        return tf.train.SessionRunArgs(self.table, {self.told: [self.signals.number, saved]})
 
     def after_run(self, run_context, run_values):
-        ended = self.received()
+        ended = self.signals.number
         if self.team.others:
             ended = int(run_values.results[:, 0].max())
             self.team.watchdog.step_ended(saved=int(run_values.results[0, 1]))
         if ended:
-            self.number = self.received() or ended
+            self.number = self.signals.number or ended
             run_context.request_stop()
 
     def end(self, session):
@@ -258,6 +297,20 @@ class StopTogether(tf.train.SessionRunHook):
 
 
 ALONE = Workers()
+
+
+def start(text, batch_size, patience):
+    """Returns the Workers of TF_CONFIG's text, started; without a text, this process alone.
+
+    Raises:
+      WorkerError: see `Workers` and `Workers.start`; or batch_size can't be shared equally.
+    """
+    team = Workers(text)
+    if batch_size % len(team):
+        raise WorkerError("--batch_size=%d is what %d workers see together in a step; use a multiple of %d"
+                          % (batch_size, len(team), len(team)))
+    team.start(patience)
+    return team
 
 
 def reason_of(error):
