@@ -485,7 +485,7 @@ class Job(typing.NamedTuple):
     record: dict  # what run.json holds, see `run_folder.describe`
     start: int  # the step from which the run goes on
     checkpoint: typing.Optional[str]  # the checkpoint of that step; None in a new run
-    team: workers.Workers  # of one, unless TF_CONFIG names several; only the chief has the run folder and its checkpoint
+    team: workers.Workers  # of one, unless TF_CONFIG names several; the run folder is the chief's alone
 
 
 def train():
@@ -570,10 +570,10 @@ def scaffold_of(job):
 @contextlib.contextmanager
 def training_session(job, scaffold, hooks, saving):
     """The session of a run; `saving`, a hooks.Checkpoints or None, saves if an error comes between two whole steps."""
-    config = precisions.session_config(job.record["precision"])
-    config.MergeFrom(job.team.config)
-    with reader.naming_bad_files(job.pairs), job.team.naming_lost(reader.is_from_queues), tf.train.SingularMonitoredSession(
-            hooks=hooks, master=job.team.target, config=config, scaffold=scaffold,
+    team, config = job.team, precisions.session_config(job.record["precision"])
+    config.MergeFrom(team.config)
+    with reader.naming_bad_files(job.pairs), team.naming_lost(reader.is_from_queues), tf.train.SingularMonitoredSession(
+            hooks=hooks, master=team.target, config=config, scaffold=scaffold,
             checkpoint_filename_with_path=job.checkpoint) as session:
         try:
             yield session
@@ -806,12 +806,17 @@ def main(argv):
         sys.exit("error: %s%s" % (workers.own_name() if FLAGS.mode == "train" else "", error))
 
 
+def parse(argv):
+    """Sets the flags and returns what is left of argv; ends the program after --help and at a wrong flag."""
+    if {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(argv[1:]):
+        print(run_flags.grouped_help(__doc__, MODULE_FLAGS, TITLES))
+        sys.exit()
+    try:
+        return FLAGS(argv)
+    except flags.Error as error:
+        sys.exit("error: %s\npython train.py --help lists all flags" % str(error).replace("ERROR:: ", ""))
+
+
 if __name__ == "__main__":
     with stops.ending_the_process():
-        if {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
-            sys.exit(print(run_flags.grouped_help(__doc__, MODULE_FLAGS, TITLES)))
-        try:
-            rest = FLAGS(sys.argv)
-        except flags.Error as error:
-            sys.exit("error: %s\npython train.py --help lists all flags" % str(error).replace("ERROR:: ", ""))
-        sys.exit(main(rest))
+        sys.exit(main(parse(sys.argv)))

@@ -131,7 +131,7 @@ def test_the_rate_is_that_of_the_steps_alone(run, tmp_path, monkeypatch):
         return call
 
     monkeypatch.setattr(hooks, "time", types.SimpleNamespace(perf_counter=tick))
-    monkeypatch.setattr(hooks.Checkpoints, "_save", slow(hooks.Checkpoints._save))
+    monkeypatch.setattr(hooks.Checkpoints, "save", slow(hooks.Checkpoints.save))
     monkeypatch.setattr(hooks.Samples, "write", slow(hooks.Samples.write))
     monkeypatch.setattr(hooks.Metrics, "log", slow(hooks.Metrics.log))
     monkeypatch.setattr(events, "described", slow(events.described))

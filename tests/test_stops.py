@@ -179,23 +179,21 @@ def test_the_chatter_of_an_import_is_told_only_if_it_fails(line, printed):
 def test_a_second_signal_leaves_at_once(monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
-    kept, before = stops.Signals(), signal.getsignal(signal.SIGTERM)
-    try:
+    before = signal.getsignal(signal.SIGTERM)
+    with stops.Signals() as kept:
         os.kill(os.getpid(), signal.SIGTERM)
         assert left == [] and kept.number == signal.SIGTERM
         os.kill(os.getpid(), signal.SIGINT)
         assert left == [128 + signal.SIGINT]
-    finally:
-        kept.close()
-    assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_an_ignored_hangup_stays_ignored_as_nohup_wants_it():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        kept = stops.Signals()
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and signal.getsignal(signal.SIGTERM) == kept.receive
-        kept.close()
+        with stops.Signals() as kept:
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) == kept.receive
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)

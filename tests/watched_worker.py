@@ -75,17 +75,17 @@ def fail_in_checkpoint(folder):
     fail()
 
 
-def save(hook, session, step, whole=hooks.Checkpoints._save):
+def save(hook, session, step, whole=hooks.Checkpoints.save):
     if "save-%d" % step == WHEN:
         threading.Thread(target=fail_in_checkpoint, args=[hook.folder], daemon=True).start()
         storage.sync = lambda *paths: fail()  # if it was too fast to be seen
     whole(hook, session, step)
 
 
-workers.StopTogether.before_run, workers.StopTogether.after_run, hooks.Checkpoints._save = before_step, after_step, save
+workers.StopTogether.before_run, workers.StopTogether.after_run, hooks.Checkpoints.save = before_step, after_step, save
 workers.Workers.mean = mean
 if WHEN == "broadcast":
     workers.Workers.broadcast = broadcast
 
 if __name__ == "__main__":
-    train.app.run(train.main)
+    sys.exit(train.main(train.parse(sys.argv)))
