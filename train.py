@@ -442,7 +442,7 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
         update=options.update, precision=precision)
     model = pix2pix.training(batch, step, lambda images: generate(options, images, draw),
                              lambda inputs, targets: discriminate(options, inputs, targets), how, team.mean)
-    return batch, team.averaged(model, hooks.LOSSES + ("nan_probe",))
+    return batch, team.averaged(model, (*hooks.LOSSES, "nan_probe"))
 
 
 def learning_rate(options, step, pairs):
@@ -468,7 +468,7 @@ def one_image(options):
       generated [1, H, W, C].
     """
     with tf.name_scope("sample"):
-        image = tf.placeholder(tf.float32, (1,) + size_of(options.image_size) + (int(options.input_channels),), "image")
+        image = tf.placeholder(tf.float32, [1, *size_of(options.image_size), int(options.input_channels)], "image")
         draw = tf.placeholder(tf.int64, [], "draw")
         return image, draw, generate(options, image, draw if keeps_dropout(options) else None)
 

@@ -1,6 +1,5 @@
 """How the program ends: by signals, with its output dead, on disks that refuse, without memory, on what is too old."""
 
-import ast
 import contextlib
 import errno
 import glob
@@ -378,26 +377,7 @@ def test_a_lack_of_memory_is_no_lost_worker():
 # What is too old, or missing
 
 
-def test_train_py_parses_on_python_2_as_far_as_syntax_trees_tell():
-    with open(PROGRAM, "rb") as file:
-        text = file.read()
-    assert text.isascii()
-    for node in ast.walk(ast.parse(text)):
-        assert not isinstance(node, (ast.JoinedStr, ast.AnnAssign, ast.Nonlocal, ast.YieldFrom, ast.AsyncFunctionDef,
-                                     ast.NamedExpr, ast.MatMult)), ast.dump(node)
-        if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-            assert not any(isinstance(part, ast.Starred) for part in node.elts), node.lineno
-        if isinstance(node, ast.Call):
-            assert not any(isinstance(part, ast.Starred) for part in node.args[:-1]), node.lineno
-            assert sum(keyword.arg is None for keyword in node.keywords) < 2, node.lineno
-        if isinstance(node, ast.Dict):
-            assert None not in node.keys, node.lineno
-        if isinstance(node, ast.arguments):
-            assert not node.kwonlyargs and not any(arg.annotation for arg in node.args)
-        assert not (isinstance(node, ast.Raise) and node.cause)
-
-
-@pytest.mark.parametrize("version", ["2.7", "3.6"])
+@pytest.mark.parametrize("version", ["3.6"])
 def test_a_python_that_is_too_old_gets_a_line(version):
     found = glob.glob(os.path.expanduser("~/.pyenv/versions/%s.*/bin/python" % version)) + list(
         filter(None, [shutil.which("python" + version)]))
