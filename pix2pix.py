@@ -279,6 +279,12 @@ def layer_table(graph):
             for name, count in parameters.items()]
 
 
+def parameters(graph):
+    """Returns the number of parameters of each network, {"generator": count, "discriminator": count}."""
+    return {network: sum(count for name, _, count in layer_table(graph) if name.startswith(network))
+            for network in ("generator", "discriminator")}
+
+
 # ---------------------------------------------------------------------------------------------
 # Losses
 

@@ -499,6 +499,7 @@ def train():
             with tf.Graph().as_default(), contextlib.ExitStack() as closing:
                 batch, model = training_graph(job.options, job.pairs, job.record["precision"], team)
                 scaffold = scaffold_of(job)
+                keep_record(job)
                 announce(job)
                 nan, *keeping = hooks_of(job, batch, model, scaffold.saver, closing)
                 signals, saving = stops.Signals(), keeping[-1] if keeping else None
@@ -604,22 +605,27 @@ def hooks_of(job, batch, model, saver, closing):
     return [nan, metrics, samples, hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)]
 
 
+def keep_record(job):
+    """Writes flags.txt, pairs.txt and run.json, on the chief."""
+    folder = job.options.output_dir
+    if job.team.is_chief:
+        job.record["parameters"] = pix2pix.parameters(tf.get_default_graph())
+        run_folder.write_flags(folder, {name: value for name, value in job.options._asdict().items()
+                                        if name not in ("mode", "output_dir", "checkpoint", "test_resize")})
+        run_folder.write_pairs(folder, pair_files.listing(job.pairs))
+        run_folder.write_record(folder, job.record)
+
+
 def announce(job):
-    """Prints what starts and the layers; the chief writes flags.txt and run.json."""
+    """Prints what starts and, on the chief, the layers."""
     record, folder = job.record, job.options.output_dir
     if not job.team.is_chief:
         print("%s: from step %d, %d pairs, %d steps, %s" % (
             job.team.name, job.start, len(job.pairs.files), record["steps"], record["precision"]), flush=True)
         return
-    table = pix2pix.layer_table(tf.get_default_graph())
-    record["parameters"] = {network: sum(row[2] for row in table if row[0].startswith(network))
-                            for network in ("generator", "discriminator")}
-    run_folder.write_flags(folder, {name: value for name, value in job.options._asdict().items()
-                                    if name not in ("mode", "output_dir", "checkpoint")})
-    run_folder.write_record(folder, record)
     begin = "continuing %s from step %d" % (folder, job.start) if job.start else "starting %s" % folder
-    print("%s: %d pairs, %d steps, %s" % (begin, record["pairs"]["train"], record["steps"], record["precision"]))
-    for name, shape, count in table:
+    print("%s: %d pairs, %d steps, %s" % (begin, len(job.pairs.files), record["steps"], record["precision"]))
+    for name, shape, count in pix2pix.layer_table(tf.get_default_graph()):
         print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
     for network, count in record["parameters"].items():
         print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
