@@ -51,6 +51,7 @@ with output.held_stderr(), packages.needed():
         pair_files,
         precisions,
         rendering,
+        results,
         run_flags,
         run_folder,
         sample_set,
@@ -269,7 +270,7 @@ def take_networks(folder):
 
 
 def options_to_restore():
-    """Returns (the Options, the checkpoint) to test or export.
+    """Returns (the Options, the checkpoint) to test or export; values of the run become the flags' defaults.
 
     The run is the one that holds --checkpoint, if it is named, else the one in --output_dir.
     """
@@ -455,9 +456,9 @@ def learning_rate(options, step, pairs):
         return options.learning_rate * tf.clip_by_value(left / decay_steps, 0, 1)
 
 
-def logits_scale(options):
-    """Between which (low, high) logits the colours of D's patches lie; lsgan's labels are 0 and 1."""
-    return (0, 1) if options.gan_loss == "lsgan" else (-20, 20)
+def middle_of(options):
+    """D's logit between fake and real; lsgan's labels are 0 and 1."""
+    return 0.5 if options.gan_loss == "lsgan" else 0.0
 
 
 def one_image(options):
@@ -601,7 +602,7 @@ def hooks_of(job, batch, model, saver, closing):
     run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size)
     metrics = closing.enter_context(contextlib.closing(hooks.Metrics(model, run, options.log_every)))
     samples = hooks.Samples(run, options.sample_every, sample_pairs(options, job.pairs), one_image(options),
-                            events.of_batch(batch, model, logits_scale(options)))
+                            events.of_batch(batch, model, middle_of(options)))
     return [nan, metrics, samples, hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)]
 
 
@@ -676,18 +677,22 @@ def epoch_steps(options, pairs):
 def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
     options, checkpoint = options_to_restore()
+    options = as_tested(options)
     pairs = pairs_in_use(options, options.split, "use --layout=inputs")
     warn_of_training_pairs(options, pairs, run_folder.run_of(checkpoint))
     if pairs.layout != "inputs" and not options.test_resize:
         pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
-    path = os.path.join(options.output_dir, "test")
-    precision = "float32" if options.precision == "auto" else precisions.resolve(options.precision)
-    with contextlib.closing(translated(options, checkpoint, pairs, precision)) as results, (
-            storage.replacing(path)) as folder:
-        metrics = gallery.write(
-            folder, os.path.basename(os.path.abspath(options.output_dir)), os.path.basename(checkpoint), results, {
-                "folder": os.path.dirname(pairs.files[0][0].path), "test_dropout": keeps_dropout(options),
-                "precision": precision})
+    step, differing = checkpoints.step_of(checkpoint), choices(options, pairs.folder, checkpoint)
+    path = os.path.join(results.results_of(options.output_dir), results.folder_name(pairs.folder, step, differing))
+    title = os.path.basename(os.path.abspath(options.output_dir))
+    facts = collections.OrderedDict([
+        ("checkpoint", os.path.basename(checkpoint)), ("step", step), ("folder", pairs.folder),
+        ("layout", pairs.layout), ("direction", options.direction),
+        ("image_size", "%dx%d" % size_of(options.image_size) if options.test_resize else None),
+        ("test_dropout", options.test_dropout), ("precision", options.precision)])
+    with contextlib.closing(translated(options, checkpoint, pairs)) as translations, storage.replacing(path) as folder:
+        metrics = gallery.write(folder, title, translations, facts, middle_of(options))
+    gallery.write_results(os.path.dirname(path), title)
     print("%d images from %s in %s" % (len(pairs.files), checkpoint, os.path.join(path, "index.html")))
     for measure, value in metrics.items():
         print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
@@ -705,18 +710,44 @@ def warn_of_training_pairs(options, pairs, run):
               "new pictures, they do not tell" % options.data_dir)
 
 
-def translated(options, checkpoint, pairs, precision):
-    """Yields (name, {kind: picture}, {measure: value}) of each pair, as `gallery.write` takes them.
+def as_tested(options):
+    """Returns the Options with the values that None and auto stand for in test mode."""
+    precision = "float32" if options.precision == "auto" else precisions.resolve(options.precision)
+    return options._replace(test_dropout=keeps_dropout(options), precision=precision)
+
+
+def choices(options, folder, checkpoint):
+    """Returns {flag: value}, for `results.folder_name`, of what decides a result of test mode and is not as usual.
+
+    Args:
+      options: the Options `as_tested`; usual are those of the run, which are the flags' defaults by now.
+      folder: where the pairs are.
+      checkpoint: the one that is tested.
+    """
+    found, usual = collections.OrderedDict(), as_tested(Options(*(FLAGS[name].default for name in Options._fields)))
+    if os.path.abspath(usual.data_dir) not in (os.path.abspath(folder), os.path.dirname(os.path.abspath(folder))):
+        found["data_dir"] = folder
+    own = os.path.join(run_folder.checkpoints_of(options.output_dir), "model.ckpt-%d" % checkpoints.step_of(checkpoint))
+    if os.path.abspath(checkpoint) != os.path.abspath(own):
+        found["checkpoint"] = checkpoint
+    deciding = (RESTORED | NETWORKS | {"test_resize", "precision"}) - {"data_dir", "load_size", "reader_threads"}
+    found.update((name, value) for name, value in options._asdict().items()
+                 if name in deciding and value != getattr(usual, name))
+    return found
+
+
+def translated(options, checkpoint, pairs):
+    """Yields (name, {kind: picture}, patches, {measure: value}) of each pair, as `gallery.write` takes them.
 
     The measures have a session of their own: in bfloat16's, SSIM would be computed in bfloat16 too.
     """
     names = [os.path.basename(files[0].path) for files in pairs.files]
     with tf.Graph().as_default():
-        image, target, draw, pictures, measures = test_graph(options)
+        image, target, draw, *shown, measures = test_graph(options)
         if pairs.layout == "inputs":
-            del pictures["target"]
+            del shown[0]["target"]
             measures = {}
-        session = checkpoints.restored_session(checkpoint, precision)
+        session = checkpoints.restored_session(checkpoint, options.precision)
         exact = tf.Session(config=precisions.session_config("float32"))
     size = size_of(options.image_size) if options.test_resize else None
     with session, exact, contextlib.closing(reader.read_in_order(pairs, size, view_of(options))) as pairs_read:
@@ -724,18 +755,18 @@ def translated(options, checkpoint, pairs, precision):
         for name, short_name, pair in named:
             mask = zlib.crc32(os.fsencode(name))  # the image's own dropout, whatever lies beside it
             with faults.naming_memory("%s at %dx%d pixels" % ((name,) + pair[0].shape[1:3]), LESS_MEMORY["test"]):
-                shown = session.run(pictures, {image: pair[0], target: pair[1], draw: mask})
-                values = exact.run(measures, {pictures["output"]: shown["output"], target: pair[1]})
-            yield short_name, shown, values
+                pictures, patches = session.run(shown, {image: pair[0], target: pair[1], draw: mask})
+                values = exact.run(measures, {shown[0]["output"]: pictures["output"], target: pair[1]})
+            yield short_name, pictures, patches, values
 
 
 def test_graph(options):
     """Builds the model for one image of any size.
 
     Returns:
-      (image, target, draw, pictures, measures): placeholders of [1, H, W, C] each and of an int64 scalar that picks
-      the dropout mask; {kind: [1, H, W, 1 or 3]} of what is to be seen, D's logits as a heat map among them; and
-      what `gallery.measures` returns.
+      (image, target, draw, pictures, patches, measures): placeholders of [1, H, W, C] each and of an int64 scalar that
+      picks the dropout mask; {kind: [1, H, W, 1 or 3]} of what is to be seen; D's logits with the (height, width) that
+      they are of, padding included; and what `gallery.measures` returns.
     """
     image = tf.placeholder(tf.float32, [1, None, None, int(options.input_channels)], "image")
     target = tf.placeholder(tf.float32, [1, None, None, int(options.output_channels)], "target")
@@ -743,12 +774,10 @@ def test_graph(options):
     height, width = tf.shape(image)[1], tf.shape(image)[2]
     inputs = padded(options, image)
     outputs = generate(options, inputs, draw if keeps_dropout(options) else None)
-    heat = rendering.heat_map(discriminate(options, inputs, outputs), *logits_scale(options))
-    patches = reader.resize(heat, tf.shape(inputs)[1:3], "nearest")
+    patches = discriminate(options, inputs, outputs), tf.shape(inputs)[1:3]
     output = outputs[:, :height, :width]
-    pictures = collections.OrderedDict([("input", image), ("output", output), ("target", target),
-                                        ("patches", patches[:, :height, :width])])
-    return image, target, draw, pictures, gallery.measures(output, target)
+    pictures = collections.OrderedDict([("input", image), ("output", output), ("target", target)])
+    return image, target, draw, pictures, patches, gallery.measures(output, target)
 
 
 def padded(options, images):

@@ -58,7 +58,7 @@ def reading(peer, folder, batch, cores):
 
 
 def translation(peer, data_dir, direction, images, seed, batch, steps, **options):
-    """Trains a peer and writes its outputs on val as PNGs.
+    """Trains a peer and writes its outputs on val as PNGs images/output/NAME.
 
     It translates one image at a time, with dropout and the statistics of that image, as the peer's own test script or
     notebook does.
@@ -69,7 +69,7 @@ def translation(peer, data_dir, direction, images, seed, batch, steps, **options
     data = iter(module.pairs(os.path.join(data_dir, "train"), batch, direction=direction, resize="bilinear"))
     for _ in range(steps):
         step(*next(data))
-    os.makedirs(images, exist_ok=True)
+    os.makedirs(os.path.join(images, "output"), exist_ok=True)
     val = os.path.join(data_dir, "val")
     for name in sorted(os.listdir(val)):
         pair = np.float32(Image.open(os.path.join(val, name)).convert("RGB")) / 127.5 - 1
@@ -78,7 +78,7 @@ def translation(peer, data_dir, direction, images, seed, batch, steps, **options
         if not np.isfinite(output).all():
             sys.exit("error: %s: the output for %s is not finite" % (peer, name))
         Image.fromarray(np.uint8(np.round((output + 1) * 127.5))).save(
-            os.path.join(images, os.path.splitext(name)[0] + "-output.png"))
+            os.path.join(images, "output", os.path.splitext(name)[0] + ".png"))
 
 
 def loop(flags, steps):

@@ -57,10 +57,9 @@ def folder_of(options, name, seed):
     return os.path.join(options.output_dir, "%s-seed%d" % (slug(name), seed))
 
 
-def stems_of(folder, kind):
-    """Returns, in order, what the names of a folder's PNGs STEM-KIND.png begin with."""
-    end = "-%s.png" % kind
-    return sorted(name[:-len(end)] for name in os.listdir(folder) if name.endswith(end))
+def names_of(images, kind):
+    """Returns the names of the PNGs images/KIND/NAME, in order."""
+    return sorted(os.listdir(os.path.join(images, kind)))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -72,10 +71,10 @@ def ours(options, flags, folder, seed):
     run = study.train(folder, "--data_dir=" + options.data_dir, "--direction=" + options.direction,
                       "--epochs=%d" % options.epochs, "--max_steps=%d" % options.max_steps, "--seed=%d" % seed,
                       "--batch_size=%d" % options.batch_size, "--keep=1", *flags)
-    study.test(folder)
+    images = os.path.join(study.test(folder), "images")
     record = study.read_json(os.path.join(folder, "run.json"))
     return {"precision": record["precision"], "steps": record["steps"], "fingerprint": run.fingerprint,
-            "commit": study.commit(), "images": os.path.join(folder, "test", "images")}
+            "commit": study.commit(), "images": images}
 
 
 def exported(options, folder, seed):
@@ -86,14 +85,14 @@ def exported(options, folder, seed):
     import peer_ours
     from support import rendering
     run, images = folder_of(options, BASE, seed), os.path.join(folder, "images")
-    export, inputs = study.export(run), os.path.join(run, "test", "images")
-    translate, stems = peer_ours.translator("float32", export), stems_of(inputs, "input")
-    os.makedirs(images, exist_ok=True)
-    for first in range(0, len(stems), options.batch_size):
-        batch = stems[first:first + options.batch_size]
-        pictures = np.stack([imageio.imread(os.path.join(inputs, stem + "-input.png")) for stem in batch])
-        for stem, output in zip(batch, translate(np.float32(pictures) / 127.5 - 1)):
-            rendering.write_png(os.path.join(images, stem + "-output.png"), output)
+    export, tested = study.export(run), os.path.join(study.tested(run), "images")
+    translate, names = peer_ours.translator("float32", export), names_of(tested, "input")
+    os.makedirs(os.path.join(images, "output"), exist_ok=True)
+    for first in range(0, len(names), options.batch_size):
+        batch = names[first:first + options.batch_size]
+        pictures = np.stack([imageio.imread(os.path.join(tested, "input", name)) for name in batch])
+        for name, output in zip(batch, translate(np.float32(pictures) / 127.5 - 1)):
+            rendering.write_png(os.path.join(images, "output", name), output)
     return {"precision": "float32", "steps": int(os.path.basename(export)), "commit": study.commit(), "images": images}
 
 
@@ -140,7 +139,7 @@ def of(options):
 
 
 def measured(outputs, targets):
-    """Returns {stem: {measure: value}} of the PNGs STEM-output.png in a folder against STEM-target.png in another."""
+    """Returns {name: {measure: value}} of the PNGs output/NAME in a folder against target/NAME in another."""
     import tensorflow.compat.v1 as tf
 
     from support import gallery
@@ -148,22 +147,22 @@ def measured(outputs, targets):
     with tf.Graph().as_default(), tf.Session() as session:
         pictures = [tf.placeholder(tf.uint8, [None, None, 3]) for _ in range(2)]
         measures = gallery.measures(*(tf.cast(picture, tf.float32)[tf.newaxis] / 127.5 - 1 for picture in pictures))
-        for stem in stems_of(targets, "target"):
-            paths = os.path.join(outputs, stem + "-output.png"), os.path.join(targets, stem + "-target.png")
-            values[stem] = {measure: float(value) for measure, value in session.run(
+        for name in names_of(targets, "target"):
+            paths = os.path.join(outputs, "output", name), os.path.join(targets, "target", name)
+            values[name] = {measure: float(value) for measure, value in session.run(
                 measures, dict(zip(pictures, map(imageio.imread, paths)))).items()}
     return values
 
 
 def mean_of_seeds(runs):
-    """Returns {stem: {measure: mean over the runs}} of `measured` of several seeds."""
-    return {stem: {measure: statistics.mean(run[stem][measure] for run in runs) for measure in runs[0][stem]}
-            for stem in runs[0]}
+    """Returns {name: {measure: mean over the runs}} of `measured` of several seeds."""
+    return {name: {measure: statistics.mean(run[name][measure] for run in runs) for measure in runs[0][name]}
+            for name in runs[0]}
 
 
 def differences(values, base):
-    """Returns {stem: {measure: value - base's}}, image by image."""
-    return {stem: {measure: values[stem][measure] - base[stem][measure] for measure in base[stem]} for stem in base}
+    """Returns {name: {measure: value - base's}}, image by image."""
+    return {name: {measure: values[name][measure] - base[name][measure] for measure in base[name]} for name in base}
 
 
 def intervals(values):
@@ -197,8 +196,8 @@ def draw_plate(images, path):
     wanted = [("input", images[BASE], "input")] + [(name, folder, "output") for name, folder in images.items()] + [
         ("target", images[BASE], "target")]
     study.draw_columns(
-        [np.concatenate([imageio.imread(os.path.join(folder, "%s-%s.png" % (stem, kind)))
-                         for stem in stems_of(images[BASE], "target")[:PLATE_ROWS]]) for _, folder, kind in wanted],
+        [np.concatenate([imageio.imread(os.path.join(folder, kind, name))
+                         for name in names_of(images[BASE], "target")[:PLATE_ROWS]]) for _, folder, kind in wanted],
         [title.replace(BASE + ", ", "").replace("TensorFlow 2 tutorial (Keras)", "TF 2 tutorial")
          for title, _, _ in wanted], path)
 

@@ -72,9 +72,14 @@ def train(folder, *flags, python=sys.executable):
 
 
 def test(folder):
-    """Tests the run in a folder on val; returns its metrics.json."""
+    """Tests the finished run in a folder on val; returns the folder of the result."""
     run(sys.executable, TRAIN, "--mode=test", "--split=val", "--output_dir=" + folder)
-    return read_json(os.path.join(folder, "test", "metrics.json"))
+    return tested(folder)
+
+
+def tested(folder):
+    """Where the result of `test` is."""
+    return os.path.join(folder, "test", "val-%d" % read_json(os.path.join(folder, "run.json"))["steps"])
 
 
 def export(folder):

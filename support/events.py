@@ -44,8 +44,10 @@ PICTURES = {
                                  "real to it.",
     "discriminator/logits_fake": "The discriminator's logits of the batch's generated patches, large where a patch "
                                  "looks real to it.",
-    "discriminator/patches_real": "The logits of real patches, from blue (looks generated) to red (looks real).",
-    "discriminator/patches_fake": "The logits of generated patches, from blue (looks generated) to red (looks real).",
+    "discriminator/patches_real": "The logits of real patches, from blue (looks generated) over white to red (looks "
+                                  "real). Each image's largest logit sets its scale.",
+    "discriminator/patches_fake": "The logits of generated patches, from blue (looks generated) over white to red "
+                                  "(looks real). Each image's largest logit sets its scale.",
 }
 
 
@@ -86,13 +88,13 @@ def shown(tag, plugin, content, description):
     return tf.Summary.Value(tag=tag, tensor=tf.make_tensor_proto(content), metadata=metadata)
 
 
-def of_batch(batch, model, scale):
+def of_batch(batch, model, middle):
     """Builds the view of a batch: the jittered pairs, the outputs and D's logits.
 
     Args:
       batch: (inputs, targets).
       model: a pix2pix.Training.
-      scale: (low, high), see `rendering.heat_map`.
+      middle: see `rendering.heat_map`; each image has a scale of its own.
 
     Returns:
       (the tensors that are shown, a serialized Summary of the values that are fed for them).
@@ -102,6 +104,8 @@ def of_batch(batch, model, scale):
     images, logits = zip(("inputs", "targets", "outputs"), tensors), zip(("real", "fake"), tensors[3:])
     summaries = [tf.summary.image("batch/" + name, rendering.to_uint8(image)) for name, image in images]
     for name, values in logits:
-        summaries += [tf.summary.histogram("discriminator/logits_" + name, values), tf.summary.image(
-            "discriminator/patches_" + name, rendering.to_uint8(rendering.heat_map(values, *scale)))]
+        reach = tf.reduce_max(tf.abs(values - middle), axis=[1, 2, 3], keepdims=True)
+        heat = rendering.to_uint8(rendering.heat_map(values, middle, reach, tf.concat))
+        summaries += [tf.summary.histogram("discriminator/logits_" + name, values),
+                      tf.summary.image("discriminator/patches_" + name, heat)]
     return tensors, tf.summary.merge(summaries)

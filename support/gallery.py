@@ -1,5 +1,5 @@
-"""What test mode leaves: measures of its outputs with their intervals, as a table and as a page to look at; and the
-page of a run's sample grids.
+"""What test mode leaves: measures of its outputs with their intervals, as a table and as a page to look at, and the
+page that leads to all results of a run; and the page of a run's sample grids.
 """
 
 import collections
@@ -10,16 +10,22 @@ import json
 import os
 import re
 import string
+import tempfile
 import urllib.parse
 
+import filelock
 import imageio.v3 as imageio
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import rendering, storage
+from support import rendering, results, storage
 
 MEASURES = collections.OrderedDict([("l1", "L1 (lower is better)"), ("psnr", "PSNR in dB (higher is better)"),
                                     ("ssim", "SSIM (higher is better)")])
+ABOUT_MEASURES = "Brackets are 95 % intervals of the mean."
+ABOUT_INPUTS = ("The inputs came alone (--layout=inputs): there is no target to show, and nothing to measure the "
+                "outputs against.")
+DECIMALS = {"l1": "%.4f", "psnr": "%.2f", "ssim": "%.4f"}
 
 LEAST_PIXELS = 11  # a side of SSIM's window
 
@@ -33,37 +39,57 @@ def measures(output, target):
         ("ssim", tf.image.ssim(*unit, max_val=1.0)[0])])
 
 
-def write(folder, title, checkpoint, results, facts):
-    """Writes images/NAME-KIND.png, the page, and where there are measures metrics.csv and metrics.json too.
+def write(folder, title, translated, facts, middle):
+    """Writes images/KIND/NAME.png, the page, metrics.csv and metrics.json.
 
     Args:
       folder: an empty one.
-      title, checkpoint: what the page is called, and what made the images.
-      results: yields for each image (NAME, {kind: picture [1, H, W, C] in [-1, 1]}, {name of MEASURES: value}); all
-        have the same kinds and measures, which are none where there were no targets.
-      facts: {name: value} that metrics.json holds too.
+      title: what the page is called.
+      translated: yields for each image (NAME, {kind: picture [1, H, W, C] in [-1, 1]}, (D's logits [1, h, w, 1], the
+        (height, width) that they are of), {name of MEASURES: value}); all have the same kinds and measures, and none
+        where there were no targets. A NAME that is too long for a file is shortened.
+      facts: {name: value} that metrics.json holds too; see `described`.
+      middle: see `rendering.heat_map`.
 
     Returns:
       {name of the measure: its `interval`}.
     """
-    os.mkdir(os.path.join(folder, "images"))
-    rows = []
-    for name, pictures, values in results:
-        for kind, picture in pictures.items():
-            rendering.write_png(os.path.join(folder, "images", "%s-%s.png" % (name, kind)), picture[0])
-        rows.append((name,) + tuple(float(value) for value in values.values()))
+    rows, shown, reach = [], [], 0.0
+    with tempfile.TemporaryFile(dir=folder) as kept:  # logits, until the largest is known
+        for name, pictures, (logits, size), values in translated:
+            for kind, picture in pictures.items():
+                write_picture(folder, kind, results.fitting(name), picture[0])
+            shown.append((size, picture.shape[1:3]))
+            np.save(kept, logits[0])
+            reach = max(reach, float(np.abs(logits - middle).max()))
+            rows.append((name,) + tuple(float(value) for value in values.values()))
+        kept.seek(0)
+        for (name, *_), sizes in zip(rows, shown):
+            heat = rendering.heat_map(rendering.enlarged(np.load(kept), *sizes), middle, reach, np.concatenate)
+            write_picture(folder, "patches", results.fitting(name), heat)
     metrics = collections.OrderedDict((measure, interval([row[1 + i] for row in rows]))
                                       for i, measure in enumerate(values))
-    if metrics:
-        table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows(
-            [["name", *metrics]] + [row[:1] + tuple("%.9g" % value for value in row[1:]) for row in rows])
-        storage.write_file(os.path.join(folder, "metrics.csv"), table.getvalue())
-        storage.write_file(os.path.join(folder, "metrics.json"), json.dumps(
-            dict(metrics, images=len(rows), checkpoint=checkpoint, **facts), indent=2) + "\n")
-    page = page_of(title, checkpoint, rows, metrics, list(pictures))
+    facts = dict(facts, images=len(rows))
+    write_numbers(folder, rows, metrics, facts)
+    page = page_of(title, rows, metrics, [*pictures, "patches"], dict(facts, scale=(middle - reach, middle + reach)))
     storage.write_file(os.path.join(folder, "index.html"), page)
     return metrics
+
+
+def write_picture(folder, kind, name, picture):
+    """Writes a picture [H, W, C] in [-1, 1] into a result's folder."""
+    os.makedirs(os.path.join(folder, "images", kind), exist_ok=True)
+    rendering.write_png(os.path.join(folder, "images", kind, name + ".png"), picture)
+
+
+def write_numbers(folder, rows, metrics, facts):
+    """Writes metrics.csv, which has a row (name, *measures) and the name of its pictures, and metrics.json."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([["name", *metrics, "picture"]] + [
+        [name, *("%.9g" % value for value in values), results.fitting(name) + ".png"] for name, *values in rows])
+    storage.write_file(os.path.join(folder, "metrics.csv"), table.getvalue())
+    storage.write_file(os.path.join(folder, "metrics.json"), json.dumps(
+        dict(metrics, **facts), indent=2) + "\n")
 
 
 def interval(values):
@@ -77,24 +103,60 @@ def interval(values):
     return {"mean": mean, "low": float(low), "high": float(high)}
 
 
-def page_of(title, checkpoint, rows, metrics, kinds):
+def described(facts):
+    """Returns what metrics.json says of a result in words; that of an earlier version says less."""
+    words = [facts["checkpoint"]] if "checkpoint" in facts else []
+    if "folder" in facts:
+        words.append("%d images of %s" % (facts["images"], facts["folder"]) if "images" in facts else facts["folder"])
+    if "image_size" in facts:
+        words.append("resized to " + facts["image_size"] if facts["image_size"] else "each picture at its own size")
+    if "test_dropout" in facts:
+        words.append("dropout %s" % ("on" if facts["test_dropout"] else "off"))
+    return ", ".join(words + ([facts["precision"]] if "precision" in facts else []))
+
+
+def page_of(title, rows, metrics, kinds, facts):
     """Returns gallery.html filled; its parts between `cut` comments are repeated: a measure, an image, a picture."""
-    head, measure, middle, article, picture, tail = map(string.Template, template("gallery").split("<!-- cut -->\n"))
-    header = {"count": len(rows), "title": html.escape(title),
-              "checkpoint": html.escape(checkpoint)}
-    parts = [head.substitute(header)]
+    head, measure, middle, article, picture, tail = parts_of("gallery")
+    words = {"title": html.escape(title), "count": len(rows), "about": html.escape(described(facts))}
+    about = ABOUT_MEASURES if metrics else ABOUT_INPUTS
+    parts = [head.substitute(words, about_measures=about, low="%.3g" % facts["scale"][0],
+                             high="%.3g" % facts["scale"][1], middle="%.3g" % np.mean(facts["scale"]))]
     for name, value in metrics.items():
-        parts.append(measure.substitute({key: "%.4f" % number for key, number in value.items()}, title=MEASURES[name]))
+        parts.append(measure.substitute({key: DECIMALS[name] % number for key, number in value.items()},
+                                        title=MEASURES[name]))
     parts.append(middle.substitute(
+        hidden="" if metrics else " hidden",
         orders="".join('<option value="%s">%s</option>' % item for item in MEASURES.items() if item[0] in metrics)))
     for name, *values in rows:
-        words = {"name": html.escape(name), "file": urllib.parse.quote(os.fsencode(name))}
+        words = {"name": html.escape(name), "file": quoted(results.fitting(name))}
         data = "".join(' data-%s="%.9g"' % item for item in zip(metrics, values))
-        numbers = " &nbsp; ".join("%s %.4g" % (measure.upper(), value) for measure, value in zip(metrics, values))
+        numbers = " &nbsp; ".join("%s %s" % (measure.upper(), DECIMALS[measure] % value)
+                                  for measure, value in zip(metrics, values))
         pictures = "".join(picture.substitute(words, kind=kind) for kind in kinds)
         parts.append(article.substitute(words, data=data, numbers=numbers, pictures=pictures))
     parts.append(tail.substitute())
     return "".join(parts)
+
+
+def write_results(folder, title):
+    """Writes test/index.html, which leads to all results that are there; two processes may do so at once."""
+    with filelock.FileLock(os.path.join(folder, ".lock")):
+        results.set_older_aside(folder)
+        head, result, measure, not_measured, tail = parts_of("results")
+        parts = [head.substitute(title=html.escape(title))]
+        for name, facts in results.found(folder):
+            measures = [measure.substitute({key: DECIMALS[kind] % facts[kind][key] for key in facts[kind]},
+                                           kind=kind.upper()) for kind in MEASURES if kind in facts]
+            parts.append(result.substitute(name=html.escape(name), link=quoted(name),
+                                           measures="".join(measures) or not_measured.template,
+                                           about=html.escape(described(facts))))
+        storage.write_file(os.path.join(folder, "index.html"), "".join(parts + [tail.substitute()]))
+
+
+def quoted(name):
+    """Returns the name of a file as a part of a link."""
+    return urllib.parse.quote(os.fsencode(name))
 
 
 def sample_grids(folder):
@@ -129,6 +191,11 @@ def write_samples(folder):
     title = html.escape(os.path.basename(os.path.dirname(os.path.abspath(folder))))
     storage.write_file(os.path.join(folder, "index.html"), string.Template(template("samples")).substitute(
         title=title, steps=",".join(map(str, steps))))
+
+
+def parts_of(name):
+    """Returns the parts of a template between its `cut` comments."""
+    return map(string.Template, template(name).split("<!-- cut -->\n"))
 
 
 def template(name):

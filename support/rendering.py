@@ -24,10 +24,24 @@ def to_uint8(images):
     return tf.cast(tf.round((images + 1) * 127.5), tf.uint8)
 
 
-def heat_map(logits, low, high):
-    """D's logits [N, h, w, 1] as colours in [-1, 1]: from blue (low) over white to red (high)."""
-    share = tf.clip_by_value(2 * (logits - low) / (high - low) - 1, -1, 1)
-    return 2 * tf.concat([1 + tf.minimum(share, 0), 1 - tf.abs(share), 1 - tf.maximum(share, 0)], axis=3) - 1
+def heat_map(logits, middle, reach, concatenate):
+    """D's logits [..., 1] as colours [..., 3] in [-1, 1]: blue at middle - reach, white, red at middle + reach.
+
+    Args:
+      logits: a tensor, with tf.concat to concatenate; or an array, with np.concatenate.
+      middle: the logit between fake and real.
+      reach: the largest distance of a logit from the middle.
+    """
+    share = (logits - middle) / (reach + 1e-12)
+    red, blue = abs(share) + share, abs(share) - share  # from 0 to 2
+    return concatenate([1 - blue, 1 - red - blue, 1 - red], -1)
+
+
+def enlarged(logits, size, shown):
+    """[h, w, 1] for an image of a size (height, width), in pixels -> its upper left part of the size `shown`."""
+    rows, columns = ((2 * np.arange(part) + 1) * count // (2 * whole)
+                     for part, count, whole in zip(shown, logits.shape, size))
+    return logits[rows][:, columns]
 
 
 def to_rgb(image):

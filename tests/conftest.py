@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import sys
 
 import hypothesis
@@ -89,6 +90,16 @@ def session():
     """A session on a graph of the test's own."""
     with tf.Graph().as_default(), tf.Session() as session:
         yield session
+
+
+def result_in(output):
+    """The folder of a result of test mode, from what it printed."""
+    return re.search(r" in (.*)/index\.html$", output, re.MULTILINE).group(1)
+
+
+def picture(result, kind, name):
+    """A picture of a result, uint8."""
+    return imageio.imread(os.path.join(str(result), "images", kind, "%s.png" % name))
 
 
 def fingerprint(output):

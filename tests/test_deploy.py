@@ -15,7 +15,7 @@ import tensorflow as tf
 from google.protobuf import json_format
 
 import train
-from conftest import ROOT
+from conftest import ROOT, picture
 from support import palette, precisions, run_folder
 
 with open(os.path.join(ROOT, "docs", "deploy.md")) as _file:
@@ -173,12 +173,12 @@ def test_test_mode_takes_a_precision_and_its_measures_stay_float32(run, trained,
     for precision in ("auto", "float32", "bfloat16"):
         folder = shutil.copytree(trained, str(tmp_path / precision))
         assert run("--mode=test", "--precision=" + precision, "--output_dir=" + folder)[0] == 0
-        with open(os.path.join(folder, "test", "metrics.json")) as file:
+        result = os.path.join(folder, "test", "val-6" + ("-bfloat16" if precision == "bfloat16" else ""))
+        with open(os.path.join(result, "metrics.json")) as file:
             metrics = json.load(file)
-        images = [imageio.imread(os.path.join(folder, "test", "images", "1-%s.png" % kind)) / np.float32(127.5) - 1
-                  for kind in ("output", "target")]
+        images = [picture(result, kind, 1) / np.float32(127.5) - 1 for kind in ("output", "target")]
         measured = tf.image.ssim(*(np.float32((image + 1) / 2) for image in images), max_val=1.0).numpy()
-        with open(os.path.join(folder, "test", "metrics.csv")) as file:
+        with open(os.path.join(result, "metrics.csv")) as file:
             ssim = float(file.readlines()[1].split(",")[3])
         assert abs(ssim - measured) < 2e-3, precision  # the images have 8 bits
         found.append((metrics["precision"], metrics["l1"]["mean"]))

@@ -13,6 +13,7 @@ import PIL.Image
 import tensorflow.compat.v1 as tf
 
 import train
+from conftest import result_in
 from support import pair_files
 
 
@@ -69,9 +70,9 @@ def test_the_export_reads_bytes_as_test_mode_does_and_refuses_what_is_too_large(
             block = (b"Exif\0\0II*\0\x08\0\0\0\1\0" + struct.pack("<HHIHH", 0x112, 3, 1, orientation, 0) + bytes(4))
         names.append("%d%s" % (orientation, "".join(form.values()).replace("<", "le")))
         eight.save(str(tmp_path / "in" / (names[-1] + ".jpg")), format=form.get("format", "JPEG"), exif=block)
-    assert run("--mode=test", "--layout=inputs", "--notest_dropout", "--output_dir=" + folder,
-               "--data_dir=%s" % (tmp_path / "in"))[0] == 0
-    shutil.copytree(os.path.join(folder, "test", "images"), str(tmp_path / "expected"))
+    _, output = run("--mode=test", "--layout=inputs", "--notest_dropout", "--output_dir=" + folder,
+                    "--data_dir=%s" % (tmp_path / "in"))
+    shutil.copytree(os.path.join(result_in(output), "images", "output"), str(tmp_path / "expected"))
     assert run("--mode=export", "--output_dir=" + folder)[0] == 0
     chunk = b"IHDR" + struct.pack(">IIBBBBB", 13000, 13000, 8, 2, 0, 0, 0)
     rows_of_zeros = zlib.compress(bytes(13000 * 39001), 1)
@@ -93,7 +94,7 @@ def picture(path):
 def compare():
     for path in sorted(glob.glob(folder + "/in/*")):
         name = os.path.splitext(os.path.basename(path))[0]
-        expected = tf.io.decode_png(tf.io.read_file(folder + "/expected/%s-output.png" % name)).numpy()
+        expected = tf.io.decode_png(tf.io.read_file(folder + "/expected/%s.png" % name)).numpy()
         found = picture(path)
         assert found.shape == expected.shape, (path, found.shape, expected.shape)
         assert np.abs(found.astype(int) - expected).max() <= 1, (path, np.abs(found.astype(int) - expected).max())

@@ -173,12 +173,12 @@ def test_awkward_names_come_through_training_gallery_and_csv(run, tmp_path):
     assert run(*argv, "--mode=test")[0] == 0
     visible = [name for name in NAMES if not (name + ".png").startswith(".")]
     for name in visible:
-        assert os.path.exists(tmp_path / "run" / "test" / "images" / (name + "-output.png"))
-    page = (tmp_path / "run" / "test" / "index.html").read_text()
+        assert os.path.exists(tmp_path / "run" / "test" / "val-2" / "images" / "output" / (name + ".png"))
+    page = (tmp_path / "run" / "test" / "val-2" / "index.html").read_text()
     assert page.count("<script>") == 1 and "alert" in page and "<script>alert" not in page and "http" not in page
-    with open(tmp_path / "run" / "test" / "metrics.csv", newline="") as file:
+    with open(tmp_path / "run" / "test" / "val-2" / "metrics.csv", newline="") as file:
         table = list(csv.reader(file))
-    assert len(table) == len(visible) + 1 and {len(row) for row in table} == {4}
+    assert len(table) == len(visible) + 1 and {len(row) for row in table} == {5}
     assert {row[0] for row in table[1:]} >= {name for name in visible if name.isprintable()}
 
 

@@ -106,7 +106,7 @@ def test_a_run_from_here_goes_on_there_is_tested_and_exported(tf1, trained, tmp_
     for mode in ("test", "export"):
         result = tf1("train.py", "--mode=" + mode, "--output_dir=%s" % tmp_path)
         assert result.returncode == 0, result.stderr
-    assert (tmp_path / "test" / "index.html").exists()
+    assert (tmp_path / "test" / "val-6" / "index.html").exists()
     check_that_wrong_shapes_are_refused(str(tmp_path / "export" / "6"))
 
 

@@ -156,7 +156,7 @@ def test_the_same_pairs_elsewhere_and_other_intervals_are_accepted(run, tmp_path
 def test_a_checkpoint_is_found_by_what_people_give(run, trained, data, given):
     status, output = run("--mode=test", "--checkpoint=" + os.path.join(trained, given))
     assert status == 0 and os.path.join(trained, "checkpoints", "model.ckpt-6") in output
-    assert os.path.join(trained, "test", "index.html") in output  # beside its own run, not in the default one
+    assert os.path.join(trained, "test", "val-6", "index.html") in output  # beside its own run, not in the default one
 
 
 @pytest.mark.parametrize("changed,says", [

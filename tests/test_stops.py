@@ -199,17 +199,16 @@ def test_an_ignored_hangup_stays_ignored_as_nohup_wants_it():
 
 
 def test_a_signal_in_test_mode_leaves_nothing_behind(data, trained, tmp_path):
-    folder = shutil.copytree(trained, str(tmp_path / "run"))
+    folder = shutil.copytree(trained, str(tmp_path / "run"), ignore=shutil.ignore_patterns("test"))
     write_pairs(str(tmp_path / "many"), 3)
     for number in range(4, 400):
         os.link(tmp_path / "many" / "1.png", tmp_path / "many" / ("%d.png" % number))
-    before = os.listdir(folder)
     process = start(["--mode=test", "--output_dir=" + folder, "--data_dir=%s" % (tmp_path / "many")])
-    wait_for(lambda: len(os.listdir(folder)) > len(before))
+    wait_for(lambda: os.path.isdir(os.path.join(folder, "test")) and os.listdir(os.path.join(folder, "test")))
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 143 and "Traceback" not in output
-    assert sorted(os.listdir(folder)) == sorted(before)
+    assert os.listdir(os.path.join(folder, "test")) == []
 
 
 def interrupted(argv, python, seconds):

@@ -17,7 +17,7 @@ from support.errors import RunError
 def test_the_last_result_stays_until_a_new_one_is_whole(run, trained, tmp_path, monkeypatch, mode):
     folder = shutil.copytree(trained, str(tmp_path / "run"))
     argv = ["--mode=" + mode, "--output_dir=" + folder]
-    result = os.path.join(folder, mode if mode == "test" else "export/6")
+    result = os.path.join(folder, "test/val-6" if mode == "test" else "export/6")
     assert run(*argv)[0] == 0
     with open(os.path.join(result, "of_the_first"), "w"):
         before = sorted(os.listdir(result))

@@ -229,11 +229,12 @@ def test_quality_passes_pairs_as_its_peers_need_them_and_names_a_file_that_is_no
 def test_quality_lets_an_export_translate_a_batch_at_a_time(tmp_path, monkeypatch):
     options, batches = argparse.Namespace(output_dir=str(tmp_path), batch_size=4), []
     run = tmp_path / "this_project-seed0"
-    (run / "test" / "images").mkdir(parents=True)
+    inputs = run / "test" / "val-7" / "images" / "input"
+    inputs.mkdir(parents=True)
     (run / "run.json").write_text('{"steps": 7}')
     stems = ["a-input-1", "b", "c", "d", "e"]
     for value, stem in enumerate(stems):
-        imageio.imwrite(str(run / "test" / "images" / (stem + "-input.png")), np.full((8, 8, 3), value, np.uint8))
+        imageio.imwrite(str(inputs / (stem + ".png")), np.full((8, 8, 3), value, np.uint8))
 
     def translate(images):
         batches.append(len(images))
@@ -244,7 +245,7 @@ def test_quality_lets_an_export_translate_a_batch_at_a_time(tmp_path, monkeypatc
         ("float32", str(run / "export" / "7")): translate}[precision, export])
     images = quality.exported(options, str(tmp_path / "exported"), 0)["images"]
     assert batches == [4, 1]
-    outputs = [imageio.imread(os.path.join(images, stem + "-output.png")) for stem in stems]
+    outputs = [imageio.imread(os.path.join(images, "output", stem + ".png")) for stem in stems]
     assert [output.mean() for output in outputs] == [255, 254, 253, 252, 251]
 
 
@@ -252,10 +253,11 @@ def test_quality_measures_pngs_and_pairs_the_contenders_image_by_image(tmp_path)
     random = np.random.RandomState(0)
     for name in ("1", "2"):
         target = random.randint(100, 150, (16, 16, 3), np.uint8)
-        imageio.imwrite(str(tmp_path / (name + "-target.png")), target)
+        (tmp_path / "target").mkdir(exist_ok=True)
+        imageio.imwrite(str(tmp_path / "target" / (name + ".png")), target)
         for folder, shift in (("ours", 1), ("peer", 1 + int(name))):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            imageio.imwrite(str(tmp_path / folder / (name + "-output.png")), target + np.uint8(shift))
+            (tmp_path / folder / "output").mkdir(parents=True, exist_ok=True)
+            imageio.imwrite(str(tmp_path / folder / "output" / (name + ".png")), target + np.uint8(shift))
     found = {name: [quality.measured(str(tmp_path / folder), str(tmp_path))] * 2
              for name, folder in ((quality.BASE, "ours"), ("peer", "peer"))}
     rows = quality.results(found)

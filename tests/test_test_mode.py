@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 import train
-from conftest import SMALL, fingerprint, options, write_pairs
+from conftest import SMALL, fingerprint, options, picture, result_in, write_pairs
 from support import checkpoints, gallery
 
 
@@ -30,13 +30,15 @@ def tested(trained, tmp_path_factory):
     with flagsaver.flagsaver():
         train.FLAGS(["train.py", "--mode=test", "--output_dir=" + trained, "--data_dir=%s" % folder])
         assert train.main(["train.py"]) == 0
-    return os.path.join(trained, "test")
+    (result,) = (os.path.join(trained, "test", name) for name in os.listdir(os.path.join(trained, "test"))
+                 if name.startswith(folder.name))
+    return result
 
 
 def test_test_mode_writes_every_output(tested):
-    assert sorted(os.listdir(os.path.join(tested, "images"))) == sorted(
-        "%s-%s.png" % (name, kind) for name in ("1", "2", "<b>&'50%#")
-        for kind in ("input", "output", "patches", "target"))
+    assert sorted(os.listdir(os.path.join(tested, "images"))) == ["input", "output", "patches", "target"]
+    for kind in os.listdir(os.path.join(tested, "images")):
+        assert sorted(os.listdir(os.path.join(tested, "images", kind))) == ["1.png", "2.png", "<b>&'50%#.png"]
 
 
 def test_metrics_agree_with_the_written_images(tested):
@@ -46,8 +48,7 @@ def test_metrics_agree_with_the_written_images(tested):
         summary = json.load(file)
     assert summary["images"] == len(table) == 3
     for row in table:
-        output, target = (np.float64(imageio.imread(os.path.join(tested, "images", "%s-%s.png" % (row["name"], kind))))
-                          / 127.5 - 1 for kind in ("output", "target"))
+        output, target = (np.float64(picture(tested, kind, row["name"])) / 127.5 - 1 for kind in ("output", "target"))
         np.testing.assert_allclose(float(row["l1"]), np.abs(output - target).mean(), atol=0.004)
         np.testing.assert_allclose(float(row["psnr"]), 10 * np.log10(4 / ((output - target) ** 2).mean()), atol=0.1)
         assert -1 <= float(row["ssim"]) <= 1
@@ -72,8 +73,7 @@ def test_ssim_is_an_independent_ssim_of_the_written_images(tested):
     with open(os.path.join(tested, "metrics.csv")) as file:
         table = list(csv.DictReader(file))
     for row in table:
-        written = (imageio.imread(os.path.join(tested, "images", "%s-%s.png" % (row["name"], kind)))
-                   for kind in ("output", "target"))
+        written = (picture(tested, kind, row["name"]) for kind in ("output", "target"))
         assert float(row["ssim"]) == pytest.approx(scipy_ssim(*written), abs=2e-3)
 
 
@@ -106,22 +106,22 @@ def test_an_output_does_not_depend_on_the_images_beside_it(run, trained, tmp_pat
     os.remove(tmp_path / "one" / "3.png")
     measured = []
     for name in ("all", "one"):
-        assert run("--mode=test", "--output_dir=" + trained, "--data_dir=%s" % (tmp_path / name))[0] == 0
-        with open(os.path.join(trained, "test", "metrics.csv")) as file:
+        status, output = run("--mode=test", "--output_dir=" + trained, "--data_dir=%s" % (tmp_path / name))
+        assert status == 0
+        with open(os.path.join(result_in(output), "metrics.csv")) as file:
             measured.append([row for row in csv.reader(file) if row[0] == "2"])
     assert measured[0] == measured[1] != []
-    assert len(os.listdir(os.path.join(trained, "test", "images"))) == 4  # none of the earlier test's
 
 
 def test_an_output_is_the_same_beside_a_file_of_its_stem(run, trained, tmp_path):
     write_pairs(str(tmp_path), 2)
     argv = ["--mode=test", "--output_dir=" + trained, "--data_dir=%s" % tmp_path]
-    assert run(*argv)[0] == 0
-    alone = imageio.imread(os.path.join(trained, "test", "images", "2-output.png"))
+    result = result_in(run(*argv)[1])
+    alone = picture(result, "output", "2")
     imageio.imwrite(tmp_path / "1.jpg", np.zeros((16, 32, 3), np.uint8))
     assert run(*argv)[0] == 0
-    beside = imageio.imread(os.path.join(trained, "test", "images", "2.png-output.png"))
-    np.testing.assert_array_equal(beside, alone)
+    np.testing.assert_array_equal(picture(result, "output", "2.png"), alone)
+    assert len(os.listdir(os.path.join(result, "images", "output"))) == 3  # none of the earlier test's
 
 
 def test_test_mode_prints_the_runs_fingerprint(run, trained, tmp_path):
@@ -142,12 +142,11 @@ def test_images_of_any_size_are_tested_at_their_own(run, trained, tmp_path):
         image = np.random.RandomState(0).randint(0, 256, (height, width, 3), np.uint8)
         imageio.imwrite(tmp_path / ("%d.png" % number), image)
     argv = ["--mode=test", "--output_dir=" + trained, "--data_dir=%s" % tmp_path, "--notest_resize"]
-    assert run(*argv)[0] == 0
+    result = result_in(run(*argv)[1])
     for kind in ("input", "output", "target", "patches"):
-        assert [imageio.improps(os.path.join(trained, "test", "images", "%d-%s.png" % (number, kind))).shape
-                for number in (1, 2, 3)] == [(11, 11, 3), (33, 70, 3), (64, 32, 3)]
-    assert run(*argv, "--test_resize")[0] == 0
-    assert imageio.improps(os.path.join(trained, "test", "images", "2-output.png")).shape == (32, 32, 3)
+        assert [picture(result, kind, number).shape for number in (1, 2, 3)] == [(11, 11, 3), (33, 70, 3), (64, 32, 3)]
+    result = result_in(run(*argv, "--test_resize")[1])
+    assert picture(result, "output", 2).shape == picture(result, "patches", 2).shape == (32, 32, 3)
     imageio.imwrite(tmp_path / "4.png", np.zeros((10, 40, 3), np.uint8))
     assert run(*argv)[0].startswith("error: %s/4.png: an image of 20x10 pixels, fewer than the 11x11" % tmp_path)
     assert run(*argv, "--layout=inputs")[0] == run(*argv, "--test_resize")[0] == 0
@@ -157,8 +156,8 @@ def test_test_mode_shows_what_training_saw_whatever_flags_txt_of_an_earlier_vers
     folder = shutil.copytree(trained, str(tmp_path / "run"))
     with open(os.path.join(folder, "flags.txt"), "a") as file:
         file.write("--test_resize=False\n")
-    assert run("--mode=test", "--output_dir=" + folder)[0] == 0
-    assert imageio.improps(os.path.join(folder, "test", "images", "1-output.png")).shape == (32, 32, 3)
+    result = result_in(run("--mode=test", "--output_dir=" + folder)[1])
+    assert picture(result, "output", 1).shape == (32, 32, 3)
     with open(os.path.join(trained, "flags.txt")) as file:
         assert "test_resize" not in file.read()
 
@@ -167,11 +166,15 @@ def test_inputs_without_targets_get_outputs_and_a_gallery_without_metrics(run, t
     write_pairs(str(tmp_path), 2)
     status, output = run("--mode=test", "--output_dir=" + trained, "--data_dir=%s" % tmp_path, "--layout=inputs")
     assert status == 0 and "2 images" in output and "l1" not in output
-    assert sorted(os.listdir(os.path.join(trained, "test", "images"))) == [
-        "%d-%s.png" % (number, kind) for number in (1, 2) for kind in ("input", "output", "patches")]
-    assert sorted(os.listdir(os.path.join(trained, "test"))) == ["images", "index.html"]
-    with open(os.path.join(trained, "test", "index.html")) as file:
-        assert "L1" not in file.read()
+    result = result_in(output)
+    assert result.endswith("-inputs") and sorted(os.listdir(os.path.join(result, "images"))) == [
+        "input", "output", "patches"]
+    assert sorted(os.listdir(os.path.join(result, "images", "output"))) == ["1.png", "2.png"]
+    with open(os.path.join(result, "index.html")) as file:
+        page = file.read()
+    assert "L1" not in page and "no target" in page and "<label hidden>" in page
+    with open(os.path.join(result, "metrics.csv")) as file:
+        assert file.read() == "name,picture\n1,1.png\n2,2.png\n"
 
 
 def test_folders_of_grey_and_colour_train_and_test_at_a_size_that_is_not_square(run, tmp_path):
@@ -185,9 +188,8 @@ def test_folders_of_grey_and_colour_train_and_test_at_a_size_that_is_not_square(
     assert status == 0
     assert imageio.imread(tmp_path / "run" / "samples" / "step-00000002.png").shape == (2 * 32, 3 * 64, 3)
     for flag, size in (("--test_resize", (32, 64)), ("--notest_resize", (40, 72))):
-        assert run(*argv, "--mode=test", flag)[0] == 0
-        assert imageio.improps(tmp_path / "run" / "test" / "images" / "1-input.png").shape == size
-        assert imageio.improps(tmp_path / "run" / "test" / "images" / "1-output.png").shape == (*size, 3)
+        result = result_in(run(*argv, "--mode=test", flag)[1])
+        assert picture(result, "input", 1).shape == size and picture(result, "output", 1).shape == (*size, 3)
 
 
 def test_jpegs_in_the_layout_of_facades_train_and_test_from_b_to_a(run, tmp_path):
@@ -195,18 +197,17 @@ def test_jpegs_in_the_layout_of_facades_train_and_test_from_b_to_a(run, tmp_path
         write_pairs(str(tmp_path / "data" / split), count, size=256, extension=".jpg")
     argv = ["--data_dir=%s" % (tmp_path / "data"), "--output_dir=%s" % (tmp_path / "run")]
     assert run(*argv, "--direction=BtoA", *SMALL, "--max_steps=2")[0] == 0
-    assert run("--mode=test", *argv, "--notest_resize")[0] == 0
+    result = result_in(run("--mode=test", *argv, "--notest_resize")[1])
     pair = np.float32(imageio.imread(tmp_path / "data" / "val" / "1.jpg"))
     for half, kind in ((pair[:, :256], "target"), (pair[:, 256:], "input")):
-        written, = (tmp_path / "run" / "test").glob("**/*1-%s.png" % kind)
-        assert np.abs(imageio.imread(written) - half).mean() < 2  # two decoders of JPEG
+        assert np.abs(picture(result, kind, 1) - half).mean() < 2  # two decoders of JPEG
 
 
 def test_equal_images_have_a_psnr_that_json_can_hold(monkeypatch):
     monkeypatch.setattr(train, "generate", lambda options, images, draw: images)
     picture = np.random.RandomState(0).uniform(-1, 1, (1, 32, 32, 3))
     with tf.Graph().as_default(), tf.Session() as session:
-        image, target, draw, _, measures = train.test_graph(options("--ndf=2"))
+        image, target, draw, *_, measures = train.test_graph(options("--ndf=2"))
         session.run(tf.global_variables_initializer())
         values = session.run(measures, {image: picture, target: picture, draw: 0})
     assert (values["l1"], values["psnr"], values["ssim"]) == (0, 100, 1)
