@@ -59,7 +59,7 @@ with output.held_stderr(), packages.needed():
         storage,
         workers,
     )
-    from support.errors import DataError, FlagError, RunError, UserError
+    from support.errors import DataError, FlagError, UserError
     from support.run_flags import is_size, size_of
 
 gc.freeze()  # else the collector scans all imported modules again and again, a sixth of the time to build the graph
@@ -175,20 +175,16 @@ flags.DEFINE_integer("keep", 3, "How many checkpoints are kept, the newest.", lo
 flags.DEFINE_integer("patience", 300, "Seconds to wait for another worker, where TF_CONFIG names several: until it "
                      "answers at the start, and until a step ends, saving included.", lower_bound=1)
 
-# A continued run may change these flags, and --epochs unless --decay_epochs is set; all others decide the run's bits.
-# A changed --data_dir must hold the same pairs, and --precision=auto takes the run's precision.
-FREE = set("""mode output_dir checkpoint data_dir test_resize skip_bad_images reader_threads test_dropout max_steps
-              precision log_every sample_every save_every keep patience""".split())
-# Test and export take these from the run unless they are given; NETWORKS must not be given another value.
-RESTORED = set("""seed data_dir layout direction image_size load_size resize_method skip_bad_images
-                  reader_threads dropout dropout_blocks test_dropout gan_loss""".split())
-NETWORKS = set("""input_channels output_channels generator ngf skip norm norm_epsilon bottleneck_norm leaky_slope ndf
-                  patch conditional""".split())
-WITH_WEIGHTS = NETWORKS | {"image_size"}  # what --init_checkpoint takes from a run; the size decides the depth
-# The checkpoint of a one-file TF1 program decides these.
-IN_OLD_CHECKPOINT = set("input_channels output_channels ngf skip norm bottleneck_norm ndf".split())
-OLDER = {}  # {flag: its value in runs that are older than the flag}, where that is not its default
-
+RULES = run_flags.Rules(  # what a flag means to a run that is there
+    FLAGS,
+    free=set("""mode output_dir checkpoint data_dir test_resize skip_bad_images reader_threads test_dropout
+                max_steps precision log_every sample_every save_every keep patience""".split()),
+    restored=set("""seed data_dir layout direction image_size load_size resize_method skip_bad_images
+                    reader_threads dropout dropout_blocks test_dropout gan_loss""".split()),
+    networks=set("""input_channels output_channels generator ngf skip norm norm_epsilon bottleneck_norm
+                    leaky_slope ndf patch conditional""".split()),
+    in_old_checkpoint=set("""input_channels output_channels ngf skip norm bottleneck_norm ndf""".split()),
+    older={})
 MODULE_FLAGS = FLAGS.get_flags_for_module(sys.modules[__name__])
 Options = collections.namedtuple("Options", [flag.name for flag in MODULE_FLAGS])  # the value of each flag
 TITLES = {"mode": "The run", "data_dir": "Data", "ngf": "Networks", "gan_loss": "Losses", "epochs": "Training",
@@ -231,110 +227,9 @@ flags.register_multi_flags_validator(
     "--l1_weight and --gan_weight must not both be 0")
 
 
-# ---------------------------------------------------------------------------------------------
-# Which flags are in force
-
-
 def options_in_force(**changed):
     """Returns the Options: the value of every flag, some of them changed."""
     return Options(*(FLAGS[name].value for name in Options._fields))._replace(**changed)
-
-
-def options_to_train(checkpoint):
-    """Returns the Options to start a run with, or to continue the one in --output_dir from its newest checkpoint."""
-    if checkpoint:
-        before = run_folder.read_flags(FLAGS.output_dir)
-        weights = before.get("init_checkpoint")
-        decided = {name: before[name] for name in WITH_WEIGHTS if weights and name in before}
-        run_flags.take(FLAGS, decided, "the run in %s" % FLAGS.output_dir, fixed=NETWORKS)
-        if FLAGS.init_checkpoint and not checkpoints.is_named(weights, FLAGS.init_checkpoint):
-            weights = FLAGS.init_checkpoint  # `check_same_run` refuses it
-    elif FLAGS.init_checkpoint:
-        weights = checkpoints.full_name(FLAGS.init_checkpoint)
-        take_networks(run_folder.run_of(weights))
-        run_flags.take(FLAGS, checkpoints.flags_of_old(weights, IN_OLD_CHECKPOINT), weights, fixed=NETWORKS)
-    else:
-        weights = None
-    return options_in_force(init_checkpoint=weights)
-
-
-def take_networks(folder):
-    """Takes the flags of the networks from the run in a folder, where there is one, and prints them."""
-    before = run_folder.read_flags(folder)
-    decided = collections.OrderedDict((name, before[name]) for name in Options._fields
-                                      if name in WITH_WEIGHTS and name in before)
-    taken = " ".join("--%s=%s" % item for item in decided.items() if FLAGS[item[0]].using_default_value)
-    run_flags.take(FLAGS, decided, "the run in %s" % folder, fixed=NETWORKS)
-    if decided:
-        print("starting from weights of the run in %s, with the flags of its networks: %s" % (folder, taken))
-
-
-def options_to_restore():
-    """Returns (the Options, the checkpoint) to test or export; values of the run become the flags' defaults.
-
-    The run is the one that holds --checkpoint, if it is named, else the one in --output_dir.
-    """
-    checkpoint = checkpoints.full_name(FLAGS.checkpoint) if FLAGS.checkpoint else None
-    folder = run_folder.run_of(checkpoint) if checkpoint else FLAGS.output_dir
-    before = run_folder.read_flags(folder)
-    if FLAGS.init_checkpoint not in (None, before.get("init_checkpoint")):
-        raise RunError("--init_checkpoint is for training; test and export take --checkpoint")
-    checkpoint = checkpoint or checkpoints.newest(run_folder.checkpoints_of(folder))
-    if not checkpoint:
-        raise RunError("%s: no checkpoint in %s; train first, or name a run with --output_dir or a checkpoint with "
-                       "--checkpoint" % (folder, run_folder.checkpoints_of(folder)))
-    of_the_run = {name: before[name] for name in RESTORED | NETWORKS if name in before}
-    if FLAGS.mode == "export":  # takes dropout from the command line alone
-        of_the_run["test_dropout"] = "false"
-    if before:
-        of_the_run["output_dir"] = folder
-    learned = before.get("direction", FLAGS.direction)
-    if FLAGS.mode == "test" and not FLAGS["direction"].using_default_value and FLAGS.direction != learned:
-        print("warning: --direction=%s is not what the run in %s learned, which is %s" % (
-            FLAGS.direction, folder, learned))
-    run_flags.take(FLAGS, of_the_run, "the run in %s" % folder, fixed=NETWORKS)
-    run_flags.take(FLAGS, checkpoints.flags_of_old(checkpoint, IN_OLD_CHECKPOINT), checkpoint, fixed=NETWORKS)
-    return options_in_force(), checkpoint
-
-
-def that_must_agree(options):
-    """Returns {name: (value, value in runs older than the flag)} of the flags that decide the bits of a run."""
-    free = FREE if options.decay_epochs else FREE | {"epochs"}
-    return collections.OrderedDict((name, (value, OLDER.get(name, FLAGS[name].default)))
-                                   for name, value in options._asdict().items() if name not in free)
-
-
-def check_same_run(options, pairs, record):
-    """Raises RunError where the run in the folder was started with other flags, pairs, precision or workers.
-
-    Args:
-      options: those in force now; their folder holds the run.
-      pairs: the Pairs to train on.
-      record: see `run_folder.describe`; of now.
-
-    Returns:
-      The precision that the run continues with.
-    """
-    folder = options.output_dir
-    before, old = run_folder.read_flags(folder), run_folder.read_record(folder)
-    if not before or not old:
-        raise RunError("%s holds checkpoints, but its flags.txt or run.json is missing or damaged; put it back, or "
-                       "name a new --output_dir" % folder)
-    path = os.path.join(folder, "flags.txt")
-    if options.precision == "auto":
-        record = dict(record, precision=old["precision"])
-    differing = run_flags.differences(FLAGS, that_must_agree(options), before, path)
-    clash = [name for name in differing if name in WITH_WEIGHTS and not FLAGS[name].using_default_value]
-    change = pair_files.first_change(pair_files.listing(pairs), run_folder.read_pairs(folder))
-    differing.update(run_folder.differences(record, old, change))
-    if differing:
-        raise RunError("%s holds another run: %s. %s" % (folder, "; ".join(differing.values()), run_folder.ways_out(
-            folder, differing, fits=not clash)))
-    lacks = precisions.bfloat16_lacks() if old["precision"] == "bfloat16" else ""
-    if lacks:
-        raise RunError("--precision of the run in %s is bfloat16, which needs %s; continue it there, or start from "
-                       "its weights with --init_checkpoint in a new --output_dir" % (folder, lacks))
-    return old["precision"]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -530,18 +425,19 @@ def job_of(team):
     saved, checkpoint = run_folder.checkpoints_of(FLAGS.output_dir), None
     if team.is_chief:
         checkpoint = checkpoints.newest(saved)
-        options = options_to_train(checkpoint)
+        options = options_in_force(init_checkpoint=run_flags.to_train(RULES, checkpoint))
     else:
-        options = options_in_force(init_checkpoint=None)  # the chief alone reads it
+        options = options_in_force(init_checkpoint=None)
     pairs = pairs_in_use(options, options.split or "train", SINGLE)
     steps = min(epoch_steps(options, len(pairs.files)), options.max_steps or sys.maxsize)
     record = run_folder.describe(pairs, options.data_dir, precisions.resolve(options.precision), steps, len(team))
     if team.is_chief:
         storage.make_folders(saved, run_folder.samples_of(FLAGS.output_dir))
         if checkpoint:
-            record["precision"] = check_same_run(options, pairs, record)
+            record["precision"] = run_flags.check_same_run(RULES, options, pairs, record)
         checkpoints.tidy(saved, checkpoint, options.keep)
-    facts = {"--" + name: value for name, (value, _) in that_must_agree(options).items() if name != "init_checkpoint"}
+    facts = {"--" + name: value for name, (value, _) in run_flags.that_must_agree(RULES, options).items()}
+    del facts["--init_checkpoint"]  # the chief alone reads it
     facts["--precision"] = options.precision
     start, record["precision"] = team.agree_on_run(facts, record, checkpoints.step_of(checkpoint or ""))
     return Job(options, pairs, record, start, checkpoint, team)
@@ -676,7 +572,8 @@ def epoch_steps(options, pairs):
 
 def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
-    options, checkpoint = options_to_restore()
+    checkpoint = run_flags.to_restore(RULES)
+    options = options_in_force()
     options = as_tested(options)
     pairs = pairs_in_use(options, options.split, "use --layout=inputs")
     warn_of_training_pairs(options, pairs, run_folder.run_of(checkpoint))
@@ -730,7 +627,8 @@ def choices(options, folder, checkpoint):
     own = os.path.join(run_folder.checkpoints_of(options.output_dir), "model.ckpt-%d" % checkpoints.step_of(checkpoint))
     if os.path.abspath(checkpoint) != os.path.abspath(own):
         found["checkpoint"] = checkpoint
-    deciding = (RESTORED | NETWORKS | {"test_resize", "precision"}) - {"data_dir", "load_size", "reader_threads"}
+    deciding = RULES.restored | RULES.networks | {"test_resize", "precision"}
+    deciding -= {"data_dir", "load_size", "reader_threads"}
     found.update((name, value) for name, value in options._asdict().items()
                  if name in deciding and value != getattr(usual, name))
     return found
@@ -788,7 +686,8 @@ def padded(options, images):
 
 def export():
     """Writes the generator as a SavedModel into export/STEP (see support/serving.py); returns the exit status."""
-    options, checkpoint = options_to_restore()
+    checkpoint = run_flags.to_restore(RULES)
+    options = options_in_force()
     size, inputs = size_of(options.image_size), inputs_for_palette(options)
     path = os.path.join(options.output_dir, "export", str(checkpoints.step_of(checkpoint)))  # as servers look for it
     with tf.Graph().as_default():

@@ -1,16 +1,37 @@
-"""Flags and what a run says of them: the text of --help, values taken from a run, and what differs from a run.
+"""Flags and runs: the text of --help, the values that are taken from a run, and what may differ from a run.
 
-absl's FlagValues are an argument everywhere. Nothing here imports TensorFlow, so that --help is fast.
+absl's FlagValues are an argument everywhere, since only train.py defines and reads flags.
 """
 
 import collections
 import os
 import re
 import textwrap
+import typing
 
 from absl import flags
 
-from support.errors import FlagError
+from support import checkpoints, pair_files, precisions, run_folder
+from support.errors import FlagError, RunError
+
+
+class Rules(typing.NamedTuple):
+    """What each flag means to a run that is there; sets of names.
+
+    A changed --data_dir must hold the same pairs, and --precision=auto takes the run's precision.
+    """
+
+    flag_values: flags.FlagValues
+    free: set  # a continued run may change them, and --epochs unless --decay_epochs is set; all others decide its bits
+    restored: set  # test and export take them from the run unless they are given
+    networks: set  # test and export take them from the run and refuse another value
+    in_old_checkpoint: set  # the checkpoint of a one-file TF1 program decides them
+    older: dict  # {name: value in runs that are older than the flag}, if that is not the flag's default
+
+    @property
+    def with_weights(self):
+        """The flags that --init_checkpoint takes from a run; the image size decides the generator's depth."""
+        return self.networks | {"image_size"}
 
 
 def size_of(text):
@@ -110,3 +131,111 @@ def differences(flag_values, options, before, source):
             found[name] = "--%s is %s here and %s in the run" % (
                 name, *("not set" if value is None else value for value in (here, there)))
     return found
+
+
+# ---------------------------------------------------------------------------------------------
+# The flags of a run that is there
+
+
+def to_train(rules, checkpoint):
+    """Takes the flags that a run has from its --init_checkpoint, at its start or when it continues from a checkpoint.
+
+    Returns:
+      The --init_checkpoint in force, as PATH/NAME-STEP, or None.
+    """
+    given = rules.flag_values
+    if checkpoint:
+        before = run_folder.read_flags(given.output_dir)
+        weights = before.get("init_checkpoint")
+        decided = {name: before[name] for name in rules.with_weights if weights and name in before}
+        take(rules.flag_values, decided, "the run in %s" % given.output_dir, fixed=rules.networks)
+        if given.init_checkpoint and not checkpoints.is_named(weights, given.init_checkpoint):
+            weights = given.init_checkpoint  # `check_same_run` refuses it
+    elif given.init_checkpoint:
+        weights = checkpoints.full_name(given.init_checkpoint)
+        take_networks(rules, run_folder.run_of(weights))
+        take(given, checkpoints.flags_of_old(weights, rules.in_old_checkpoint), weights, fixed=rules.networks)
+    else:
+        weights = None
+    return weights
+
+
+def take_networks(rules, folder):
+    """Takes the flags of the networks from the run in a folder, where there is one, and prints them."""
+    before = run_folder.read_flags(folder)
+    decided = collections.OrderedDict((name, before[name]) for name in rules.flag_values
+                                      if name in rules.with_weights and name in before)
+    taken = " ".join("--%s=%s" % item for item in decided.items() if rules.flag_values[item[0]].using_default_value)
+    take(rules.flag_values, decided, "the run in %s" % folder, fixed=rules.networks)
+    if decided:
+        print("starting from weights of the run in %s, with the flags of its networks: %s" % (folder, taken))
+
+
+def to_restore(rules):
+    """Takes the flags of the run to test or export, and returns the checkpoint.
+
+    The run is the one that holds --checkpoint, if it is named, else the one in --output_dir.
+    """
+    given = rules.flag_values
+    checkpoint = checkpoints.full_name(given.checkpoint) if given.checkpoint else None
+    folder = run_folder.run_of(checkpoint) if checkpoint else given.output_dir
+    before = run_folder.read_flags(folder)
+    if given.init_checkpoint not in (None, before.get("init_checkpoint")):
+        raise RunError("--init_checkpoint is for training; test and export take --checkpoint")
+    checkpoint = checkpoint or checkpoints.newest(run_folder.checkpoints_of(folder))
+    if not checkpoint:
+        raise RunError("%s: no checkpoint in %s; train first, or name a run with --output_dir or a checkpoint with "
+                       "--checkpoint" % (folder, run_folder.checkpoints_of(folder)))
+    of_the_run = {name: before[name] for name in rules.restored | rules.networks if name in before}
+    if given.mode == "export":  # takes dropout from the command line alone
+        of_the_run["test_dropout"] = "false"
+    if before:
+        of_the_run["output_dir"] = folder
+    learned = before.get("direction", given.direction)
+    if given.mode == "test" and not rules.flag_values["direction"].using_default_value and given.direction != learned:
+        print("warning: --direction=%s is not what the run in %s learned, which is %s" % (
+            given.direction, folder, learned))
+    take(rules.flag_values, of_the_run, "the run in %s" % folder, fixed=rules.networks)
+    take(given, checkpoints.flags_of_old(checkpoint, rules.in_old_checkpoint), checkpoint, fixed=rules.networks)
+    return checkpoint
+
+
+def that_must_agree(rules, options):
+    """Returns {name: (value, value in runs older than the flag)} of the flags that decide the bits of a run."""
+    free = rules.free if options.decay_epochs else rules.free | {"epochs"}
+    return collections.OrderedDict((name, (value, rules.older.get(name, rules.flag_values[name].default)))
+                                   for name, value in options._asdict().items() if name not in free)
+
+
+def check_same_run(rules, options, pairs, record):
+    """Raises RunError where the run in the folder was started with other flags, pairs, precision or workers.
+
+    Args:
+      rules: the Rules.
+      options: the options in force now; their folder holds the run.
+      pairs: the Pairs to train on.
+      record: see `run_folder.describe`; of now.
+
+    Returns:
+      The precision that the run continues with.
+    """
+    folder = options.output_dir
+    before, old = run_folder.read_flags(folder), run_folder.read_record(folder)
+    if not before or not old:
+        raise RunError("%s holds checkpoints, but its flags.txt or run.json is missing or damaged; put it back, or "
+                       "name a new --output_dir" % folder)
+    path = os.path.join(folder, "flags.txt")
+    if options.precision == "auto":
+        record = dict(record, precision=old["precision"])
+    differing = differences(rules.flag_values, that_must_agree(rules, options), before, path)
+    clash = [name for name in rules.with_weights & set(differing) if not rules.flag_values[name].using_default_value]
+    change = pair_files.first_change(pair_files.listing(pairs), run_folder.read_pairs(folder))
+    differing.update(run_folder.differences(record, old, change))
+    if differing:
+        raise RunError("%s holds another run: %s. %s" % (folder, "; ".join(differing.values()), run_folder.ways_out(
+            folder, differing, fits=not clash)))
+    lacks = precisions.bfloat16_lacks() if old["precision"] == "bfloat16" else ""
+    if lacks:
+        raise RunError("--precision of the run in %s is bfloat16, which needs %s; continue it there, or start from "
+                       "its weights with --init_checkpoint in a new --output_dir" % (folder, lacks))
+    return old["precision"]

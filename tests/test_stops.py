@@ -43,14 +43,27 @@ def as_from_a_terminal():
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
+started = []  # processes of the test at hand
+
+
 def start(argv, python=sys.executable, limit=None, **options):
     def first():
         as_from_a_terminal()
         if limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    return subprocess.Popen([python, PROGRAM, *argv], text=True, preexec_fn=first,
-                            **dict({"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}, **options))
+    process = subprocess.Popen([python, PROGRAM, *argv], text=True, preexec_fn=first,
+                               **dict({"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}, **options))
+    started.append(process)
+    return process
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on():
+    """Ends what a failed test left running."""
+    yield
+    while started:
+        started.pop().kill()
 
 
 def steps_of(folder):
@@ -69,7 +82,8 @@ def saved_in(folder):
 def test_ctrl_c_saves_though_the_reader_of_the_output_dies_of_it_too(data, run, tmp_path, python):
     argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *ENDLESS]
     process = start(argv, python)
-    assert process.stdout.readline().startswith("starting %s" % tmp_path)  # nothing of TensorFlow's is before it
+    assert process.stdout.readline().startswith("reading 5 pairs from")  # nothing of TensorFlow's is before it
+    assert process.stdout.readline().startswith("starting %s" % tmp_path)
     wait_for(lambda: steps_of(tmp_path) > 2)
     process.stdout.close()  # what tee's death does
     os.killpg(process.pid, signal.SIGINT)

@@ -212,9 +212,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(r
 
 
 def test_what_is_said_of_flags_names_flags_that_there_are():
-    assert train.FREE | train.RESTORED | train.NETWORKS | train.IN_OLD_CHECKPOINT | set(train.OLDER) <= set(
+    assert train.RULES.free | train.RULES.restored | train.RULES.networks | set(train.RULES.older) <= set(
         train.Options._fields)
-    assert train.IN_OLD_CHECKPOINT <= train.NETWORKS and not train.NETWORKS & train.FREE
+    assert train.RULES.in_old_checkpoint <= train.RULES.networks and not train.RULES.networks & train.RULES.free
 
 
 def test_a_run_older_than_a_flag_has_the_value_that_the_flag_has_for_it(run, trained, tmp_path, monkeypatch):
@@ -224,7 +224,7 @@ def test_a_run_older_than_a_flag_has_the_value_that_the_flag_has_for_it(run, tra
     folder = "--output_dir=%s" % (tmp_path / "run")
     assert run(folder, "--max_steps=7", *SMALL)[0] == 0  # the default is the value of older runs
     path.write_text("".join(line for line in path.read_text().splitlines(True) if "--beta1=" not in line))
-    monkeypatch.setitem(train.OLDER, "beta1", 0.25)
+    monkeypatch.setitem(train.RULES.older, "beta1", 0.25)
     status, _ = run(folder, "--max_steps=8", *SMALL)
     assert "--beta1 is 0.5 here and 0.25 in the run" in status
     assert run(folder, "--max_steps=8", *SMALL, "--beta1=0.25")[0] == 0
