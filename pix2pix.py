@@ -102,15 +102,15 @@ def norm_or_bias(x, norm, epsilon):
     return fence(tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon))
 
 
-def dropout(x, rate, seed, draw):
+def dropout(x, rate, seed, mask_number):
     """Sets a share `rate` of x to 0 and scales the rest by 1 / (1 - rate).
 
-    The mask is a pure function of (seed, the variable scope, draw); `draw` is an int64 scalar below 2**32, in training
-    the step. None switches dropout off.
+    The mask is a pure function of (seed, the variable scope, mask_number). `mask_number` is an int64 scalar below 2**32;
+    in training it is the step. None switches dropout off.
     """
-    if draw is None or rate == 0:
+    if mask_number is None or rate == 0:
         return x
-    when = tf.cast(draw, tf.int64) + stream(tf.get_variable_scope().name)
+    when = tf.cast(mask_number, tf.int64) + stream(tf.get_variable_scope().name)
     uniform = tf.random.stateless_uniform(tf.shape(x), seed=tf.stack([tf.constant(seed, tf.int64), when]))
     return x * tf.cast(uniform >= rate, x.dtype) / (1 - rate)
 
@@ -158,10 +158,10 @@ class GeneratorOptions(typing.NamedTuple):
     leaky_slope: float = 0.2  # slope of the encoder's leaky ReLUs below 0
     dropout_rate: float = 0.5  # share of units that dropout sets to 0
     dropout_blocks: int = 3  # number of decoder blocks with dropout, innermost first
-    seed: int = 0  # decides the initial values and, with the draw, the dropout masks
+    seed: int = 0  # decides the initial values and, with the mask number, the dropout masks
 
 
-def generator(images, options=GeneratorOptions(), draw=None):
+def generator(images, options=GeneratorOptions(), mask_number=None):
     """U-Net: halves the image `depth` times, then doubles it back.
 
     The layers of a 256x256 image, in height, width, channels; kernels are 4x4, the stride is 2, padding is (1, 1):
@@ -179,7 +179,7 @@ def generator(images, options=GeneratorOptions(), draw=None):
     Args:
       images: float32 [N, H, W, C] in [-1, 1]; H and W multiples of 2 ** depth, and known if the depth is None.
       options: GeneratorOptions.
-      draw: int64 scalar; equal numbers drop equal units (see `dropout`). None: no dropout.
+      mask_number: int64 scalar; equal numbers drop equal units (see `dropout`). None: no dropout.
 
     Returns:
       float32 [N, H, W, output_channels] in [-1, 1].
@@ -208,7 +208,7 @@ def generator(images, options=GeneratorOptions(), draw=None):
                 x = conv_transpose(x, widths[level - 2])
                 x = norm_or_bias(x, options.norm, options.norm_epsilon)
                 if depth - level < options.dropout_blocks:
-                    x = dropout(x, options.dropout_rate, options.seed, draw)
+                    x = dropout(x, options.dropout_rate, options.seed, mask_number)
                 x = tf.nn.relu(x)
                 if options.skip == "post":
                     x = tf.concat([x, encoded[level - 2]], axis=3)

@@ -298,14 +298,14 @@ def load_size_of(options):
 # From flags to the graph
 
 
-def generate(options, images, draw):
-    """The generator as the options want it; `draw` as in `pix2pix.generator`."""
+def generate(options, images, mask_number):
+    """The generator as the options want it; `mask_number` as in `pix2pix.generator`."""
     return pix2pix.generator(images, pix2pix.GeneratorOptions(
         output_channels=int(options.output_channels), filters=options.ngf,
         depth=pix2pix.unet_depth(*size_of(options.image_size)),
         skip=options.skip if options.generator == "unet" else "none", norm=options.norm,
         norm_epsilon=options.norm_epsilon, bottleneck_norm=options.bottleneck_norm, leaky_slope=options.leaky_slope,
-        dropout_rate=options.dropout, dropout_blocks=options.dropout_blocks, seed=options.seed), draw)
+        dropout_rate=options.dropout, dropout_blocks=options.dropout_blocks, seed=options.seed), mask_number)
 
 
 def keeps_dropout(options):
@@ -330,13 +330,13 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
         options.batch_size, size_of(options.image_size), load_size_of(options), options.flip, view_of(options),
         options.seed, options.reader_threads, team.share))
     with tf.name_scope("dropout"):
-        draw = team.masks_of(step)
+        mask_number = team.masks_of(step)
     how = pix2pix.TrainingOptions(
         objective=pix2pix.Objective(options.gan_loss, options.eps, options.pixel_loss, options.l1_weight,
                                     options.gan_weight, options.d_weight),
         adam=pix2pix.Adam(learning_rate(options, step, len(pairs.files)), options.beta1, options.adam_epsilon),
         update=options.update, precision=precision)
-    model = pix2pix.training(batch, step, lambda images: generate(options, images, draw),
+    model = pix2pix.training(batch, step, lambda images: generate(options, images, mask_number),
                              lambda inputs, targets: discriminate(options, inputs, targets), how, team.mean)
     return batch, team.averaged(model, (*hooks.LOSSES, "nan_probe"))
 
@@ -360,13 +360,13 @@ def one_image(options):
     """Builds the generator for one image of image_size at a time.
 
     Returns:
-      (image, draw, output): placeholders of [1, H, W, C] and of an int64 scalar that picks the dropout mask, and the
-      generated [1, H, W, C].
+      (image, mask_number, output): placeholders of [1, H, W, C] and of the int64 scalar that picks the dropout mask,
+      and the generated [1, H, W, C].
     """
     with tf.name_scope("sample"):
         image = tf.placeholder(tf.float32, [1, *size_of(options.image_size), int(options.input_channels)], "image")
-        draw = tf.placeholder(tf.int64, [], "draw")
-        return image, draw, generate(options, image, draw if keeps_dropout(options) else None)
+        mask_number = tf.placeholder(tf.int64, [], "mask_number")
+        return image, mask_number, generate(options, image, mask_number if keeps_dropout(options) else None)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -641,7 +641,7 @@ def translated(options, checkpoint, pairs):
     """
     names = [os.path.basename(files[0].path) for files in pairs.files]
     with tf.Graph().as_default():
-        image, target, draw, *shown, measures = test_graph(options)
+        image, target, mask_number, *shown, measures = test_graph(options)
         if pairs.layout == "inputs":
             del shown[0]["target"]
             measures = {}
@@ -653,7 +653,7 @@ def translated(options, checkpoint, pairs):
         for name, short_name, pair in named:
             mask = zlib.crc32(os.fsencode(name))  # the image's own dropout, whatever lies beside it
             with faults.naming_memory("%s at %dx%d pixels" % ((name,) + pair[0].shape[1:3]), LESS_MEMORY["test"]):
-                pictures, patches = session.run(shown, {image: pair[0], target: pair[1], draw: mask})
+                pictures, patches = session.run(shown, {image: pair[0], target: pair[1], mask_number: mask})
                 values = exact.run(measures, {shown[0]["output"]: pictures["output"], target: pair[1]})
             yield short_name, pictures, patches, values
 
@@ -662,20 +662,20 @@ def test_graph(options):
     """Builds the model for one image of any size.
 
     Returns:
-      (image, target, draw, pictures, patches, measures): placeholders of [1, H, W, C] each and of an int64 scalar that
-      picks the dropout mask; {kind: [1, H, W, 1 or 3]} of what is to be seen; D's logits with the (height, width) that
-      they are of, padding included; and what `gallery.measures` returns.
+      (image, target, mask_number, pictures, patches, measures): placeholders of [1, H, W, C] each and of the int64
+      scalar that picks the dropout mask; {kind: [1, H, W, 1 or 3]} of what is to be seen; D's logits with the
+      (height, width) that they are of, padding included; and what `gallery.measures` returns.
     """
     image = tf.placeholder(tf.float32, [1, None, None, int(options.input_channels)], "image")
     target = tf.placeholder(tf.float32, [1, None, None, int(options.output_channels)], "target")
-    draw = tf.placeholder(tf.int64, [], "draw")
+    mask_number = tf.placeholder(tf.int64, [], "mask_number")
     height, width = tf.shape(image)[1], tf.shape(image)[2]
     inputs = padded(options, image)
-    outputs = generate(options, inputs, draw if keeps_dropout(options) else None)
+    outputs = generate(options, inputs, mask_number if keeps_dropout(options) else None)
     patches = discriminate(options, inputs, outputs), tf.shape(inputs)[1:3]
     output = outputs[:, :height, :width]
     pictures = collections.OrderedDict([("input", image), ("output", output), ("target", target)])
-    return image, target, draw, pictures, patches, gallery.measures(output, target)
+    return image, target, mask_number, pictures, patches, gallery.measures(output, target)
 
 
 def padded(options, images):
@@ -691,10 +691,10 @@ def export():
     size, inputs = size_of(options.image_size), inputs_for_palette(options)
     path = os.path.join(options.output_dir, "export", str(checkpoints.step_of(checkpoint)))  # as servers look for it
     with tf.Graph().as_default():
-        draw = tf.constant(0, tf.int64) if options.test_dropout else None
+        mask_number = tf.constant(0, tf.int64) if options.test_dropout else None
 
         def translate(images):
-            outputs = generate(options, padded(options, images), draw)
+            outputs = generate(options, padded(options, images), mask_number)
             return outputs[:, :tf.shape(images)[1], :tf.shape(images)[2]]
 
         channels, method = int(options.input_channels), options.resize_method

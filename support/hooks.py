@@ -139,7 +139,7 @@ class Samples(tf.train.SessionRunHook):
 
     def __init__(self, run, every, fixed, one_image, shown):
         """Takes the fixed pairs, the graph that train.one_image built for them, and what `events.of_batch` returned."""
-        self.run, self.every, self.fixed, (self.image, self.draw, self.output) = run, every, fixed, one_image
+        self.run, self.every, self.fixed, (self.image, self.mask_number, self.output) = run, every, fixed, one_image
         (self.tensors, self.summaries), self.seen = shown, run.start
 
     def after_create_session(self, session, coord):
@@ -163,7 +163,7 @@ class Samples(tf.train.SessionRunHook):
     def write(self, session, step):
         rows = []
         for number, (image, target) in enumerate(self.fixed):
-            output = session.run(self.output, {self.image: image, self.draw: number})
+            output = session.run(self.output, {self.image: image, self.mask_number: number})
             rows.append(np.concatenate([rendering.to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
         folder = run_folder.samples_of(self.run.folder)
         path = os.path.join(folder, "step-%08d.png" % step)

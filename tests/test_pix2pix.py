@@ -166,9 +166,9 @@ def test_the_layers_gradients_agree_with_numeric_ones(session):
 def test_dropout_is_a_function_of_seed_scope_and_draw(session):
     x = tf.ones([1, 64, 64, 1])
 
-    def mask(scope, seed, draw):
+    def mask(scope, seed, mask_number):
         with tf.variable_scope(scope):
-            return pix2pix.dropout(x, 0.5, seed, tf.constant(draw, tf.int64))
+            return pix2pix.dropout(x, 0.5, seed, tf.constant(mask_number, tf.int64))
 
     first, again, *others = session.run([mask("a", 0, 7), mask("a", 0, 7), mask("a", 0, 8), mask("a", 1, 7),
                                          mask("b", 0, 7)])
@@ -344,15 +344,15 @@ def test_activations_are_the_papers(session):
 
 @pytest.mark.parametrize("blocks", [0, 2, 3])
 def test_dropout_strikes_the_innermost_decoder_blocks_alone(session, blocks):
-    images, draw = tf.constant(image(1, 64, 64, 3)), tf.placeholder(tf.int64, [])
-    pix2pix.generator(images, G(filters=16, norm="none", dropout_blocks=blocks), draw)
+    images, mask_number = tf.constant(image(1, 64, 64, 3)), tf.placeholder(tf.int64, [])
+    pix2pix.generator(images, G(filters=16, norm="none", dropout_blocks=blocks), mask_number)
     graph = tf.get_default_graph()
     names = [op.name.split("/")[1] for op in graph.get_operations() if op.type.startswith("StatelessRandomUniform")
              and op.name.startswith("generator/decoder")]
     assert set(names) == {"decoder_%d" % level for level in range(6, 6 - blocks, -1)}
     session.run(tf.global_variables_initializer())
     block = graph.get_tensor_by_name("generator/decoder_6/output:0")
-    first, again, other = (session.run(block, {draw: number}) for number in (1, 1, 2))
+    first, again, other = (session.run(block, {mask_number: number}) for number in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any() == (blocks > 0)
 

@@ -204,12 +204,12 @@ def test_jpegs_in_the_layout_of_facades_train_and_test_from_b_to_a(run, tmp_path
 
 
 def test_equal_images_have_a_psnr_that_json_can_hold(monkeypatch):
-    monkeypatch.setattr(train, "generate", lambda options, images, draw: images)
+    monkeypatch.setattr(train, "generate", lambda options, images, mask_number: images)
     picture = np.random.RandomState(0).uniform(-1, 1, (1, 32, 32, 3))
     with tf.Graph().as_default(), tf.Session() as session:
-        image, target, draw, *_, measures = train.test_graph(options("--ndf=2"))
+        image, target, mask_number, *_, measures = train.test_graph(options("--ndf=2"))
         session.run(tf.global_variables_initializer())
-        values = session.run(measures, {image: picture, target: picture, draw: 0})
+        values = session.run(measures, {image: picture, target: picture, mask_number: 0})
     assert (values["l1"], values["psnr"], values["ssim"]) == (0, 100, 1)
 
 
