@@ -105,7 +105,7 @@ def norm_or_bias(x, norm, epsilon):
 def dropout(x, rate, seed, mask_number):
     """Sets a share `rate` of x to 0 and scales the rest by 1 / (1 - rate).
 
-    The mask is a pure function of (seed, the variable scope, mask_number). `mask_number` is an int64 scalar below 2**32;
+    The mask is a pure function of (seed, the variable scope, mask_number), an int64 scalar below 2**32;
     in training it is the step. None switches dropout off.
     """
     if mask_number is None or rate == 0:
