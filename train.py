@@ -46,6 +46,7 @@ with output.held_stderr(), packages.needed():
         event_writer,
         events,
         faults,
+        flag_texts,
         gallery,
         hooks,
         pair_files,
@@ -60,7 +61,7 @@ with output.held_stderr(), packages.needed():
         workers,
     )
     from support.errors import DataError, FlagError, UserError
-    from support.run_flags import is_size, size_of
+    from support.flag_texts import is_size, size_of
 
 gc.freeze()  # else the collector scans all imported modules again and again, a sixth of the time to build the graph
 tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
@@ -198,10 +199,10 @@ flags.register_validator("image_size", lambda text: is_size(text, 32),
 flags.register_validator("load_size", lambda text: text == "0" or is_size(text, 1), "must be 0, N or HEIGHT,WIDTH")
 flags.register_validator("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
 for _name in ("output_dir", "checkpoint", "init_checkpoint"):
-    flags.register_validator(_name, lambda path: not run_flags.is_pattern(path or ""),
+    flags.register_validator(_name, lambda path: not flag_texts.is_pattern(path or ""),
                              "must not hold *, ?, a backslash or [ and ], which stand for patterns of names here")
 for _name in ("data_dir", "output_dir", "checkpoint", "init_checkpoint"):
-    flags.register_validator(_name, lambda path: not run_flags.is_url(path or ""),
+    flags.register_validator(_name, lambda path: not flag_texts.is_url(path or ""),
                              "must be a path on this machine, not a URL; copy what is there, or mount it as a folder")
 flags.register_validator("init_checkpoint", lambda path: "\n" not in (path or ""),
                          "must not hold a line break, since flags.txt keeps the path in one line")

@@ -12,7 +12,7 @@ import re
 
 import tensorflow.compat.v1 as tf
 
-from support import precisions, run_flags, run_folder
+from support import flag_texts, precisions, run_folder
 from support.errors import CheckpointError
 
 
@@ -77,7 +77,7 @@ def named(checkpoint):
     It is absolute, unless only so it would be a pattern to TensorFlow.
     """
     path = os.path.abspath(checkpoint)
-    if run_flags.is_pattern(path) and not run_flags.is_pattern(checkpoint):
+    if flag_texts.is_pattern(path) and not flag_texts.is_pattern(checkpoint):
         path = os.path.relpath(path)
     if os.path.basename(path) == "checkpoint" and os.path.isfile(path):  # TensorFlow's list
         return os.path.dirname(path)

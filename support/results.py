@@ -7,8 +7,8 @@ import hashlib
 import json
 import os
 
+from support.flag_texts import size_of
 from support.pair_files import natural_key
-from support.run_flags import size_of
 
 MOST_BYTES = 240  # of a name; file systems take 255, and storage.py adds up to 9 for what is not whole yet
 PARTS = ("index.html", "metrics.csv", "metrics.json", "images")  # of a result; images/ is the last to be moved

@@ -5,7 +5,6 @@ absl's FlagValues are an argument everywhere, since only train.py defines and re
 
 import collections
 import os
-import re
 import textwrap
 import typing
 
@@ -32,35 +31,6 @@ class Rules(typing.NamedTuple):
     def with_weights(self):
         """The flags that --init_checkpoint takes from a run; the image size decides the generator's depth."""
         return self.networks | {"image_size"}
-
-
-def size_of(text):
-    """Returns (height, width) of N or HEIGHT,WIDTH; raises ValueError for any other text."""
-    sides = [int(side) for side in text.split(",")]
-    if len(sides) > 2:
-        raise ValueError(text)
-    return sides[0], sides[-1]
-
-
-def is_size(text, multiple):
-    """Whether a text is N or HEIGHT,WIDTH, with sides that are multiples of a number."""
-    try:
-        return all(side > 0 and side % multiple == 0 for side in size_of(text))
-    except ValueError:
-        return False
-
-
-def is_pattern(path):
-    """Whether TensorFlow takes a path for a pattern when it finds or removes checkpoints; there is no escape for that.
-
-    It is not one where a bracket has no partner, and where Windows separates folders with backslashes.
-    """
-    return bool(re.search(r"[*?]|\[.*\]", path, re.DOTALL)) or ("\\" in path and os.sep != "\\")
-
-
-def is_url(path):
-    """Whether TensorFlow takes a path for a URL, such as gs://bucket, where Python sees a folder called gs:."""
-    return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path))
 
 
 def grouped_help(text, module_flags, titles):
