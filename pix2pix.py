@@ -25,8 +25,9 @@ UPDATES = ("simultaneous", "alternating")
 
 MAX_DEPTH = 8  # the paper's generator: 256 pixels down to 1
 
-# The discriminator's layers before its last, by its receptive field in pixels, as (filters over the first layer's,
-# stride). Paper, section 6.1.2; 94 is the PyTorch-GAN collection's. Kernels are 4x4, those of the 1x1 one 1x1.
+# The discriminator's layers before its last, by its receptive field in pixels. Each pair is (multiple of the first
+# layer's filters, stride). Paper, section 6.1.2; 94 is the PyTorch-GAN collection's. Kernels are 4x4, or 1x1
+# for the field of 1.
 PATCHES = {
     1: [(1, 1), (2, 1)],
     16: [(1, 2), (2, 1)],
@@ -56,8 +57,8 @@ def conv(x, filters, size=4, stride=2, padding=(1, 1)):
       filters: channels of the result.
       size: height and width of the kernel in pixels, 4 or 1.
       stride: 1 or 2. A 4x4 kernel with padding (1, 1) makes H / 2 of H with stride 2, and H - 1 with stride 1.
-      padding: (before, after), so many pixels of zeros surround x in height and in width; (1, 1) for stride 2 and
-        (0, 0) for a 1x1 kernel.
+      padding: (before, after), the numbers of zero pixels around x in height and in width. Only a 4x4 kernel of stride
+        1 uses it: stride 2 always pads by (1, 1), and a 1x1 kernel by (0, 0).
     """
     kernel = tf.get_variable("kernel", [size, size, int(x.shape[3]), filters], initializer=normal(0.0))
     faster = convolutions.faster_form(x, kernel, stride, padding)
@@ -82,7 +83,7 @@ def conv_transpose(x, filters):
 
 
 def norm_or_bias(x, norm, epsilon):
-    """What follows a convolution: a normalisation with scale and shift, or else a bias.
+    """Normalises the result of a convolution, with scale and shift; or adds a bias if norm is "none".
 
     Statistics are those of the batch at hand, in training and afterwards alike (paper, 6.2), so there are no moving
     averages. `norm` is one of NORMS; epsilon is added to the variance.
@@ -105,8 +106,8 @@ def norm_or_bias(x, norm, epsilon):
 def dropout(x, rate, seed, mask_number):
     """Sets a share `rate` of x to 0 and scales the rest by 1 / (1 - rate).
 
-    The mask is a pure function of (seed, the variable scope, mask_number), an int64 scalar below 2**32;
-    in training it is the step. None switches dropout off.
+    The mask is a pure function of (seed, the variable scope, mask_number), an int64 scalar below 2**32. In training
+    with one worker it is the step. If it is None, nothing is dropped.
     """
     if mask_number is None or rate == 0:
         return x
@@ -271,12 +272,12 @@ def discriminator(inputs, targets, options=DiscriminatorOptions()):
 
 def layer_table(graph):
     """Returns [(layer's name, output shape, number of parameters)] of both networks, in order."""
-    parameters = collections.Counter()
+    counts = collections.Counter()
     for variable in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES):
-        parameters[variable.op.name.rsplit("/", 1)[0]] += variable.shape.num_elements()
+        counts[variable.op.name.rsplit("/", 1)[0]] += variable.shape.num_elements()
     outputs = [op for op in graph.get_operations() if op.name.endswith("/output")]  # of every pass, in its name scope
     return [(name, next(op.outputs[0].shape.as_list() for op in outputs if op.name.endswith(name + "/output")), count)
-            for name, count in parameters.items()]
+            for name, count in counts.items()]
 
 
 def parameters(graph):
@@ -293,7 +294,7 @@ def log_sigmoid_plus_eps(logits, eps):
     """Returns ln(sigmoid(logits) + eps), elementwise, without ever rounding the sigmoid to 0 or 1.
 
     ln(s + eps) = logaddexp(ln s, ln eps) with ln s = -softplus(-z), and logaddexp(a, b) = a + softplus(b - a). The
-    gradient stays above 0 down to about z = ln eps.
+    gradient is useful for logits above ln eps, and fades below it.
     """
     log_sigmoid = -tf.nn.softplus(-logits)
     log_eps = math.log(eps) if eps > 0 else -math.inf
@@ -307,8 +308,8 @@ def patch_loss(logits, is_real, gan_loss="log", eps=1e-12):
     eps is the classic implementations'):
 
     * log: that function, computed from the logits so that nothing rounds away.
-    * log_literal: the formula as it is usually written, in float32. Where sigmoid rounds to 1 it is -ln eps, with
-      gradient 0.
+    * log_literal: the formula as it is usually written, in float32. If the sigmoid of a fake patch rounds to 1, the
+      loss is -ln eps and its gradient is 0.
     * logits: eps = 0, as sigmoid cross entropy on the logits.
     * lsgan: squared distance of the logit from 1 (real) or 0 (fake) (Mao et al. 2017).
 
@@ -335,7 +336,9 @@ def patch_loss(logits, is_real, gan_loss="log", eps=1e-12):
     label = tf.ones_like(logits) if is_real else tf.zeros_like(logits)
     if gan_loss == "logits":
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=label, logits=logits)
-    return tf.square(logits - label)
+    if gan_loss == "lsgan":
+        return tf.square(logits - label)
+    raise NotImplementedError(gan_loss)
 
 
 def discriminator_loss(real_logits, fake_logits, gan_loss="log", eps=1e-12):
@@ -375,8 +378,9 @@ class Objective(typing.NamedTuple):
     gan_loss: str = "log"  # one of GAN_LOSSES, see `patch_loss`
     eps: float = 1e-12  # see `patch_loss`
     pixel_loss: str = "l1"  # one of PIXEL_LOSSES
-    l1_weight: float = 100.0  # G minimises gan_weight * GAN + l1_weight * pixel_loss (paper, equation 4);
-    gan_weight: float = 1.0  # a weight of 0 leaves its term out
+    # G minimises gan_weight * GAN + l1_weight * pixel_loss (paper, equation 4); a weight of 0 removes its term.
+    l1_weight: float = 100.0
+    gan_weight: float = 1.0
     d_weight: float = 1.0  # weight of D's loss; 0.5 halves it (paper, section 3.3)
 
 
@@ -397,11 +401,11 @@ class TrainingOptions(typing.NamedTuple):
     # One of UPDATES. simultaneous: both gradients come from one forward pass, both updates follow. alternating: D is
     # updated, then G against the new D on the same fake image.
     update: str = "simultaneous"
-    precision: str = "float32"  # or bfloat16: that of the session's convolutions, which decides their gradients' form
+    precision: str = "float32"  # of the session's convolutions; bfloat16 selects other kernel gradients
 
 
 class Training(typing.NamedTuple):
-    """A training step. The tensors are of the batch, before the updates."""
+    """A training step. All tensors are computed before the updates, but g_loss_gan after D's if updates alternate."""
 
     outputs: tf.Tensor
     real_logits: tf.Tensor
@@ -411,8 +415,8 @@ class Training(typing.NamedTuple):
     g_loss_l1: tf.Tensor  # L1 whatever the pixel loss is
     train_op: tf.Tensor  # makes the whole step in one session.run; returns the new step
     watched: typing.Dict[str, tf.Tensor]  # see `diagnostics.watched_scalars`
-    # float32 scalar, the sum of losses, norms and largest logit: NaN or infinite as soon as a tensor of the step is,
-    # since losses and gradients depend on all of them.
+    # float32 scalar, the sum of losses, norms and largest logit. It becomes NaN or infinite if any tensor of the step
+    # does, since losses and gradients depend on all of them.
     nan_probe: tf.Tensor
     finite: typing.Dict[str, tf.Tensor]  # see `diagnostics.kept_finite`
 
@@ -437,7 +441,7 @@ def training(batch, step, generate, discriminate, options=TrainingOptions(), mea
     check_choice("update", options.update, UPDATES)
     check_choice("pixel_loss", options.objective.pixel_loss, PIXEL_LOSSES)
     (inputs, targets), objective = batch, options.objective
-    with convolutions.gradients_for(options.precision):
+    with convolutions.gradients_for(options.precision):  # marks the convolutions built in it, for tf.gradients below
         outputs = generate(inputs)
         with tf.name_scope("discriminator_real"):
             real_logits = discriminate(inputs, targets)
@@ -474,7 +478,8 @@ def training(batch, step, generate, discriminate, options=TrainingOptions(), mea
 def adam_step(loss, network, adam, name, mean):
     """Returns the op that updates a network's variables once, with Adam, and the norm of their gradients.
 
-    All ops are in the name scope network_update. The optimizer's slots have its `name` in theirs, and begin as zeros.
+    All ops are in the name scope network_update. The names of the slot variables contain the
+    optimizer's `name`; they begin as zeros.
     """
     variables, scope = tf.trainable_variables(network + "/"), network + "_update/"
     with tf.name_scope(scope):

@@ -36,11 +36,11 @@ class Batches(typing.NamedTuple):
     """The batches that a training run reads."""
     batch_size: int = 4  # pairs in a batch, of all workers together
     image_size: tuple = (256, 256)  # (height, width) in pixels after the random crop
-    load_size: tuple = (286, 286)  # (height, width) in pixels before it, at least image_size
+    load_size: tuple = (286, 286)  # (height, width) to which images are resized before the crop, at least image_size
     flip: bool = True  # whether half of the pairs, at random, are mirrored
     view: View = View()
     seed: int = 0  # decides the order and the jitter
-    threads: int = 2  # pairs that are prepared at once; changes no bit of a batch
+    threads: int = 2  # pairs that the graph prepares in parallel; changes no bit of a batch
     share: tuple = (0, 1)  # (i, n): this worker reads the i-th of n equal parts of each batch
 
 
@@ -49,7 +49,10 @@ class Batches(typing.NamedTuple):
 
 
 def pair_loader(pairs):
-    """Returns a function: index of a pair -> [2, H, W, 3] in 0..255, A and then B; uint8, or float32 for 16 bits."""
+    """Returns a function from the index of a pair to [2, H, W, 3] in 0..255, A and then B.
+
+    The type is uint8; it is float32 for files of 16 bits and for `colorize`. For `inputs` both images are the input.
+    """
     paths = tf.constant([[os.fsencode(image.path) for image in files] for files in pairs.files])
     kinds = tf.constant([[image.kind for image in files] for files in pairs.files])
     orientations = tf.constant([[image.orientation for image in files] for files in pairs.files])
@@ -85,7 +88,7 @@ def pixel_type(pairs):
 def resize(images, size, method="bilinear"):
     """[N, H, W, C] in 0..255 -> the same in float32 [N, *size, C].
 
-    method is one of RESIZE_METHODS, all but area by the pixels' centres.
+    method is one of RESIZE_METHODS; all methods but area use half-pixel centres.
     """
     images = tf.cast(images, tf.float32)  # TensorFlow resizes floats faster than bytes
     if method == "area":
@@ -93,7 +96,7 @@ def resize(images, size, method="bilinear"):
     resizers = {"bilinear": tf.image.resize_bilinear, "nearest": tf.image.resize_nearest_neighbor,
                 "bicubic": tf.image.resize_bicubic}
     resized = resizers[method](images, size, half_pixel_centers=True)
-    if method == "bicubic":  # overshoots beside edges, where no output of tanh could follow
+    if method == "bicubic":  # leaves 0..255 beside edges, and tanh cannot produce such values
         resized = tf.clip_by_value(resized, 0.0, 255.0)
     return resized
 
@@ -144,7 +147,10 @@ def to_channels(image, channels):
 
 
 def epoch_order(count, seed, epoch):
-    """A permutation of `count` indices, a pure function of (seed, epoch); int64 [count]."""
+    """A permutation of `count` indices, a pure function of (seed, epoch); int64 [count].
+
+    Even numbers seed the epochs' orders, and odd numbers the pairs' jitter (see `training_batches`).
+    """
     shuffle = tf.random.stateless_uniform([count], seed=tf.stack([tf.constant(seed, tf.int64), 2 * epoch]))
     return tf.cast(tf.argsort(shuffle), tf.int64)
 
@@ -165,8 +171,8 @@ def index_queue(count, seed, start, is_ours=None):
     Args:
       count: number of pairs.
       seed: int.
-      start: int64 scalar tensor, the first position; read when local variables are initialised,
-        which a monitored session does after it has restored the global step.
+      start: int64 scalar tensor, the first position. The queue reads it when local variables are initialised; a
+        monitored session restores the global step before that.
       is_ours: function from positions [P] to which of them are queued, bool [P]; None queues all.
     """
     next_position = tf.get_variable("reader/position", initializer=start, trainable=False, use_resource=True,
@@ -188,7 +194,7 @@ def index_queue(count, seed, start, is_ours=None):
 
 @contextlib.contextmanager
 def queue_scope():
-    """Builds the queues on the CPU, where files are decoded, and under a name by which their errors are known."""
+    """Puts the queues on the CPU, which decodes files, and into the name scope that `is_from_queues` looks for."""
     with tf.device("/cpu:0"), tf.name_scope("reader"):
         yield
 
@@ -233,7 +239,7 @@ def training_batches(pairs, step, batches=Batches()):
 
 @queue_scope()
 def ordered_pairs(pairs, size=None, view=View()):
-    """Builds the test queue: every pair once, in order, without jitter.
+    """Builds the queue of test mode and of samples: every pair once, in order, without jitter.
 
     Args:
       pairs: Pairs.
@@ -257,7 +263,7 @@ def ordered_pairs(pairs, size=None, view=View()):
 def read_in_order(pairs, size=None, view=View()):
     """Yields what `ordered_pairs` reads, as numpy (input, target), each [1, H, W, C] in [-1, 1].
 
-    Who may leave it unfinished closes it (contextlib.closing): its session's threads live until then.
+    A caller that may stop early must close this generator (contextlib.closing), since its threads live until then.
     """
     with tf.Graph().as_default():
         pair = ordered_pairs(pairs, size, view)
@@ -286,7 +292,8 @@ def files_of_step(pairs, step, batch_size, seed):
 def is_from_queues(error):
     """Whether a tf.errors.OpError came from what was built in the `queue_scope`.
 
-    A server of TensorFlow 1.15 names the ops of branches without their scope; there, all that decode are the reader's.
+    A server of TensorFlow 1.15 reports ops inside tf.cond without their name scope. Only the reader decodes images, so
+    a decoding op belongs to the reader.
     """
     of_message = re.search(r"node (reader/|Decode)|^From /job:(.|\n)*node PyFunc", error.message)
     return bool(of_message) or (error.op is not None and error.op.name.startswith("reader/"))
@@ -294,7 +301,7 @@ def is_from_queues(error):
 
 @contextlib.contextmanager
 def naming_bad_files(pairs):
-    """Turns an error of the queues into a DataError where a file's pixels can't be decoded.
+    """Raises a DataError that names the first file that can't be decoded, if an error came from the queues.
 
     A queue runner's error does not say which file it was, so all are tried, in order.
     """

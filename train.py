@@ -4,8 +4,8 @@
     python train.py --mode=test
     python train.py --mode=export
 
-This file is the only one that defines and reads flags. From top to bottom: the flags and which of them are in force,
-data and graph as the flags want them, and the three modes.
+Only this file defines flags and turns them into plain arguments. It holds, from top to bottom, the flags, the data and
+the graph that they ask for, and the three modes: train, test and export.
 """
 
 import os
@@ -99,7 +99,7 @@ flags.DEFINE_enum("layout", "auto", ["auto", *pair_files.LAYOUTS],
                   "such as A/ and B/ or trainA/ and trainB/ (auto detects either layout); as plain colour images, "
                   "whose luminance is the input; or, in test mode, inputs alone.")
 flags.DEFINE_enum("direction", "AtoB", reader.DIRECTIONS,
-                  "AtoB learns from the left half of each image to the right half, BtoA the other way.")
+                  "AtoB makes A (the left half, or the folder A/) the input and B the target; BtoA swaps them.")
 flags.DEFINE_string("image_size", "256", "Size in pixels of what the networks see in training, N or HEIGHT,WIDTH, in "
                     "multiples of 32 (paper: 256).")
 flags.DEFINE_string("load_size", "0", "Size in pixels to which training images are resized before the random crop to "
@@ -108,7 +108,7 @@ flags.DEFINE_enum("resize_method", "bilinear", reader.RESIZE_METHODS, "How image
 flags.DEFINE_bool("test_resize", True, "Whether test mode resizes every image to image_size, which is what training "
                   "saw. With --notest_resize each keeps its size: it is padded by reflection, and its output is "
                   "cropped back.")
-flags.DEFINE_bool("flip", True, "Whether every other training pair, at random, is mirrored.")
+flags.DEFINE_bool("flip", True, "Whether each training pair is mirrored with probability 1/2.")
 flags.DEFINE_enum("input_channels", "3", ["1", "3"], "Channels of the input, 1 (grey) or 3 (colour).")
 flags.DEFINE_enum("output_channels", "3", ["1", "3"], "Channels of the output, 1 (grey) or 3 (colour).")
 flags.DEFINE_bool("skip_bad_images", False, "Whether images that can't be used are left out, and listed, instead of "
@@ -120,8 +120,9 @@ flags.DEFINE_integer("ngf", 64, "Filters in the generator's first layer (paper: 
 flags.DEFINE_integer("ndf", 64, "Filters in the discriminator's first layer (paper: 64).", lower_bound=1)
 flags.DEFINE_enum("generator", "unet", ["unet", "encoder_decoder"], "With skips from the encoder to the decoder, or "
                   "without (paper, 4.2).")
-flags.DEFINE_enum("skip", "post", pix2pix.SKIPS[:2], "Where the U-Net's skips leave the encoder: behind its leaky "
-                  "ReLU, or before it, to be joined before the decoder's ReLU (pre is the paper's code).")
+flags.DEFINE_enum("skip", "post", pix2pix.SKIPS[:2], "What a skip of the U-Net carries: post is the encoder's "
+                  "output after its leaky ReLU; pre is the value before it, to which the decoder applies its own ReLU "
+                  "(the paper's code).")
 flags.DEFINE_enum("norm", "batch", pix2pix.NORMS, "Normalisation after the convolutions, with the "
                   "statistics of the batch at hand in training, test and export alike (paper: batch).")
 flags.DEFINE_float("norm_epsilon", 1e-5, "Added to the variance in normalisation.", lower_bound=0.0)
@@ -133,7 +134,8 @@ flags.DEFINE_float("dropout", 0.5, "Share of units dropped in the decoder's inne
 flags.DEFINE_integer("dropout_blocks", 3, "Number of decoder blocks with dropout, from the bottleneck up (paper: 3).",
                      lower_bound=0)
 flags.DEFINE_bool("test_dropout", None, "Whether dropout stays on after training. Default: yes in test mode and "
-                  "samples, as in the paper; no in an export. With it, an export applies one fixed mask to every call.")
+                  "samples, as in the paper; no in an export. With --test_dropout an export applies one fixed mask to "
+                  "every call.")
 
 flags.DEFINE_enum("patch", "70", list(map(str, pix2pix.PATCHES)),
                   "Receptive field of the discriminator's logits in pixels (paper: 70).")
@@ -246,7 +248,7 @@ def folder_of(options, split):
 
 
 def pairs_of(options, folder, skip_bad=None):
-    """Returns the folder's Pairs as the options, or else skip_bad, want them, and says what was left out."""
+    """Returns the Pairs of a folder and prints what was left out; `skip_bad`, if given, replaces --skip_bad_images."""
     pairs = pair_files.find_pairs(folder, options.layout, options.skip_bad_images if skip_bad is None else skip_bad)
     for message in pairs.skipped:
         print("left out: %s" % message.encode("utf-8", "backslashreplace").decode())
@@ -256,7 +258,7 @@ def pairs_of(options, folder, skip_bad=None):
 
 
 def pairs_in_use(options, split, way_out):
-    """As `pairs_of`, of the split to train on or to test; says what is read and what is doubtful about it."""
+    """Returns the Pairs of a split to train on or to test; prints a summary and a warning for each doubt."""
     pairs = pairs_of(options, folder_of(options, split))
     warnings = ["warning: " + doubt for doubt in pair_files.doubts(pairs, way_out)]
     for line in [pair_files.summary(pairs, options.direction)] + warnings:
@@ -310,7 +312,7 @@ def generate(options, images, mask_number):
 
 
 def keeps_dropout(options):
-    """Whether samples and test mode keep dropout on, which is the default there."""
+    """Whether dropout stays on in samples and in test mode; yes by default."""
     return options.test_dropout is not False
 
 
@@ -324,7 +326,8 @@ def discriminate(options, inputs, targets):
 def training_graph(options, pairs, precision, team=workers.ALONE):
     """Builds the queue and a training step for a session of `precision`; returns ((inputs, targets), a Training).
 
-    Each of several workers builds that of its share; what the Training tells of a step is of the whole batch.
+    With several workers, each worker builds the step for its share of the batch, and the scalars of the Training are
+    means over all workers.
     """
     step = tf.train.get_or_create_global_step()
     batch = reader.training_batches(pairs, step, reader.Batches(
@@ -375,14 +378,14 @@ def one_image(options):
 
 
 class Job(typing.NamedTuple):
-    """What this process has to do in a training run."""
+    """The options, the data and the starting point of this process in a training run."""
 
     options: Options
     pairs: pair_files.Pairs  # to train on
     record: dict  # what run.json holds, see `run_folder.describe`
     start: int  # the step from which the run goes on
     checkpoint: typing.Optional[str]  # the checkpoint of that step; None in a new run
-    team: workers.Workers  # of one, unless TF_CONFIG names several; the run folder is the chief's alone
+    team: workers.Workers  # all workers of the run, one without TF_CONFIG; only the chief has a run folder
 
 
 def train():
@@ -447,7 +450,7 @@ def job_of(team):
 def scaffold_of(job):
     """Returns the tf.train.Scaffold: the saver, and what gives a new run the weights of --init_checkpoint.
 
-    The session itself restores the job's checkpoint, which is only checked here.
+    This function checks the job's checkpoint; the session restores it.
 
     Raises:
       CheckpointError: a checkpoint does not fit the networks.
@@ -558,7 +561,7 @@ def way_on(options, record):
 
 
 def print_fingerprint(checkpoint):
-    print("equal flags, data and versions give equal weights; this is a hash of all of them:")
+    print("the fingerprint is a hash of all weights; equal flags, data and versions give equal weights:")
     print("fingerprint: %s" % checkpoints.fingerprint(checkpoint))
 
 
@@ -599,13 +602,13 @@ def test():
 
 
 def warn_of_training_pairs(options, pairs, run):
-    """Says so where the pairs are those that the run in a folder learned from, and nobody asked for them by name."""
+    """Prints a warning if test mode reads the pairs that the run was trained on and --split is not given."""
     record = run_folder.read_record(run) or {}
     is_train = pairs.folder == os.path.join(options.data_dir, "train")
     if pairs.layout != "inputs" and not options.split and (
             is_train or record.get("pairs_sha256") == pair_files.pairs_checksum(pairs)):
-        print("warning: there is no test/ or val/ in %s, so these are the training pairs; how well the model does on "
-              "new pictures, they do not tell" % options.data_dir)
+        print("warning: there is no test/ or val/ in %s, so these are the training pairs; they do not tell how well "
+              "the model does on new pictures" % options.data_dir)
 
 
 def as_tested(options):
@@ -615,12 +618,14 @@ def as_tested(options):
 
 
 def choices(options, folder, checkpoint):
-    """Returns {flag: value}, for `results.folder_name`, of what decides a result of test mode and is not as usual.
+    """Returns {flag: value}, for `results.folder_name`, of the options that change a result and differ from the run.
+
+    At this point the flags' defaults hold the run's values.
 
     Args:
-      options: the Options `as_tested`; usual are those of the run, which are the flags' defaults by now.
-      folder: where the pairs are.
-      checkpoint: the one that is tested.
+      options: the Options that `as_tested` returned.
+      folder: the folder of the pairs.
+      checkpoint: the checkpoint that is tested.
     """
     found, usual = collections.OrderedDict(), as_tested(Options(*(FLAGS[name].default for name in Options._fields)))
     if os.path.abspath(usual.data_dir) not in (os.path.abspath(folder), os.path.dirname(os.path.abspath(folder))):
@@ -636,9 +641,10 @@ def choices(options, folder, checkpoint):
 
 
 def translated(options, checkpoint, pairs):
-    """Yields (name, {kind: picture}, patches, {measure: value}) of each pair, as `gallery.write` takes them.
+    """Yields (name, {kind: picture}, patches, {measure: value}) for each pair, as `gallery.write` takes them.
 
-    The measures have a session of their own: in bfloat16's, SSIM would be computed in bfloat16 too.
+    `patches` is (D's logits, the image size that they belong to). The measures are computed in a float32 session of
+    their own, since a bfloat16 session would compute SSIM in bfloat16 too.
     """
     names = [os.path.basename(files[0].path) for files in pairs.files]
     with tf.Graph().as_default():
@@ -714,10 +720,11 @@ def export():
 def inputs_for_palette(options):
     """Returns the first training inputs at image_size, uint8 [H, W, 3], in which an export looks for label colours.
 
-    There are none if the run's data is not at hand, or not known: an export does without.
+    The list is empty if the run's data_dir is unknown or missing; the export then holds no label colours.
     """
     before = run_folder.read_flags(options.output_dir)
-    if not ("data_dir" in before or not FLAGS["data_dir"].using_default_value) or not os.path.isdir(options.data_dir):
+    is_known = "data_dir" in before or not FLAGS["data_dir"].using_default_value
+    if not is_known or not os.path.isdir(options.data_dir):
         return []
     try:
         pairs = pairs_of(options, folder_of(options, before.get("split", "train")))
