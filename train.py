@@ -483,6 +483,7 @@ def training_session(job, scaffold, hooks, saving):
             # A file could not be written after a step, or the next step could not begin.
             if saving and (isinstance(error, OSError) or reader.is_from_queues(error)):
                 saving.end(session.raw_session())
+                run_folder.note_undecodable(job.options.output_dir, job.record, job.pairs)
             raise
 
 

@@ -199,8 +199,10 @@ def check_same_run(rules, options, pairs, record):
         record = dict(record, precision=old["precision"])
     differing = differences(rules.flag_values, that_must_agree(rules, options), before, path)
     clash = [name for name in rules.with_weights & set(differing) if not rules.flag_values[name].using_default_value]
-    change = pair_files.first_change(pair_files.listing(pairs), run_folder.read_pairs(folder))
-    differing.update(run_folder.differences(record, old, change))
+    now, kept = pair_files.listing(pairs), run_folder.read_pairs(folder)
+    if run_folder.is_repaired(old, now, kept):
+        record = dict(record, pairs_sha256=old["pairs_sha256"])
+    differing.update(run_folder.differences(record, old, pair_files.first_change(now, kept)))
     if differing:
         raise RunError("%s holds another run: %s. %s" % (folder, "; ".join(differing.values()), run_folder.ways_out(
             folder, differing, fits=not clash)))

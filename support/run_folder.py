@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 import tensorflow.compat.v1 as tf
 
-from support import pair_files, precisions, storage
+from support import image_files, pair_files, precisions, storage
 from support.errors import RunError
 
 
@@ -95,6 +95,23 @@ def write_pairs(folder, listing):
     """Writes pairs.txt, a line a pair."""
     lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in listing)
     storage.write_file(os.path.join(folder, "pairs.txt"), "".join(lines))
+
+
+def note_undecodable(folder, record, pairs):
+    """Notes in run.json the first file that can't be decoded, if there is one.
+
+    No step has seen its pixels, so a repaired file may take its place (see `is_repaired`).
+    """
+    for path, _ in image_files.undecodable(pair_files.all_images(pairs)):
+        write_record(folder, dict(record, undecodable=os.path.relpath(path, pairs.folder)))
+        return
+
+
+def is_repaired(old, now, before):
+    """Whether two `pair_files.listing`s of a run's pairs differ in the file alone that run.json, `old`, notes."""
+    noted = old.get("undecodable")
+    others = [[pair for pair in listing if noted not in pair] for listing in (now, before)]
+    return bool(noted) and len(now) == len(before) and [list(pair) for pair in others[0]] == others[1]
 
 
 def differences(record, old, change):

@@ -71,7 +71,7 @@ def by_name(folder):
     """Returns {name without ending: path} of a folder's pictures in natural order."""
     names = pair_files.image_names(folder) if os.path.isdir(folder) else []
     if not names:
-        raise DataError("%s: no folder with pictures (%s)" % (folder, " ".join(pair_files.SUFFIXES)))
+        raise DataError("%s: no folder with pictures (%s)" % (folder, " ".join(image_files.ENDINGS)))
     found = {}
     for path in (os.path.join(folder, name) for name in names):
         other = found.setdefault(pair_files.stem(path), path)
@@ -120,7 +120,7 @@ def main():
     if not 0 <= options.val < 1 or options.size < 0:
         parser.error("--val must be from 0 to below 1, and --size at least 0")
     try:
-        with faults.naming_failures(options.output_dir):
+        with faults.naming_failures(options.output_dir, "smaller pictures take less"):
             count = make(options.kind, options.folders, options.output_dir, options.val, options.size)
     except UserError as error:
         sys.exit("error: %s" % error)
