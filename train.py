@@ -202,10 +202,10 @@ flags.register_validator("load_size", lambda text: text == "0" or is_size(text, 
 flags.register_validator("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
 for _name in ("output_dir", "checkpoint", "init_checkpoint"):
     flags.register_validator(_name, lambda path: not flag_texts.is_pattern(path or ""),
-                             "must not hold *, ?, a backslash or [ and ], which stand for patterns of names here")
+                             "must not hold *, ?, a backslash or [...], which TensorFlow reads as a pattern of names")
 for _name in ("data_dir", "output_dir", "checkpoint", "init_checkpoint"):
     flags.register_validator(_name, lambda path: not flag_texts.is_url(path or ""),
-                             "must be a path on this machine, not a URL; copy what is there, or mount it as a folder")
+                             "must be a path on this machine, not a URL; a remote folder can be mounted")
 flags.register_validator("init_checkpoint", lambda path: "\n" not in (path or ""),
                          "must not hold a line break, since flags.txt keeps the path in one line")
 for _name in ("learning_rate", "adam_epsilon"):
@@ -545,7 +545,7 @@ def finish(job, step):
     if step > job.start:
         gallery.write_progress(run_folder.samples_of(folder))
     if step >= job.record["steps"]:
-        print("%s: finished, %d steps done; %s--mode=test --output_dir=%s tests it" % (
+        print("%s: finished, %d steps done; %spython train.py --mode=test --output_dir=%s tests it" % (
             folder, steps, way_on(job.options, job.record), folder))
         print_fingerprint(checkpoints.newest(run_folder.checkpoints_of(folder)))
 
@@ -578,24 +578,25 @@ def epoch_steps(options, pairs):
 def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
     checkpoint = run_flags.to_restore(RULES)
-    options = options_in_force()
-    options = as_tested(options)
+    options = as_tested(options_in_force())
     pairs = pairs_in_use(options, options.split, "use --layout=inputs")
     warn_of_training_pairs(options, pairs, run_folder.run_of(checkpoint))
     if pairs.layout != "inputs" and not options.test_resize:
         pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
     step, differing = checkpoints.step_of(checkpoint), choices(options, pairs.folder, checkpoint)
-    path = os.path.join(results.results_of(options.output_dir), results.folder_name(pairs.folder, step, differing))
+    checksum = pair_files.pairs_checksum(pairs)
+    path = results.path_of(options.output_dir, results.folder_name(pairs.folder, step, differing), checksum)
     title = os.path.basename(os.path.abspath(options.output_dir))
     facts = collections.OrderedDict([
         ("checkpoint", os.path.basename(checkpoint)), ("step", step), ("folder", pairs.folder),
         ("layout", pairs.layout), ("direction", options.direction),
         ("image_size", "%dx%d" % size_of(options.image_size) if options.test_resize else None),
-        ("test_dropout", options.test_dropout), ("precision", options.precision)])
+        ("test_dropout", options.test_dropout), ("precision", options.precision), ("pairs_sha256", checksum)])
     with contextlib.closing(translated(options, checkpoint, pairs)) as translations, storage.replacing(path) as folder:
         metrics = gallery.write(folder, title, translations, facts, middle_of(options))
     gallery.write_results(os.path.dirname(path), title)
-    print("%d images from %s in %s" % (len(pairs.files), checkpoint, os.path.join(path, "index.html")))
+    print("%s translated %d images; open %s in a browser" % (
+        checkpoint, len(pairs.files), os.path.join(path, "index.html")))
     for measure, value in metrics.items():
         print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
     print_fingerprint(checkpoint)

@@ -66,7 +66,8 @@ class ProgressLine:
         """Takes the steps that were done before, and those of the whole run."""
         self.start, self.steps, self.begun = start, steps, time.monotonic()
         self.seen, self.line_due = self.begun, self.begun + FIRST_LINE
-        self.bar = tqdm.tqdm(total=steps, initial=start, disable=None, bar_format="{percentage:3.0f}% |{bar}|")
+        self.bar = tqdm.tqdm(total=steps, initial=start, disable=None, ncols=79, nrows=24,
+                             bar_format="{percentage:3.0f}% |{bar}|")  # tqdm is silent on a terminal without a size
 
     def update(self, step, losses, rate):
         """Shows a step that has just ended; see `fields`. The time left counts all that was done since the start."""

@@ -19,6 +19,26 @@ def results_of(folder):
     return os.path.join(folder, "test")
 
 
+def path_of(folder, name, pairs_sha256):
+    """Returns the folder for a result of a run.
+
+    It is test/NAME, or test/NAME-LETTERS if test/NAME holds the result of other pairs that lay in the same place.
+
+    Args:
+      folder: the run folder.
+      name: see `folder_name`.
+      pairs_sha256: see `pair_files.pairs_checksum`; eight letters stand for it.
+    """
+    path = os.path.join(results_of(folder), name)
+    try:
+        with open(os.path.join(path, "metrics.json"), encoding="utf-8") as file:
+            there = json.load(file).get("pairs_sha256", pairs_sha256)
+    except (OSError, ValueError, AttributeError):
+        return path
+    other = fitting("%s-%s" % (name, checksum(pairs_sha256)))
+    return path if there == pairs_sha256 else os.path.join(results_of(folder), other)
+
+
 def checksum(text):
     """Returns eight letters from a to p that stand for a path or another text."""
     digits = hashlib.sha256(os.fsencode(text)).hexdigest()[:8]

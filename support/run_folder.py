@@ -147,8 +147,8 @@ def ways_out(folder, differing, fits):
     if set(differing) - {"pairs", "workers"}:
         back.append("use " + quoted(flagfile=os.path.join(folder, "flags.txt"), output_dir=folder))
     new = collections.OrderedDict([("init_checkpoint", folder)] if fits else [], output_dir=unused_name(folder))
-    return "To continue it, %s; for a new run%s, use the same command with %s" % (
-        " and ".join(back), " from its weights" if fits else "", quoted(**new))
+    other = "for a new run, name another --output_dir; for a new run from its weights" if fits else "for a new run"
+    return "To continue it as it was, %s; %s, use the same command with %s" % (" and ".join(back), other, quoted(**new))
 
 
 def quoted(**flags):

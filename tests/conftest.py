@@ -94,7 +94,7 @@ def session():
 
 def result_in(output):
     """The folder of a result of test mode, from what it printed."""
-    return re.search(r" in (.*)/index\.html$", output, re.MULTILINE).group(1)
+    return re.search(r"; open (.*)/index\.html in a browser$", output, re.MULTILINE).group(1)
 
 
 def picture(result, kind, name):

@@ -157,7 +157,7 @@ def test_without_a_list_of_its_pairs_a_run_is_refused_without_a_name_and_gets_a_
         with open(os.path.join(copied, "pairs.txt"), "w", encoding="latin-1") as file:
             file.write(content)
     status, _ = run("--output_dir=" + copied, "--data_dir=%s" % (tmp_path / "more"), "--max_steps=9", *SMALL)
-    assert "--data_dir holds other pairs than the run's. To continue it" in status
+    assert "--data_dir holds other pairs than the run's. To continue it as it was" in status
     if content is None:
         assert run("--output_dir=" + copied, "--max_steps=7", *SMALL)[0] == 0
         assert run_folder.read_pairs(copied)[4][0] == "5.png"
@@ -168,7 +168,7 @@ def test_what_is_advised_for_changed_flags_works(run, copied):
     status, _ = run(*argv, "--learning_rate=0.01", "--max_steps=7")
     assert "--learning_rate is 0.01 here and 0.0002 in the run" in status
     back = "--flagfile=%s/flags.txt --output_dir=%s" % (copied, copied)
-    assert "To continue it, use %s; for a new run from its weights, " % back in status
+    assert "To continue it as it was, use %s; for a new run, name another --output_dir; " % back in status
     assert advised(status) == ["--init_checkpoint=" + copied, "--output_dir=%s-2" % copied]
     status, output = run(*argv, "--learning_rate=0.01", "--max_steps=1", *advised(status))
     assert status == 0 and "with the flags of its networks: " in output

@@ -199,3 +199,17 @@ def test_a_page_needs_nothing_from_elsewhere_and_its_buttons_have_names(name):
     if name != "results":
         assert {"previous", "next"} <= {words for _, words in re.findall("<button([^>]*)>([^<]*)", text)}
         assert "ontouchend" in text
+
+
+def test_pictures_that_changed_in_their_folder_erase_no_result(run, trained, tmp_path):
+    folder = shutil.copytree(trained, str(tmp_path / "run"), ignore=shutil.ignore_patterns("test"))
+    argv = ["--mode=test", "--layout=inputs", "--output_dir=" + folder, "--data_dir=%s" % (tmp_path / "inbox")]
+    write_pairs(str(tmp_path / "inbox"), 1)
+    found = []
+    for count in (1, 1, 2, 2):
+        write_pairs(str(tmp_path / "inbox"), count)
+        assert run(*argv)[0] == 0
+        found.append(sorted(name for name in os.listdir(os.path.join(folder, "test")) if name.startswith("inbox")))
+    assert list(map(len, found)) == [1, 1, 2, 2] and found[0][0] in found[3]
+    first = os.path.join(folder, "test", found[0][0], "images", "output")
+    assert os.listdir(first) == ["1.png"]
