@@ -17,6 +17,8 @@ import tempfile
 class Lasting(io.FileIO):
     """A file descriptor that takes all that is written to it, and loses what can't be delivered."""
 
+    told = False  # whether a full disk was reported
+
     def write(self, content):
         try:
             written = super().write(content)
@@ -27,6 +29,11 @@ class Lasting(io.FileIO):
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # a disk may have room again later
                 point_to_nothing(self.fileno())  # for TensorFlow, which writes to the descriptor itself, too
+            elif self.fileno() == 1 and not self.told:
+                self.told = True
+                with contextlib.suppress(OSError):
+                    os.write(2, b"warning: the standard output can't be written (%s); the program goes on\n"
+                             % os.strerror(error.errno).encode())
             return len(content)
 
 

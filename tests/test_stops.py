@@ -429,3 +429,12 @@ def test_the_line_on_what_starts_is_before_the_layers(run, tmp_path):
     lines = output.splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("generator/"))
     assert any(line.startswith("starting %s" % tmp_path) for line in lines[:first])
+
+
+def test_a_full_disk_behind_the_output_is_reported_once_and_changes_no_status():
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, text=True,
+                               check=False)
+    assert ended.returncode == 0
+    assert ended.stderr == "warning: the standard output can't be written (%s); the program goes on\n" % os.strerror(
+        errno.ENOSPC)
