@@ -29,7 +29,8 @@ from test_reader import numbered, read_training  # noqa: F401
 TF1 = os.environ.get("TF1_PYTHON", os.path.join(ROOT, ".venv-tf1", "bin", "python"))
 has_tf1 = pytest.mark.skipif("TF1_PYTHON" not in os.environ and not os.path.exists(TF1),
                              reason="no TensorFlow 1.15 in .venv-tf1, and TF1_PYTHON names none")
-BOTH = [pytest.param(sys.executable, id="here"), pytest.param(TF1, id="tf1", marks=[has_tf1, pytest.mark.tf1])]
+BOTH = [pytest.param(sys.executable, id="here"),
+        pytest.param(TF1, id="tf1", marks=[has_tf1, pytest.mark.tf1, pytest.mark.slow])]
 LIMIT = 400  # seconds after which a hang is one, on a busy machine
 Ended = collections.namedtuple("Ended", "status output seconds")
 
