@@ -282,7 +282,8 @@ def layer_table(graph):
 
 def parameters(graph):
     """Returns the number of parameters of each network, {"generator": count, "discriminator": count}."""
-    return {network: sum(count for name, _, count in layer_table(graph) if name.startswith(network))
+    table = layer_table(graph)
+    return {network: sum(count for name, _, count in table if name.startswith(network))
             for network in ("generator", "discriminator")}
 
 
