@@ -19,6 +19,8 @@ lock:  # writes the lock files for Python 3.10 to 3.13; needs uv
 		requirements-test.in -o requirements-test.txt
 	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url \
 		requirements-demo.in -o requirements-demo.txt
+	uv pip compile --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url \
+		requirements-onnx.in -o requirements-onnx.txt
 
 .venv: requirements-test.txt
 	python3 -m venv .venv && .venv/bin/pip install -r requirements-test.txt

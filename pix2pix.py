@@ -137,7 +137,8 @@ def reflect_to_multiple(images, multiple, least=1):
     for axis in (1, 2):
         count = tf.shape(images)[axis]
         period = tf.maximum(2 * (count - 1), 1)  # 0 1 2 goes on as 1 0 1 2
-        place = tf.range(-(-tf.maximum(count, least) // multiple) * multiple) % period
+        padded = (tf.maximum(count, least) + multiple - 1) // multiple * multiple  # ONNX rounds -5 // 2 towards 0
+        place = tf.range(padded) % period
         images = tf.gather(images, tf.minimum(place, period - place), axis=axis)
     return images
 

@@ -1,4 +1,7 @@
-"""What docs/deploy.md says of exports: their folders, the servers' JSON, LiteRT and bfloat16, as it stands there."""
+"""What docs/deploy.md says of exports: their folders, the servers' JSON, LiteRT, ONNX and bfloat16, as it stands there.
+
+The tests of ONNX need the environment that the page makes, in .venv-onnx or wherever ONNX_PYTHON says.
+"""
 
 import base64
 import json
@@ -15,13 +18,15 @@ import tensorflow as tf
 from google.protobuf import json_format
 
 import train
-from conftest import ROOT, picture
+from conftest import ROOT, SMALL, picture
 from support import palette, precisions, run_folder
 
 with open(os.path.join(ROOT, "docs", "deploy.md")) as _file:
     DOCS = _file.read()
 PYTHON = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
 CURL = re.findall(r"^    (echo .*) \| curl", DOCS, re.MULTILINE)
+ONNX = re.findall(r"^    \.venv-onnx/bin/python (-m tf2onnx.*)", DOCS, re.MULTILINE)
+ONNX_PYTHON = os.environ.get("ONNX_PYTHON", os.path.join(ROOT, ".venv-onnx", "bin", "python"))
 SIZES = [(32, 32), (64, 96), (75, 50)]
 
 
@@ -41,7 +46,7 @@ def images_of(height, width):
 
 
 def test_the_lines_for_python_and_litert_run_as_they_stand_and_give_the_saved_models_outputs(place):
-    load, convert, translate, halve, _, constants = PYTHON
+    load, convert, translate, halve, _, _, constants = PYTHON
     model = {}
     exec(load, model)
     assert model["outputs"].shape == (1, 256, 256, 3)
@@ -61,6 +66,39 @@ def test_the_lines_for_python_and_litert_run_as_they_stand_and_give_the_saved_mo
         for size in SIZES:
             expected = model["model"].signatures["serving_default"](images=tf.constant(images_of(*size)))["outputs"]
             assert np.abs(lite(images=images_of(*size))["outputs"] - expected).max() < error, (path, size)
+
+
+TRY_ONNX = """
+import sys, numpy as np, tensorflow as tf
+signature = tf.saved_model.load("runs/pix2pix/export/3200").signatures["serving_default"]
+for batch in (1, 3):
+    for size in (64, 64), (64, 96), (75, 50), (20, 300), (7, 5), (1, 1):
+        images = np.random.RandomState(0).uniform(-1, 1, (batch, *size, 3)).astype(np.float32)
+        exec(sys.argv[1])
+        expected = signature(images=tf.constant(images))["outputs"].numpy()
+        assert outputs.shape == expected.shape and np.abs(outputs - expected).max() < 1e-5, (batch, size)
+print("all equal")
+"""
+
+
+def check_the_lines_for_onnx():
+    """Converts the export in runs/pix2pix with the page's lines and compares its outputs with TensorFlow's."""
+    if "ONNX_PYTHON" not in os.environ and not os.path.exists(ONNX_PYTHON):
+        pytest.skip("no tf2onnx in .venv-onnx (see docs/deploy.md), and ONNX_PYTHON names none")
+    line, = ONNX
+    subprocess.run([ONNX_PYTHON, *line.split()], check=True, capture_output=True)
+    result = subprocess.run([ONNX_PYTHON, "-c", TRY_ONNX, PYTHON[4]], capture_output=True, text=True, check=False)
+    assert "all equal" in result.stdout, result.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+def test_the_lines_for_onnx_run_as_they_stand_and_give_the_saved_models_outputs(norm, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("--norm=" + norm, "--max_steps=2", *SMALL, "--image_size=64", "--ngf=8")[0] == 0
+    assert run("--mode=export")[0] == 0
+    os.rename("runs/pix2pix/export/2", "runs/pix2pix/export/3200")
+    check_the_lines_for_onnx()
 
 
 def test_a_newer_export_stays_beside_the_older_and_nothing_half_made_is_seen(run, trained, tmp_path, monkeypatch):
@@ -158,7 +196,7 @@ np.save(sys.argv[2], signature(images=tf.constant(np.load("images.npy")))["outpu
 """
     np.save("images.npy", images_of(64, 64))
     outputs = []
-    for number, line in enumerate(("", PYTHON[4])):
+    for number, line in enumerate(("", PYTHON[5])):
         subprocess.run([sys.executable, "-c", script, line, "%d.npy" % number], check=True, capture_output=True)
         outputs.append(np.load("%d.npy" % number))
     assert 0 < np.abs(outputs[1] - outputs[0]).max() < 0.1

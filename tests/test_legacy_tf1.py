@@ -13,7 +13,7 @@ import pytest
 
 from conftest import ROOT, SMALL, fingerprint, rows
 from support import checkpoints
-from test_deploy import check_that_wrong_shapes_are_refused
+from test_deploy import check_that_wrong_shapes_are_refused, check_the_lines_for_onnx
 
 sys.path.insert(0, os.path.join(ROOT, "studies"))
 
@@ -108,6 +108,17 @@ def test_a_run_from_here_goes_on_there_is_tested_and_exported(tf1, trained, tmp_
         assert result.returncode == 0, result.stderr
     assert (tmp_path / "test" / "val-6" / "index.html").exists()
     check_that_wrong_shapes_are_refused(str(tmp_path / "export" / "6"))
+
+
+@pytest.mark.slow
+def test_an_export_from_there_converts_to_onnx(tf1, tmp_path, monkeypatch):
+    folder = "--output_dir=%s" % (tmp_path / "runs" / "pix2pix")
+    for argv in (["--max_steps=2", *SMALL, "--norm=instance"], ["--mode=export"]):
+        result = tf1("train.py", folder, *argv)
+        assert result.returncode == 0, result.stderr
+    (tmp_path / "runs" / "pix2pix" / "export" / "2").rename(tmp_path / "runs" / "pix2pix" / "export" / "3200")
+    monkeypatch.chdir(tmp_path)
+    check_the_lines_for_onnx()
 
 
 def test_what_only_the_new_one_has_is_refused_there_by_name(tf1, tmp_path):
