@@ -52,6 +52,7 @@ with output.held_stderr(), packages.needed():
         pair_files,
         precisions,
         rendering,
+        reports,
         results,
         run_flags,
         run_folder,
@@ -196,25 +197,28 @@ TITLES = {"mode": "The run", "data_dir": "Data", "ngf": "Networks", "gan_loss": 
 # Pixels that a discriminator needs for one logit, where it is more than the generator needs.
 SMALLEST = {"142": 64, "286": 96}
 
-flags.register_validator("image_size", lambda text: is_size(text, 32),
-                         "must be N or HEIGHT,WIDTH in multiples of 32, such as 256 or 256,512")
-flags.register_validator("load_size", lambda text: text == "0" or is_size(text, 1), "must be 0, N or HEIGHT,WIDTH")
-flags.register_validator("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
-for _name in ("output_dir", "checkpoint", "init_checkpoint"):
-    flags.register_validator(_name, lambda path: not flag_texts.is_pattern(path or ""),
-                             "must not hold *, ?, a backslash or [...], which TensorFlow reads as a pattern of names")
-for _name in ("data_dir", "output_dir", "checkpoint", "init_checkpoint"):
-    flags.register_validator(_name, lambda path: not flag_texts.is_url(path or ""),
-                             "must be a path on this machine, not a URL; a remote folder can be mounted")
-flags.register_validator("init_checkpoint", lambda path: "\n" not in (path or ""),
-                         "must not hold a line break, since flags.txt keeps the path in one line")
-for _name in ("learning_rate", "adam_epsilon"):
-    flags.register_validator(_name, lambda value: value > 0, "must be above 0")
-for _name in ("norm_epsilon leaky_slope dropout eps l1_weight gan_weight d_weight learning_rate beta1 adam_epsilon"
-              .split()):
-    flags.register_validator(_name, math.isfinite, "must be a finite number")
-for _name in ("data_dir", "output_dir"):
-    flags.register_validator(_name, bool, "must name a folder")
+
+
+def must(names, test, message):
+    """Makes `message` the error for each of the flags whose value fails the test."""
+    for name in names.split():
+        flags.register_validator(name, test, message)
+
+
+must("image_size", lambda text: is_size(text, 32),
+     "must be N or HEIGHT,WIDTH in multiples of 32, such as 256 or 256,512")
+must("load_size", lambda text: text == "0" or is_size(text, 1), "must be 0, N or HEIGHT,WIDTH")
+must("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
+must("output_dir checkpoint init_checkpoint", lambda path: not flag_texts.is_pattern(path or ""),
+     "must not hold *, ?, a backslash or [...], which TensorFlow reads as a pattern of names")
+must("data_dir output_dir checkpoint init_checkpoint", lambda path: not flag_texts.is_url(path or ""),
+     "must be a path on this machine, not a URL; a remote folder can be mounted")
+must("init_checkpoint", lambda path: "\n" not in (path or ""),
+     "must not hold a line break, since flags.txt keeps the path in one line")
+must("learning_rate adam_epsilon", lambda value: value > 0, "must be above 0")
+must("norm_epsilon leaky_slope dropout eps l1_weight gan_weight d_weight learning_rate beta1 adam_epsilon",
+     math.isfinite, "must be a finite number")
+must("data_dir output_dir", bool, "must name a folder")
 flags.register_multi_flags_validator(
     ["load_size", "image_size"], lambda v: v["load_size"] == "0" or all(
         load >= image for load, image in zip(size_of(v["load_size"]), size_of(v["image_size"]))),
@@ -250,19 +254,7 @@ def folder_of(options, split):
 def pairs_of(options, folder, skip_bad=None):
     """Returns the Pairs of a folder and prints what was left out; `skip_bad`, if given, replaces --skip_bad_images."""
     pairs = pair_files.find_pairs(folder, options.layout, options.skip_bad_images if skip_bad is None else skip_bad)
-    for message in pairs.skipped:
-        print("left out: %s" % message.encode("utf-8", "backslashreplace").decode())
-    if pairs.skipped:
-        print("%s: %d left out, %d pairs remain" % (folder, len(pairs.skipped), len(pairs.files)))
-    return pairs
-
-
-def pairs_in_use(options, split, way_out):
-    """Returns the Pairs of a split to train on or to test; prints a summary and a warning for each doubt."""
-    pairs = pairs_of(options, folder_of(options, split))
-    warnings = ["warning: " + doubt for doubt in pair_files.doubts(pairs, way_out)]
-    for line in [pair_files.summary(pairs, options.direction)] + warnings:
-        print(line.encode("utf-8", "backslashreplace").decode(), flush=True)
+    reports.left_out(pairs)
     return pairs
 
 
@@ -432,7 +424,8 @@ def job_of(team):
         options = options_in_force(init_checkpoint=run_flags.to_train(RULES, checkpoint))
     else:
         options = options_in_force(init_checkpoint=None)
-    pairs = pairs_in_use(options, options.split or "train", SINGLE)
+    pairs = pairs_of(options, folder_of(options, options.split or "train"))
+    reports.reading(pairs, options.direction, SINGLE)
     steps = min(epoch_steps(options, len(pairs.files)), options.max_steps or sys.maxsize)
     record = run_folder.describe(pairs, options.data_dir, precisions.resolve(options.precision), steps, len(team))
     if team.is_chief:
@@ -520,50 +513,22 @@ def keep_record(job):
 
 def announce(job):
     """Prints what starts and, on the chief, the layers."""
-    record, folder = job.record, job.options.output_dir
-    if not job.team.is_chief:
-        print("%s: from step %d, %d pairs, %d steps, %s" % (
-            job.team.name, job.start, len(job.pairs.files), record["steps"], record["precision"]), flush=True)
-        return
-    begin = "continuing %s from step %d" % (folder, job.start) if job.start else "starting %s" % folder
-    print("%s: %d pairs, %d steps, %s" % (begin, len(job.pairs.files), record["steps"], record["precision"]))
-    for name, shape, count in pix2pix.layer_table(tf.get_default_graph()):
-        print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
-    for network, count in record["parameters"].items():
-        print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
-    print("look at %s (any browser), or: pip install tensorboard && tensorboard --logdir %s"
-          % (os.path.join(run_folder.samples_of(folder), "index.html"), folder), flush=True)
+    if job.team.is_chief:
+        reports.start(job.options.output_dir, job.start, job.record, pix2pix.layer_table(tf.get_default_graph()))
+    else:
+        print("%s: from step %d, %s" % (job.team.name, job.start, reports.size_of_run(job.record)), flush=True)
 
 
 def finish(job, step):
     """Makes samples/progress.gif of what was trained; at the run's last step, says that it is finished."""
-    folder, steps = job.options.output_dir, max(step, job.record["steps"])
-    if not job.team.is_chief:
-        if step >= job.record["steps"]:
-            print("%s: finished, %d steps done; the run is with %s" % (job.team.name, steps, job.team.names[0]))
-        return
-    if step > job.start:
-        gallery.write_progress(run_folder.samples_of(folder))
-    if step >= job.record["steps"]:
-        print("%s: finished, %d steps done; %spython train.py --mode=test --output_dir=%s tests it" % (
-            folder, steps, way_on(job.options, job.record), folder))
-        print_fingerprint(checkpoints.newest(run_folder.checkpoints_of(folder)))
-
-
-def way_on(options, record):
-    """Returns how a finished run can be continued, as the beginning of a sentence; empty where it can't be.
-
-    A learning rate that decayed to 0 over the last epochs can't go on.
-    """
-    limits = [("--epochs", epoch_steps(options, record["pairs"]["train"])), ("--max_steps", options.max_steps)]
-    reached = [name for name, limit in limits if limit == record["steps"]]
-    is_over = options.decay_epochs and "--epochs" in reached
-    return "" if is_over else "a larger %s continues it, " % " and ".join(reached)
-
-
-def print_fingerprint(checkpoint):
-    print("the fingerprint is a hash of all weights; equal flags, data and versions give equal weights:")
-    print("fingerprint: %s" % checkpoints.fingerprint(checkpoint))
+    options, steps = job.options, job.record["steps"]
+    if job.team.is_chief and step > job.start:
+        gallery.write_progress(run_folder.samples_of(options.output_dir))
+    if step >= steps and job.team.is_chief:
+        limits = [("--epochs", epoch_steps(options, len(job.pairs.files))), ("--max_steps", options.max_steps)]
+        reports.finished(options.output_dir, step, reports.way_on(steps, limits, options.decay_epochs))
+    elif step >= steps:
+        print("%s: finished, %d steps done; the run is with %s" % (job.team.name, step, job.team.names[0]))
 
 
 def epoch_steps(options, pairs):
@@ -579,11 +544,15 @@ def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
     checkpoint = run_flags.to_restore(RULES)
     options = as_tested(options_in_force())
-    pairs = pairs_in_use(options, options.split, "use --layout=inputs")
-    warn_of_training_pairs(options, pairs, run_folder.run_of(checkpoint))
+    pairs = pairs_of(options, folder_of(options, options.split))
+    reports.reading(pairs, options.direction, "use --layout=inputs")
+    if not options.split:
+        reports.training_pairs(pairs, options.data_dir, run_folder.run_of(checkpoint))
     if pairs.layout != "inputs" and not options.test_resize:
         pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
-    step, differing = checkpoints.step_of(checkpoint), choices(options, pairs.folder, checkpoint)
+    usual = as_tested(Options(*(FLAGS[name].default for name in Options._fields)))  # now the run's values
+    step = checkpoints.step_of(checkpoint)
+    differing = run_flags.choices(RULES, options, usual, pairs.folder, checkpoint)
     checksum = pair_files.pairs_checksum(pairs)
     path = results.path_of(options.output_dir, results.folder_name(pairs.folder, step, differing), checksum)
     title = os.path.basename(os.path.abspath(options.output_dir))
@@ -597,49 +566,15 @@ def test():
     gallery.write_results(os.path.dirname(path), title)
     print("%s translated %d images; open %s in a browser" % (
         checkpoint, len(pairs.files), os.path.join(path, "index.html")))
-    for measure, value in metrics.items():
-        print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
-    print_fingerprint(checkpoint)
+    reports.measured(metrics)
+    reports.fingerprint(checkpoint)
     return 0
-
-
-def warn_of_training_pairs(options, pairs, run):
-    """Prints a warning if test mode reads the pairs that the run was trained on and --split is not given."""
-    record = run_folder.read_record(run) or {}
-    is_train = pairs.folder == os.path.join(options.data_dir, "train")
-    if pairs.layout != "inputs" and not options.split and (
-            is_train or record.get("pairs_sha256") == pair_files.pairs_checksum(pairs)):
-        print("warning: there is no test/ or val/ in %s, so these are the training pairs; they do not tell how well "
-              "the model does on new pictures" % options.data_dir)
 
 
 def as_tested(options):
     """Returns the Options with the values that None and auto stand for in test mode."""
     precision = "float32" if options.precision == "auto" else precisions.resolve(options.precision)
     return options._replace(test_dropout=keeps_dropout(options), precision=precision)
-
-
-def choices(options, folder, checkpoint):
-    """Returns {flag: value}, for `results.folder_name`, of the options that change a result and differ from the run.
-
-    At this point the flags' defaults hold the run's values.
-
-    Args:
-      options: the Options that `as_tested` returned.
-      folder: the folder of the pairs.
-      checkpoint: the checkpoint that is tested.
-    """
-    found, usual = collections.OrderedDict(), as_tested(Options(*(FLAGS[name].default for name in Options._fields)))
-    if os.path.abspath(usual.data_dir) not in (os.path.abspath(folder), os.path.dirname(os.path.abspath(folder))):
-        found["data_dir"] = folder
-    own = os.path.join(run_folder.checkpoints_of(options.output_dir), "model.ckpt-%d" % checkpoints.step_of(checkpoint))
-    if os.path.abspath(checkpoint) != os.path.abspath(own):
-        found["checkpoint"] = checkpoint
-    deciding = RULES.restored | RULES.networks | {"test_resize", "precision"}
-    deciding -= {"data_dir", "load_size", "reader_threads"}
-    found.update((name, value) for name, value in options._asdict().items()
-                 if name in deciding and value != getattr(usual, name))
-    return found
 
 
 def translated(options, checkpoint, pairs):
@@ -752,13 +687,7 @@ def main(argv):
 
 def parse(argv):
     """Sets the flags and returns what is left of argv; ends the program after --help and at a wrong flag."""
-    if {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(argv[1:]):
-        print(run_flags.grouped_help(__doc__, MODULE_FLAGS, TITLES))
-        sys.exit()
-    try:
-        return FLAGS(argv)
-    except flags.Error as error:
-        sys.exit("error: %s\npython train.py --help lists all flags" % str(error).replace("ERROR:: ", ""))
+    return run_flags.parse(FLAGS, argv, lambda: run_flags.grouped_help(__doc__, MODULE_FLAGS, TITLES))
 
 
 if __name__ == "__main__":

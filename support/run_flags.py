@@ -5,6 +5,7 @@ absl's FlagValues are an argument everywhere, since only train.py defines and re
 
 import collections
 import os
+import sys
 import textwrap
 import typing
 
@@ -51,6 +52,23 @@ def grouped_help(text, module_flags, titles):
         about = flag.help.split(">: ", 1)[-1]  # absl puts an enum's values before its help
         lines.append(textwrap.fill(about, 94, initial_indent=" " * 6, subsequent_indent=" " * 6))
     return "\n".join(lines) + "\n"
+
+
+def parse(flag_values, argv, help_text):
+    """Sets the flags and returns what is left of argv; ends the program after --help and at a wrong flag.
+
+    Args:
+      flag_values: absl's FlagValues.
+      argv: the command line.
+      help_text: function that returns the text of --help.
+    """
+    if {"-h", "-help", "--help", "--helpshort", "--helpfull"} & set(argv[1:]):
+        print(help_text())
+        sys.exit()
+    try:
+        return flag_values(argv)
+    except flags.Error as error:
+        sys.exit("error: %s\npython train.py --help lists all flags" % str(error).replace("ERROR:: ", ""))
 
 
 def take(flag_values, texts, source, fixed=()):
@@ -168,6 +186,29 @@ def to_restore(rules):
     take(rules.flag_values, of_the_run, "the run in %s" % folder, fixed=rules.networks)
     take(given, checkpoints.flags_of_old(checkpoint, rules.in_old_checkpoint), checkpoint, fixed=rules.networks)
     return checkpoint
+
+
+def choices(rules, options, usual, folder, checkpoint):
+    """Returns {flag: value}, for `results.folder_name`, of the options that change a result of test mode.
+
+    Args:
+      rules: the Rules.
+      options: the options in force.
+      usual: the options of a test of the run without any flag.
+      folder: the folder of the pairs.
+      checkpoint: the checkpoint that is tested.
+    """
+    found = collections.OrderedDict()
+    if os.path.abspath(usual.data_dir) not in (os.path.abspath(folder), os.path.dirname(os.path.abspath(folder))):
+        found["data_dir"] = folder
+    own = os.path.join(run_folder.checkpoints_of(options.output_dir), "model.ckpt-%d" % checkpoints.step_of(checkpoint))
+    if os.path.abspath(checkpoint) != os.path.abspath(own):
+        found["checkpoint"] = checkpoint
+    deciding = rules.restored | rules.networks | {"test_resize", "precision"}
+    deciding -= {"data_dir", "load_size", "reader_threads"}
+    found.update((name, value) for name, value in options._asdict().items()
+                 if name in deciding and value != getattr(usual, name))
+    return found
 
 
 def that_must_agree(rules, options):

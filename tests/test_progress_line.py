@@ -15,9 +15,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 import tqdm
 
-import train
-from conftest import ROOT, SMALL, fingerprint, options, rows
-from support import events, hooks, precisions, progress_line
+from conftest import ROOT, SMALL, fingerprint, rows
+from support import events, hooks, precisions, progress_line, reports
 
 FIELDS = r"step +\d+/\d+  L1 \d\.\d{4}  .{5} left  .{4} images/s  GAN .{5}  D .{5}"
 
@@ -166,14 +165,14 @@ def test_pictures_of_a_batch_change_no_bit_in_bfloat16(run, tmp_path):
     assert fingerprint(outputs[0]) == fingerprint(outputs[1])
 
 
-@pytest.mark.parametrize("flags,steps,says", [
-    (["--epochs=4"], 5, "a larger --epochs continues it, "),
-    (["--epochs=4", "--max_steps=3"], 3, "a larger --max_steps continues it, "),
-    (["--epochs=4", "--max_steps=5"], 5, "a larger --epochs and --max_steps continues it, "),
-    (["--epochs=4", "--max_steps=3", "--decay_epochs=2"], 3, "a larger --max_steps continues it, "),
-    (["--epochs=4", "--decay_epochs=2"], 5, "")])
-def test_a_finished_run_says_what_continues_it(flags, steps, says):
-    assert train.way_on(options(*flags), {"pairs": {"train": 5}, "steps": steps}) == says
+@pytest.mark.parametrize("epoch_steps,max_steps,decays,says", [
+    (5, 0, False, "a larger --epochs continues it, "),
+    (9, 5, False, "a larger --max_steps continues it, "),
+    (5, 5, False, "a larger --epochs and --max_steps continues it, "),
+    (9, 5, True, "a larger --max_steps continues it, "),
+    (5, 0, True, "")])
+def test_a_finished_run_says_what_continues_it(epoch_steps, max_steps, decays, says):
+    assert reports.way_on(5, [("--epochs", epoch_steps), ("--max_steps", max_steps)], decays) == says
 
 
 def test_a_finished_run_explains_its_fingerprint_before_the_last_line(run, trained, data):

@@ -1,0 +1,89 @@
+"""What the program prints of a run: what it reads, what starts, what came of it."""
+
+import os
+
+from support import checkpoints, pair_files, run_folder
+
+
+def left_out(pairs):
+    """Prints the files that were left out and how many pairs remain."""
+    for message in pairs.skipped:
+        say("left out: %s" % message)
+    if pairs.skipped:
+        say("%s: %d left out, %d pairs remain" % (pairs.folder, len(pairs.skipped), len(pairs.files)))
+
+
+def reading(pairs, direction, way_out):
+    """Prints which pairs are read, and a warning for each doubt; arguments as in `pair_files.doubts`."""
+    say(pair_files.summary(pairs, direction))
+    for doubt in pair_files.doubts(pairs, way_out):
+        say("warning: " + doubt)
+
+
+def say(text):
+    """Prints a line that may hold the name of a file in any encoding."""
+    print(text.encode("utf-8", "backslashreplace").decode(), flush=True)
+
+
+def training_pairs(pairs, data_dir, run):
+    """Prints a warning if the pairs to test are those that the run in the folder `run` was trained on."""
+    record = run_folder.read_record(run) or {}
+    is_train = pairs.folder == os.path.join(data_dir, "train")
+    if pairs.layout != "inputs" and (is_train or record.get("pairs_sha256") == pair_files.pairs_checksum(pairs)):
+        print("warning: there is no test/ or val/ in %s, so these are the training pairs; they do not tell how well "
+              "the model does on new pictures" % data_dir)
+
+
+def start(folder, step, record, table):
+    """Prints what starts and where to look at it.
+
+    Args:
+      folder: the run folder.
+      step: the step from which the run goes on.
+      record: what run.json holds.
+      table: [(layer's name, output shape, number of parameters)].
+    """
+    begin = "continuing %s from step %d" % (folder, step) if step else "starting %s" % folder
+    print("%s: %s" % (begin, size_of_run(record)))
+    for name, shape, count in table:
+        print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
+    for network, count in record["parameters"].items():
+        print("%-24s %-20s %12s" % (network, "", "{:,}".format(count)))
+    print("look at %s (any browser), or: pip install tensorboard && tensorboard --logdir %s"
+          % (os.path.join(run_folder.samples_of(folder), "index.html"), folder), flush=True)
+
+
+def size_of_run(record):
+    """Returns how many pairs and steps run.json tells of, and in which precision."""
+    return "%d pairs, %d steps, %s" % (record["pairs"]["train"], record["steps"], record["precision"])
+
+
+def way_on(steps, limits, decays):
+    """Returns how a finished run can be continued, as the beginning of a sentence; empty where it can't be.
+
+    Args:
+      steps: of the whole run.
+      limits: [(name of a flag, the steps that it allows)].
+      decays: whether the learning rate fell to 0 over the last epochs, from where it can't go on.
+    """
+    reached = [name for name, limit in limits if limit == steps]
+    return "" if decays and "--epochs" in reached else "a larger %s continues it, " % " and ".join(reached)
+
+
+def finished(folder, steps, way_on):
+    """Prints that the run of a folder is finished and what can follow, and its fingerprint."""
+    print("%s: finished, %d steps done; %spython train.py --mode=test --output_dir=%s tests it" % (
+        folder, steps, way_on, folder))
+    fingerprint(checkpoints.newest(run_folder.checkpoints_of(folder)))
+
+
+def measured(metrics):
+    """Prints the means of a test's measures with their intervals."""
+    for measure, value in metrics.items():
+        print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
+
+
+def fingerprint(checkpoint):
+    """Prints the fingerprint of a checkpoint, always as the last line."""
+    print("the fingerprint is a hash of all weights; equal flags, data and versions give equal weights:")
+    print("fingerprint: %s" % checkpoints.fingerprint(checkpoint))
