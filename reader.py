@@ -24,12 +24,19 @@ RESIZE_METHODS = ("bilinear", "nearest", "bicubic", "area")
 DIRECTIONS = ("AtoB", "BtoA")
 
 
+class Side(typing.NamedTuple):
+    """How the inputs, or the targets, are read."""
+    resize_method: str = "bilinear"  # one of RESIZE_METHODS
+    channels: int = 3  # 1 (grey) or 3 (colour)
+    low: float = 0.0  # the value that becomes -1
+    high: float = 255.0  # the value that becomes 1
+
+
 class View(typing.NamedTuple):
     """How a pair of files is seen as an input and a target."""
     direction: str = "AtoB"  # AtoB makes A the input and B the target; BtoA swaps them
-    resize_method: str = "bilinear"  # one of RESIZE_METHODS
-    input_channels: int = 3  # 1 (grey) or 3 (colour)
-    output_channels: int = 3  # 1 or 3
+    input: Side = Side()
+    target: Side = Side()
 
 
 class Batches(typing.NamedTuple):
@@ -49,55 +56,60 @@ class Batches(typing.NamedTuple):
 
 
 def pair_loader(pairs):
-    """Returns a function from the index of a pair to [2, H, W, 3] in 0..255, A and then B.
+    """Returns a function from the index of a pair to (A, B), [H, W, 3] in 0..255 each.
 
-    The type is uint8; it is float32 for files of 16 bits and for `colorize`. For `inputs` both images are the input.
+    The type is that of `file_loader`; it is float32 for `colorize`. For `inputs` both images are the input.
     """
-    paths = tf.constant([[os.fsencode(image.path) for image in files] for files in pairs.files])
-    kinds = tf.constant([[image.kind for image in files] for files in pairs.files])
-    orientations = tf.constant([[image.orientation for image in files] for files in pairs.files])
-    found = {image.kind for image in all_images(pairs)}
-    any_turned = any(image.orientation != 1 for image in all_images(pairs))
-    dtype, per_pair = pixel_type(pairs), len(pairs.files[0])
+    loaders = [file_loader(images) for images in zip(*pairs.files)]  # one, or one for A and one for B
 
     def load(index):
-        def image(i):
-            kind = min(found) if len(found) == 1 else kinds[index, i]
-            pixels = image_files.decode(tf.read_file(paths[index, i]), kind, dtype)
-            return image_files.upright(pixels, orientations[index, i]) if any_turned else pixels
-
-        images = [image(i) for i in range(per_pair)]
+        first, last = loaders[0](index), loaders[-1](index) if len(loaders) > 1 else None
         if pairs.layout == "side_by_side":
-            width = tf.shape(images[0])[1] // 2
-            images = [images[0][:, :width], images[0][:, width:]]
-        elif pairs.layout == "colorize":
-            colour = tf.cast(images[0], tf.float32)
-            images = [tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(colour)), colour]
-        elif pairs.layout == "inputs":
-            images = 2 * images
-        return tf.stack(images)
+            width = tf.shape(first)[1] // 2
+            return first[:, :width], first[:, width:]
+        if pairs.layout == "colorize":
+            colour = tf.cast(first, tf.float32)
+            return tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(colour)), colour
+        return first, first if last is None else last
 
     return load
 
 
-def pixel_type(pairs):
-    """The type that holds every pixel of the pairs' files: uint8, or float32 where a file has 16 bits."""
-    return tf.float32 if any(image.kind == image_files.DEEP for image in all_images(pairs)) else tf.uint8
+def file_loader(images):
+    """Returns a function from an index to the decoded, upright pixels of that file, [H, W, 3] in 0..255.
 
-
-def resize(images, size, method="bilinear"):
-    """[N, H, W, C] in 0..255 -> the same in float32 [N, *size, C].
-
-    method is one of RESIZE_METHODS; all methods but area use half-pixel centres.
+    The type holds every pixel of these `image_files.Image`s: uint8, or float32 where one of them has 16 bits.
     """
-    images = tf.cast(images, tf.float32)  # TensorFlow resizes floats faster than bytes
-    if method == "area":
-        return tf.image.resize_area(images, size)
+    paths = tf.constant([os.fsencode(image.path) for image in images])
+    kinds, orientations = (tf.constant(column) for column in zip(*((image.kind, image.orientation)
+                                                                   for image in images)))
+    found = {image.kind for image in images}
+    any_turned = any(image.orientation != 1 for image in images)
+    dtype = tf.float32 if image_files.DEEP in found else tf.uint8
+
+    def load(index):
+        kind = min(found) if len(found) == 1 else kinds[index]
+        pixels = image_files.decode(tf.read_file(paths[index]), kind, dtype)
+        return image_files.upright(pixels, orientations[index]) if any_turned else pixels
+
+    return load
+
+
+def in_direction(pair, direction):
+    """(A, B) -> (input, target), of a direction."""
+    return pair if direction == "AtoB" else pair[::-1]
+
+
+def resize(image, size, side=Side()):
+    """[H, W, C] -> float32 [*size, C], by the method of a Side; all methods but area use half-pixel centres."""
+    image = tf.cast(image, tf.float32)[tf.newaxis]  # TensorFlow resizes floats faster than bytes
+    if side.resize_method == "area":
+        return tf.image.resize_area(image, size)[0]
     resizers = {"bilinear": tf.image.resize_bilinear, "nearest": tf.image.resize_nearest_neighbor,
                 "bicubic": tf.image.resize_bicubic}
-    resized = resizers[method](images, size, half_pixel_centers=True)
-    if method == "bicubic":  # leaves 0..255 beside edges, and tanh cannot produce such values
-        resized = tf.clip_by_value(resized, 0.0, 255.0)
+    resized = resizers[side.resize_method](image, size, half_pixel_centers=True)[0]
+    if side.resize_method == "bicubic":  # leaves the range beside edges, and tanh cannot produce such values
+        resized = tf.clip_by_value(resized, side.low, side.high)
     return resized
 
 
@@ -105,41 +117,34 @@ def jitter(pair, batches, seed):
     """Resizes to load_size, crops to image_size at a random place, mirrors half of the pairs (paper, 6.2).
 
     Args:
-      pair: [2, H, W, C], two images that move as one.
-      batches: a Batches, for load_size, image_size, flip and the view's resize_method.
+      pair: (input, target), [H, W, C] each, two images that move as one.
+      batches: a Batches, for load_size, image_size, flip and the view.
       seed: int64 [2], decides the crop and the mirror.
 
     Returns:
-      float32 [2, *image_size, C].
+      [input, target], float32 [*image_size, C] each.
     """
     height, width = batches.image_size
-    pair = resize(pair, batches.load_size, batches.view.resize_method)
+    pair = [resize(image, batches.load_size, side) for image, side in zip(pair, batches.view[1:])]
     uniform = tf.random.stateless_uniform([3], seed=seed)
     room = [load - image + 1 for load, image in zip(batches.load_size, batches.image_size)]
     offset = tf.cast(uniform[:2] * room, tf.int32)
-    pair = tf.slice(pair, [0, offset[0], offset[1], 0], [-1, height, width, -1])
+    pair = [tf.slice(image, [offset[0], offset[1], 0], [height, width, -1]) for image in pair]
     if batches.flip:
-        rows = tf.reshape(pair, [-1, width, int(pair.shape[3])])  # three dimensions are mirrored faster
-        mirrored = tf.cond(uniform[2] < 0.5, lambda: rows, lambda: tf.reverse(rows, axis=[1]))
-        pair = tf.reshape(mirrored, tf.shape(pair))
+        pair = tf.cond(uniform[2] < 0.5, lambda: pair, lambda: [tf.reverse(image, axis=[1]) for image in pair])
     return pair
 
 
-def normalise(image):
-    """0..255 -> float32 in [-1, 1]."""
-    return tf.cast(image, tf.float32) * (2.0 / 255.0) - 1.0
+def normalise(image, side=Side()):
+    """[H, W, C] in low..high of a Side -> float32 [H, W, its channels] in [-1, 1]."""
+    image = tf.cast(image, tf.float32)
+    image = (image - side.low if side.low else image) * (2.0 / (side.high - side.low)) - 1.0
+    return image if side.channels == image.shape[2] else tf.image.rgb_to_grayscale(image)
 
 
-def input_and_target(pair, view):
-    """[2, H, W, 3] in 0..255 -> (input, target) of a View, each float32 [H, W, its channels] in [-1, 1]."""
-    left, right = tf.unstack(normalise(pair), num=2)
-    source, target = (left, right) if view.direction == "AtoB" else (right, left)
-    return to_channels(source, view.input_channels), to_channels(target, view.output_channels)
-
-
-def to_channels(image, channels):
-    """[H, W, 3] -> [H, W, channels], which are 3 or 1 (the luminance)."""
-    return image if channels == 3 else tf.image.rgb_to_grayscale(image)
+def as_seen(image, side, size=None):
+    """[H, W, C] -> float32 [*size, channels] in [-1, 1], without jitter; None leaves the image its size."""
+    return normalise(image if size is None else resize(image, size, side), side)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -211,7 +216,7 @@ def training_batches(pairs, step, batches=Batches()):
     Returns:
       (inputs, targets): float32 [batch_size / n, *image_size, channels] in [-1, 1] for a share (i, n).
     """
-    view, threads, (part, parts) = batches.view, batches.threads, batches.share
+    sides, threads, (part, parts) = batches.view[1:], batches.threads, batches.share
     size = batches.batch_size // parts
 
     def is_ours(positions):
@@ -221,13 +226,14 @@ def training_batches(pairs, step, batches=Batches()):
 
     def prepare(position, index):
         pair_seed = tf.stack([tf.constant(batches.seed, tf.int64), 2 * position + 1])
-        return input_and_target(jitter(load(index), batches, pair_seed), view)
+        pair = jitter(in_direction(load(index), batches.view.direction), batches, pair_seed)
+        return [normalise(image, side) for image, side in zip(pair, sides)]
 
     start = tf.cast(step.read_value(), tf.int64) * batches.batch_size
     indices = index_queue(len(pairs.files), batches.seed, start, is_ours if parts > 1 else None)
     positions_and_indices = zip(*(tf.unstack(column, num=threads) for column in indices.dequeue_many(threads)))
     prepared = [prepare(position, index) for position, index in positions_and_indices]
-    shapes = [[*batches.image_size, channels] for channels in (view.input_channels, view.output_channels)]
+    shapes = [[*batches.image_size, side.channels] for side in sides]
     queue = tf.FIFOQueue(4 * size + 4 * threads, [tf.float32, tf.float32], shapes, name="batches")
     enqueue = tf.no_op()
     for pair in prepared:  # prepared in parallel until here, enqueued one after the other
@@ -252,9 +258,8 @@ def ordered_pairs(pairs, size=None, view=View()):
     """
     load = pair_loader(pairs)
     index = tf.train.range_input_producer(len(pairs.files), num_epochs=1, shuffle=False).dequeue()
-    pair = load(tf.cast(index, tf.int64))
-    pair = pair if size is None else resize(pair, size, view.resize_method)
-    source, target = input_and_target(pair, view)
+    pair = in_direction(load(tf.cast(index, tf.int64)), view.direction)
+    source, target = (as_seen(image, side, size) for image, side in zip(pair, view[1:]))
     queue = tf.FIFOQueue(4, [tf.float32, tf.float32], name="ordered")
     tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue([source[tf.newaxis], target[tf.newaxis]])]))
     return queue.dequeue()

@@ -278,8 +278,8 @@ def sample_pairs(options, pairs):
 
 def view_of(options):
     """Returns the reader's View that training and testing have of a pair."""
-    return reader.View(options.direction, options.resize_method, int(options.input_channels),
-                       int(options.output_channels))
+    return reader.View(options.direction, reader.Side(options.resize_method, int(options.input_channels)),
+                       reader.Side(options.resize_method, int(options.output_channels)))
 
 
 def load_size_of(options):
@@ -641,13 +641,10 @@ def export():
             outputs = generate(options, padded(options, images), mask_number)
             return outputs[:, :tf.shape(images)[1], :tf.shape(images)[2]]
 
-        channels, method = int(options.input_channels), options.resize_method
-
         def to_input(image):  # as test mode reads a file
-            image = reader.resize(image[tf.newaxis], size, method)[0]
-            return reader.to_channels(reader.normalise(image), channels)
+            return reader.as_seen(image, view_of(options).input, size)
 
-        signatures = serving.signatures(translate, to_input, channels)
+        signatures = serving.signatures(translate, to_input, int(options.input_channels))
         with checkpoints.restored_session(checkpoint) as session, storage.replacing(path) as folder:
             serving.write(folder, session, signatures, size, inputs)
     print("exported %s to %s, dropout %s" % (checkpoint, path, "on" if options.test_dropout else "off"))
@@ -666,7 +663,8 @@ def inputs_for_palette(options):
     try:
         pairs = pairs_of(options, folder_of(options, before.get("split", "train")))
         first = pairs._replace(files=pairs.files[:PALETTE_INPUTS])
-        view = view_of(options)._replace(resize_method="nearest")  # which makes no new colours
+        view = view_of(options)
+        view = view._replace(input=view.input._replace(resize_method="nearest"))  # which makes no new colours
         with contextlib.closing(reader.read_in_order(first, size_of(options.image_size), view)) as pairs_read:
             return [rendering.pixels(rendering.to_rgb(image[0])) for image, _ in pairs_read]
     except DataError as error:

@@ -247,8 +247,8 @@ def test_usual_files_are_not_turned_in_the_graph(numbered):
 
 
 def test_images_are_normalised_to_minus_one_to_one(session):
-    values = session.run(reader.normalise(tf.constant([0.0, 127.5, 255.0])))
-    np.testing.assert_allclose(values, [-1, 0, 1], atol=1e-6)
+    values = session.run(reader.normalise(tf.constant([[[0.0, 127.5, 255.0]]])))
+    np.testing.assert_allclose(values, [[[-1, 0, 1]]], atol=1e-6)
 
 
 # Layouts
@@ -269,7 +269,7 @@ def test_colorize_takes_the_luminance_of_an_image_as_its_input(tmp_path):
     image = np.random.RandomState(0).randint(0, 256, (16, 15, 3), np.uint8)  # an odd width is no matter here
     imageio.imwrite(tmp_path / "1.png", image)
     pairs = pair_files.find_pairs(str(tmp_path), "colorize")
-    (grey, colour), = reader.read_in_order(pairs, view=reader.View(input_channels=1))
+    (grey, colour), = reader.read_in_order(pairs, view=reader.View(input=reader.Side(channels=1)))
     np.testing.assert_allclose(colour[0], image / 127.5 - 1, atol=1e-5)
     np.testing.assert_allclose(grey[0, ..., 0], image @ [0.2989, 0.587, 0.114] / 127.5 - 1, atol=1e-3)
 
@@ -301,25 +301,26 @@ def test_training_batches_come_from_every_layout(tmp_path, layout):
 def jittered(session, pair, seed, load_size=20, image_size=16, flip=True):
     sizes = (load_size, load_size), (image_size, image_size)
     batches = reader.Batches(load_size=sizes[0], image_size=sizes[1], flip=flip)
-    return session.run(reader.jitter(tf.constant(pair), batches, tf.constant(seed, tf.int64)))
+    return np.stack(session.run(reader.jitter(tf.unstack(pair), batches, tf.constant(seed, tf.int64))))
 
 
 @pytest.mark.parametrize("method", reader.RESIZE_METHODS)
 def test_images_are_resized_and_cropped_to_height_and_width(session, method):
-    pair = tf.constant(np.random.RandomState(0).uniform(0, 255, (2, 20, 30, 3)).astype(np.float32))
-    batches = reader.Batches(load_size=(24, 40), image_size=(16, 32), view=reader.View(resize_method=method))
-    result = session.run(reader.jitter(pair, batches, tf.constant([0, 0], tf.int64)))
-    assert result.shape == (2, 16, 32, 3)
-    if method == "nearest":
-        assert set(result.ravel()) <= set(session.run(pair).ravel())
+    pair = np.random.RandomState(0).uniform(0, 255, (2, 20, 30, 3)).astype(np.float32)
+    view = reader.View(input=reader.Side(method), target=reader.Side("nearest"))
+    batches = reader.Batches(load_size=(24, 40), image_size=(16, 32), view=view)
+    results = session.run(reader.jitter(tf.unstack(pair), batches, tf.constant([0, 0], tf.int64)))
+    assert [result.shape for result in results] == 2 * [(16, 32, 3)]
+    made_new = [not set(result.ravel()) <= set(before.ravel()) for result, before in zip(results, pair)]
+    assert made_new == [method != "nearest", False]
 
 
 @pytest.mark.parametrize("method", reader.RESIZE_METHODS)
 def test_resizing_an_edge_stays_in_range(session, method):
-    edge = np.zeros((1, 16, 16, 3), np.uint8)
-    edge[:, :, 8:] = 255
+    edge = np.zeros((16, 16, 3), np.uint8)
+    edge[:, 8:] = 255
     for size in ((37, 37), (10, 10)):
-        result = session.run(reader.resize(tf.constant(edge), size, method))
+        result = session.run(reader.resize(tf.constant(edge), size, reader.Side(method)))
         assert -1e-3 < result.min() < 1 and 254 < result.max() < 255 + 1e-3
 
 
@@ -404,7 +405,7 @@ def test_the_index_queue_is_as_its_worked_example_says():
 
 
 def test_direction_and_channels(numbered):
-    inputs, targets = read_training(numbered, 2, view=reader.View("BtoA", input_channels=1))
+    inputs, targets = read_training(numbered, 2, view=reader.View("BtoA", reader.Side(channels=1)))
     assert inputs.shape[1:] == (16, 16, 1) and targets.shape[1:] == (16, 16, 3)
     assert [a - 100 for a in numbers(inputs)] == numbers(targets)
 
