@@ -407,7 +407,11 @@ class TrainingOptions(typing.NamedTuple):
 
 
 class Training(typing.NamedTuple):
-    """A training step. All tensors are computed before the updates, but g_loss_gan after D's if updates alternate."""
+    """A training step.
+
+    All tensors are computed before the updates. If updates alternate, g_loss_gan and what depends on it (G's gradient
+    norm, nan_probe, finite) are computed after D's update.
+    """
 
     outputs: tf.Tensor
     real_logits: tf.Tensor

@@ -40,7 +40,7 @@ class View(typing.NamedTuple):
 
 
 class Batches(typing.NamedTuple):
-    """The batches that a training run reads."""
+    """The options of `training_batches`."""
     batch_size: int = 4  # pairs in a batch, of all workers together
     image_size: tuple = (256, 256)  # (height, width) in pixels after the random crop
     load_size: tuple = (286, 286)  # (height, width) to which images are resized before the crop, at least image_size

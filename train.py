@@ -70,7 +70,7 @@ tf.logging.set_verbosity(tf.logging.ERROR)
 
 FLAGS = flags.FLAGS
 SAMPLE_SET = "data/sample"
-SINGLE = "put the partners into A/ and B/, or use --layout=colorize"  # how single pictures are trained on
+SINGLE = "put the partners into A/ and B/, or use --layout=colorize"  # advice for data that are single pictures
 SAMPLE_ROWS = 4  # pairs in a sample grid
 PALETTE_INPUTS = 64  # training inputs in which an export looks for label colours
 LESS_MEMORY = {"train": "a smaller --batch_size, --image_size, --ngf or --ndf takes less",
@@ -84,43 +84,47 @@ flags.DEFINE_enum("mode", "train", ["train", "test", "export"],
                   "What to do: train a model, test it on pairs, or export it as a SavedModel.")
 flags.DEFINE_string("output_dir", "runs/pix2pix",
                     "The run folder. Running the same command again continues the run in it.")
-flags.DEFINE_string("checkpoint", None, "The checkpoint that test and export restore, as PATH/model.ckpt-STEP; also "
-                    "one of the one-file TF1 program. Default: the newest of the run in output_dir.")
+flags.DEFINE_string("checkpoint", None, "The checkpoint that test and export restore, as PATH/model.ckpt-STEP. It may "
+                    "be a checkpoint of the one-file TF1 program. Default: the newest checkpoint of the run in "
+                    "output_dir.")
 flags.DEFINE_string("init_checkpoint", None, "Training starts at step 0 from the weights in this checkpoint instead of "
-                    "from random ones; it may be one of the one-file TF1 program.")
-flags.DEFINE_integer("seed", 0, "Decides weights, order, jitter and dropout; two runs with equal flags and seeds are "
-                     "equal bit for bit on one kind of hardware.", lower_bound=0, upper_bound=2 ** 63 - 1)
+                    "from random weights. It may be a checkpoint of the one-file TF1 program.")
+flags.DEFINE_integer("seed", 0, "Decides the initial weights, the order of the pairs, the jitter and dropout. Two runs "
+                     "with equal flags and seeds are equal bit for bit on one kind of hardware.", lower_bound=0,
+                     upper_bound=2 ** 63 - 1)
 
 flags.DEFINE_string("data_dir", SAMPLE_SET, "Folder with the splits train/, val/ and test/, or with the images "
                     "themselves. The default, a drawn sample set, is made on first use.")
 flags.DEFINE_string("split", None, "The folder inside data_dir to read. Default: train; in test mode the first of "
                     "test, val and train that exists.")
 flags.DEFINE_enum("layout", "auto", ["auto", *pair_files.LAYOUTS],
-                  "How a split holds its pairs: side by side in one file; in two folders with matching file names, "
-                  "such as A/ and B/ or trainA/ and trainB/ (auto detects either layout); as plain colour images, "
-                  "whose luminance is the input; or, in test mode, inputs alone.")
+                  "How a split holds its pairs. side_by_side: one file per pair, with A in its left half. folders: two "
+                  "folders with matching file names, such as A/ and B/ or trainA/ and trainB/. colorize: colour "
+                  "images, which are B; A is their luminance. inputs: inputs without targets, for test mode. auto "
+                  "detects side_by_side and folders.")
 flags.DEFINE_enum("direction", "AtoB", reader.DIRECTIONS,
                   "AtoB makes A (the left half, or the folder A/) the input and B the target; BtoA swaps them.")
-flags.DEFINE_string("image_size", "256", "Size in pixels of what the networks see in training, N or HEIGHT,WIDTH, in "
-                    "multiples of 32 (paper: 256).")
+flags.DEFINE_string("image_size", "256", "Size in pixels of the images that the networks see in training, N or "
+                    "HEIGHT,WIDTH, in multiples of 32 (paper: 256).")
 flags.DEFINE_string("load_size", "0", "Size in pixels to which training images are resized before the random crop to "
                     "image_size; 0 means image_size x 286 / 256 (paper: 286).")
 flags.DEFINE_enum("resize_method", "bilinear", reader.RESIZE_METHODS, "How images are resized.")
-flags.DEFINE_bool("test_resize", True, "Whether test mode resizes every image to image_size, which is what training "
-                  "saw. With --notest_resize each keeps its size: it is padded by reflection, and its output is "
-                  "cropped back.")
+flags.DEFINE_bool("test_resize", True, "Whether test mode resizes every image to image_size, the size of the training "
+                  "images. With --notest_resize every image keeps its size: test mode pads it by reflection and crops "
+                  "the output.")
 flags.DEFINE_bool("flip", True, "Whether each training pair is mirrored with probability 1/2.")
 flags.DEFINE_enum("input_channels", "3", ["1", "3"], "Channels of the input, 1 (grey) or 3 (colour).")
 flags.DEFINE_enum("output_channels", "3", ["1", "3"], "Channels of the output, 1 (grey) or 3 (colour).")
-flags.DEFINE_bool("skip_bad_images", False, "Whether images that can't be used are left out, and listed, instead of "
-                  "ending the program (a missing partner still does). All are decoded once at the start.")
-flags.DEFINE_integer("reader_threads", 2, "How many pairs are made ready at once; changes no result.", lower_bound=1,
-                     upper_bound=64)
+flags.DEFINE_bool("skip_bad_images", False, "Whether the program lists and leaves out images that it can't use, "
+                  "instead of ending with an error. An image without a partner still ends the program. With this flag, "
+                  "the program decodes all images once at the start.")
+flags.DEFINE_integer("reader_threads", 2, "How many pairs the reader prepares in parallel. It changes no result.",
+                     lower_bound=1, upper_bound=64)
 
 flags.DEFINE_integer("ngf", 64, "Filters in the generator's first layer (paper: 64).", lower_bound=1)
 flags.DEFINE_integer("ndf", 64, "Filters in the discriminator's first layer (paper: 64).", lower_bound=1)
-flags.DEFINE_enum("generator", "unet", ["unet", "encoder_decoder"], "With skips from the encoder to the decoder, or "
-                  "without (paper, 4.2).")
+flags.DEFINE_enum("generator", "unet", ["unet", "encoder_decoder"], "unet has skips from the encoder to the "
+                  "decoder; encoder_decoder has none (paper, 4.2).")
 flags.DEFINE_enum("skip", "post", pix2pix.SKIPS[:2], "What a skip of the U-Net carries: post is the encoder's "
                   "output after its leaky ReLU; pre is the value before it, to which the decoder applies its own ReLU "
                   "(the paper's code).")
@@ -128,7 +132,7 @@ flags.DEFINE_enum("norm", "batch", pix2pix.NORMS, "Normalisation after the convo
                   "statistics of the batch at hand in training, test and export alike (paper: batch).")
 flags.DEFINE_float("norm_epsilon", 1e-5, "Added to the variance in normalisation.", lower_bound=0.0)
 flags.DEFINE_bool("bottleneck_norm", False, "Whether the 1x1 bottleneck is normalised too. The paper's "
-                  "erratum says no: with batch size 1 it would be erased.")
+                  "erratum says no: with batch size 1, batch norm would erase its activations.")
 flags.DEFINE_float("leaky_slope", 0.2, "Slope of the leaky ReLUs below 0 (paper: 0.2).", lower_bound=0.0)
 flags.DEFINE_float("dropout", 0.5, "Share of units dropped in the decoder's inner blocks, the paper's only "
                    "noise (paper: 0.5).", lower_bound=0.0, upper_bound=0.99)
@@ -143,43 +147,50 @@ flags.DEFINE_enum("patch", "70", list(map(str, pix2pix.PATCHES)),
 flags.DEFINE_bool("conditional", True, "Whether the discriminator sees the input beside the picture (paper: yes).")
 
 flags.DEFINE_enum("gan_loss", "log", pix2pix.GAN_LOSSES,
-                  "The adversarial loss: -ln(D + eps) computed from the logits without rounding; the same "
-                  "as it is usually written, in float32; sigmoid cross entropy; or mean square.")
+                  "The adversarial loss. log: -ln(D + eps), computed from the logits so that nothing rounds away. "
+                  "log_literal: the same formula, computed from D in float32. logits: sigmoid cross entropy. "
+                  "lsgan: mean square error.")
 flags.DEFINE_float("eps", 1e-12, "The eps inside the logarithm of log and log_literal, from 0 to below 0.1 "
-                   "(1e-12 is the classic TF1 programs').")
+                   "(classic TF1 programs: 1e-12).")
 flags.DEFINE_enum("pixel_loss", "l1", pix2pix.PIXEL_LOSSES,
-                  "The generator's other term: mean absolute or mean square difference (paper: l1).")
+                  "The other term of the generator's loss: the mean absolute difference (l1) or the mean square "
+                  "difference (l2) of output and target (paper: l1).")
 flags.DEFINE_float("l1_weight", 100.0, "Weight of --pixel_loss; 0 leaves it out (paper: 100).", lower_bound=0.0)
 flags.DEFINE_float("gan_weight", 1.0, "Weight of the adversarial term in the generator's loss; 0 leaves it "
                    "out (paper: 1).", lower_bound=0.0)
 flags.DEFINE_float("d_weight", 1.0, "Weight of the discriminator's loss (paper: 0.5).", lower_bound=0.0)
 
 flags.DEFINE_integer("epochs", 200, "Length of the run in passes over the training pairs (paper: 200).", lower_bound=1)
-flags.DEFINE_integer("max_steps", 0, "Stops the run at this step if epochs would go further; 0 is off.", lower_bound=0)
+flags.DEFINE_integer("max_steps", 0, "Ends the run at this step if --epochs allows more steps; 0: no limit.",
+                     lower_bound=0)
 flags.DEFINE_integer("batch_size", 4, "Pairs in a step, of all workers together. The paper has 1 for facades; 4 makes "
                      "better use of a CPU.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 2e-4, "Adam's step size, of both networks (paper: 0.0002).")
-flags.DEFINE_float("beta1", 0.5, "Adam's first momentum (paper: 0.5).", lower_bound=0.0, upper_bound=0.999)
+flags.DEFINE_float("beta1", 0.5, "Adam's beta1, the decay rate of the first moment (paper: 0.5).", lower_bound=0.0,
+                   upper_bound=0.999)
 flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon.", lower_bound=0.0)
-flags.DEFINE_integer("decay_epochs", 0, "Number of last epochs over which the learning rate falls linearly to 0.",
+flags.DEFINE_integer("decay_epochs", 0, "Number of epochs at the end of the run over which the learning rate falls "
+                     "linearly to 0; 0: it does not fall.",
                      lower_bound=0)
 flags.DEFINE_enum("update", "simultaneous", pix2pix.UPDATES,
                   "simultaneous: both gradients come from one forward pass. alternating: the discriminator "
-                  "is updated first, and the generator against the new one on the same fake image.")
+                  "is updated first, and the generator is updated against the new discriminator on the same "
+                  "fake image.")
 flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"],
-                  "Arithmetic of the convolutions; weights, losses and measures are always float32. In training auto "
-                  "takes bfloat16 on a CPU that has it natively, else float32, and keeps the choice; in test mode "
-                  "it is float32. An export's is chosen where it runs (docs/deploy.md).")
+                  "Arithmetic of the convolutions; weights, losses and measures are always float32. In training, "
+                  "auto is bfloat16 on a CPU that computes in it natively, else float32, and a continued run keeps its "
+                  "precision. In test mode, auto is float32. The program that loads an export chooses the precision "
+                  "(docs/deploy.md).")
 
 flags.DEFINE_integer("log_every", 20, "Steps between rows of metrics.csv.", lower_bound=1)
 flags.DEFINE_integer("sample_every", 100, "Steps between sample grids; there is one of step 0 too.", lower_bound=1)
 flags.DEFINE_integer("save_every", 500, "Steps between checkpoints.", lower_bound=1)
-flags.DEFINE_integer("keep", 3, "How many checkpoints are kept, the newest.", lower_bound=1)
+flags.DEFINE_integer("keep", 3, "How many of the newest checkpoints are kept.", lower_bound=1)
 
-flags.DEFINE_integer("patience", 300, "Seconds to wait for another worker, where TF_CONFIG names several: until it "
-                     "answers at the start, and until a step ends, saving included.", lower_bound=1)
+flags.DEFINE_integer("patience", 300, "If TF_CONFIG names several workers: how many seconds a worker waits for the "
+                     "others to answer at the start, and for a step, with its saving, to end.", lower_bound=1)
 
-RULES = run_flags.Rules(  # what a flag means to a run that is there
+RULES = run_flags.Rules(  # what a flag means for an existing run
     FLAGS,
     free=set("""mode output_dir checkpoint data_dir test_resize skip_bad_images reader_threads test_dropout
                 max_steps precision log_every sample_every save_every keep patience""".split()),
@@ -200,7 +211,7 @@ SMALLEST = {"142": 64, "286": 96}
 
 
 def must(names, test, message):
-    """Makes `message` the error for each of the flags whose value fails the test."""
+    """Registers a validator for each flag in `names`; `message` is the error for a value that fails the test."""
     for name in names.split():
         flags.register_validator(name, test, message)
 
@@ -348,7 +359,7 @@ def learning_rate(options, step, pairs):
 
 
 def middle_of(options):
-    """D's logit between fake and real; lsgan's labels are 0 and 1."""
+    """Returns the logit at which D is undecided: halfway between lsgan's labels 0 and 1, else 0."""
     return 0.5 if options.gan_loss == "lsgan" else 0.0
 
 
@@ -410,8 +421,8 @@ def train():
 def check_training_flags():
     """Raises FlagError where a flag is for another mode."""
     if FLAGS.checkpoint:
-        raise FlagError("--checkpoint is for test and export; training starts from weights with --init_checkpoint and "
-                        "continues whatever run is in --output_dir")
+        raise FlagError("--checkpoint is for test and export; to train from the weights of a checkpoint, use "
+                        "--init_checkpoint; to continue a run, name its folder with --output_dir")
     if FLAGS.layout == "inputs":
         raise FlagError("--layout=inputs is for test mode; training needs targets")
 

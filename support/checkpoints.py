@@ -51,7 +51,7 @@ def newest(folder):
             check_readable(path)
             return path
         except CheckpointError as error:
-            print("warning: %s; looking for the one before" % error)
+            print("warning: %s; looking for the checkpoint before it" % error)
     if whole or len(incomplete) > 1:
         raise CheckpointError("%s: no checkpoint in it can be read; move the folder away, or name a new --output_dir"
                               % folder)
@@ -218,13 +218,13 @@ def check_checkpoint(checkpoint, variables):
         raise CheckpointError("%s does not fit the model: %s%s. %s" % (
             checkpoint, "; ".join(wrong[:3]), "; and %d more" % (len(wrong) - 3) if wrong[3:] else "",
             "Its shapes are those of %s" % " ".join(fitting) if fitting else
-            "If it is not damaged, --generator, --patch or --conditional may be other ones"))
+            "If it is not damaged, --generator, --patch or --conditional may differ from those of its training"))
     return {found[variable.op.name][0]: variable for variable in variables}
 
 
 def check_own(checkpoint, variables):
     """Raises CheckpointError unless a checkpoint of this run has the run's variables and the step in its name."""
-    advice = "it is not as this run wrote it: move it out of %s, and the one before is used" % (
+    advice = "this run did not write it like this: move it out of %s, and the checkpoint before it is used" % (
         os.path.dirname(checkpoint))
     try:
         check_checkpoint(checkpoint, variables)

@@ -55,7 +55,7 @@ def checked_cluster(found):
     task = found["task"]["type"], int(found["task"]["index"])
     for job in [*jobs, task[0]]:
         if job not in ("chief", "worker"):
-            raise ValueError("the job %s is not known here; there are worker and, with one task, chief" % job)
+            raise ValueError("the job %s is not known here; the known jobs are worker and, with one task, chief" % job)
     addresses = [address for listed in jobs.values() for address in listed]
     for address in addresses:
         if not is_address(address):

@@ -20,13 +20,18 @@ def watched_scalars(real_logits, fake_logits, d_loss, d_norm, g_norm):
 
 
 def kept_finite(**tensors):
-    """Keeps whether the tensors of a step, given in the order of computation, held neither NaN nor infinity.
+    """Stores in a local variable, at every step, which tensors of the step are finite.
+
+    A step then need not fetch what only an error needs.
+
+    Args:
+      **tensors: in the order of their computation; for gradients, their norm in float32.
 
     Returns:
       (finite, kept):
-      finite: {name: bool scalar} of the last step (of a norm: whether it is finite in float32). Read from a local
-        variable, so that a step need not fetch what only an error needs.
-      kept: the op that fills that variable, a part of the step.
+      finite: {name: bool scalar}, read from the variable: whether the tensor held neither NaN nor infinity at the last
+        step.
+      kept: the op that writes the variable; the train op depends on it.
     """
     place = tf.get_variable("diagnostics/finite", initializer=tf.ones([len(tensors)], tf.bool), trainable=False,
                             use_resource=True, collections=[tf.GraphKeys.LOCAL_VARIABLES])

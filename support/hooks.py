@@ -122,8 +122,9 @@ class Metrics(tf.train.SessionRunHook):
             share = watched["saturated_" + side]
             if share > 0.5 and not self.warned:
                 self.warned = True
-                self.line.write("warning: step %d: D gets %.0f %% of the %s patches wrong without a gradient to learn "
-                                "from; --gan_loss=log or logits keeps it" % (self.seen, 100 * share, side))
+                self.line.write("warning: step %d: D gets %.0f %% of the %s patches wrong and no gradient "
+                                "from them; --gan_loss=log or logits keeps the gradient" % (
+                                    self.seen, 100 * share, side))
 
     def close(self):
         if self.line:
@@ -133,8 +134,8 @@ class Metrics(tf.train.SessionRunHook):
 class Samples(tf.train.SessionRunHook):
     """Writes a grid of fixed pairs to samples/, and pictures of the batch for TensorBoard.
 
-    It does so at step 0, at multiples of `every` and at the run's last step. That step gives its tensors, and the
-    pictures are made of them after it, so that it takes no longer than other steps.
+    It does so at step 0, at multiples of `every` and at the run's last step. The step only fetches the tensors; the
+    hook makes the pictures after the step, so that the step takes no longer than other steps.
     """
 
     def __init__(self, run, every, fixed, one_image, shown):
@@ -211,7 +212,7 @@ class Checkpoints(tf.train.SessionRunHook):
             storage.sync(path + ".data-00000-of-00001", path + ".index", self.folder)
         except (tf.errors.OpError, ValueError) as error:  # the latter if the folder is gone
             reason = faults.reason_of(error) if isinstance(error, tf.errors.OpError) else str(error)
-            raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB%s. The one before is kept" % (
+            raise RunError("step %d: can't save in %s (%s). A checkpoint takes %.3g MB%s. Earlier ones are kept" % (
                 step, self.folder, reason, self.megabytes, faults.remedy(reason)))
         checkpoints.tidy(self.folder, path, self.keep)
         self.saved = step

@@ -58,7 +58,7 @@ def check_image(path):
         raise DataError("%s: the file is cut short; copy or download it again" % path)
     height, width, mode, orientation = header_of(path)
     if is_other and mode.startswith(("I", "F")):
-        raise DataError("%s: more than 8 bits per channel are read from PNG only; convert it" % path)
+        raise DataError("%s: only a PNG can have more than 8 bits per channel; convert the file" % path)
     kind = OTHER if is_other else DEEP if is_png and head[24] == 16 else PLAIN
     if orientation >= 5:
         height, width = width, height

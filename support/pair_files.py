@@ -24,10 +24,10 @@ Pairs.__doc__ = """The pairs of a folder, in order.
 * skipped: the messages about files that were left out.
 * folder: where they are; for `folders`, the split's path, which `sides_of` takes.
 """
-WHERE = ("a split such as train is one image a pair, both halves side by side, in DATA/train/; or two folders with "
-         "matching file names, DATA/train/A/ and DATA/train/B/, DATA/trainA/ and DATA/trainB/, or DATA/A/train/ and "
-         "DATA/B/train/")
-DEPTH = 2  # folders deep is the search for images that are elsewhere
+WHERE = ("a split such as train is a folder with one image per pair, A and B side by side, DATA/train/; or two folders "
+         "with matching file names, DATA/train/A/ and DATA/train/B/, DATA/trainA/ and DATA/trainB/, or DATA/A/train/ "
+         "and DATA/B/train/")
+DEPTH = 2  # how many levels of folders `advice` searches for images
 NO_DATA = {".ds_store", "thumbs.db", "desktop.ini"}  # what file managers leave behind
 
 def split_folder(data_dir, split, is_named):
@@ -89,7 +89,7 @@ def find_pairs(folder, layout="auto", skip_bad=False):
         skipped += bad.values()
         files = [pair for pair in files if not bad.keys() & {image.path for image in pair}]
     if not files:
-        raise DataError("%s: none of its images can be used; the first: %s" % (folder, skipped[0]))
+        raise DataError("%s: none of its images can be used; the first error: %s" % (folder, skipped[0]))
     return Pairs(layout, files, tuple(skipped), folder)
 
 
@@ -144,13 +144,13 @@ def partners(folder):
         for path in image_paths(place):
             other = stems.setdefault(stem(path), path)
             if other != path:
-                raise DataError("%s and %s have the same name, by which partners are found; rename one" % (other, path))
+                raise DataError("%s and %s have the same name without the ending; rename one of them" % (other, path))
         sides.append(stems)
     unpaired = [(path, place) for ours, theirs, place in ((*sides, places[1]), (*sides[::-1], places[0]))
                 for name, path in ours.items() if name not in theirs]
     if unpaired:
         more = [path for path, _ in unpaired[1:]]
-        raise DataError("%s: no file of this name in %s%s; add it, or remove this one" % (
+        raise DataError("%s: no file of this name in %s%s; add that file, or remove this one" % (
             *unpaired[0], " (and for %d more: %s)" % (len(more), ", ".join(more[:3])) if more else ""))
     return [(path, sides[1][name]) for name, path in sides[0].items()]
 
@@ -239,7 +239,7 @@ def doubts(pairs, way_out):
 
     Args:
       pairs: Pairs.
-      way_out: how pictures are read that are no two halves.
+      way_out: what to do if the images are single pictures, as a clause.
     """
     found = []
     square = [image.path for image, in pairs.files if image.width == image.height] if (
@@ -250,7 +250,7 @@ def doubts(pairs, way_out):
     endings = collections.Counter(sorted(ending for place in places(pairs) for ending in other_endings(place)))
     if endings:
         kinds = ", ".join("%d %s" % (count, ending or "without an ending") for ending, count in endings.most_common())
-        found.append("left out %s: %s; images are %s files" % (
+        found.append("left out %s: %s; the program reads %s files" % (
             counted(sum(endings.values()), "file"), kinds, " ".join(image_files.ENDINGS)))
     return found
 

@@ -16,9 +16,10 @@ from support.errors import FlagError, RunError
 
 
 class Rules(typing.NamedTuple):
-    """What each flag means to a run that is there; sets of names.
+    """What each flag means for an existing run; the fields are sets of flag names.
 
-    A changed --data_dir must hold the same pairs, and --precision=auto takes the run's precision.
+    A continued run must repeat the value of a flag that is in no set; test and export then use the value on the
+    command line. A changed --data_dir must hold the same pairs, and --precision=auto takes the run's precision.
     """
 
     flag_values: flags.FlagValues
@@ -181,7 +182,7 @@ def to_restore(rules):
         of_the_run["output_dir"] = folder
     learned = before.get("direction", given.direction)
     if given.mode == "test" and not rules.flag_values["direction"].using_default_value and given.direction != learned:
-        print("warning: --direction=%s is not what the run in %s learned, which is %s" % (
+        print("warning: --direction=%s differs from the direction of the run in %s, which is %s" % (
             given.direction, folder, learned))
     take(rules.flag_values, of_the_run, "the run in %s" % folder, fixed=rules.networks)
     take(given, checkpoints.flags_of_old(checkpoint, rules.in_old_checkpoint), checkpoint, fixed=rules.networks)

@@ -94,7 +94,7 @@ def replacing(folder):
       RunError: there is a file or a link of this name.
     """
     if os.path.islink(folder) or os.path.isfile(folder):
-        raise RunError("%s: not a folder; move it away, the result goes there" % folder)
+        raise RunError("%s: not a folder; move it away, because the result gets this name" % folder)
     make_folders(os.path.dirname(folder))
     with folder_beside(folder) as beside:
         new = os.path.join(beside, "new")

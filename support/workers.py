@@ -307,7 +307,7 @@ def start(text, batch_size, patience):
     """
     team = Workers(text)
     if batch_size % len(team):
-        raise WorkerError("--batch_size=%d is what %d workers see together in a step; use a multiple of %d"
+        raise WorkerError("--batch_size=%d is the batch of all %d workers together; use a multiple of %d"
                           % (batch_size, len(team), len(team)))
     team.start(patience)
     return team

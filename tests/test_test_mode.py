@@ -236,7 +236,8 @@ def test_training_and_test_say_what_they_read_and_what_is_doubtful(run, tmp_path
     assert "is square" not in output and "training pairs" not in output and "warning: --direction" not in output
     status, output = run("--mode=test", *argv, "--split=train", "--direction=BtoA")
     assert status == 0 and "A to B" not in output and "training pairs" not in output
-    assert "warning: --direction=BtoA is not what the run in %s learned, which is AtoB" % (tmp_path / "run") in output
+    assert "warning: --direction=BtoA differs from the direction of the run in %s, which is AtoB" % (
+        tmp_path / "run") in output
 
 
 def test_training_pairs_are_known_again_without_a_split(run, trained, data, tmp_path):

@@ -234,7 +234,7 @@ def test_a_wrong_tf_config_is_one_line(cluster_and_task, says):
 def test_a_batch_that_the_workers_do_not_divide_is_refused(run, monkeypatch, tmp_path):
     monkeypatch.setenv("TF_CONFIG", config_of(free_addresses(2), 0))
     status, _ = run("--output_dir=%s" % tmp_path, *SMALL, "--batch_size=3")
-    assert "--batch_size=3 is what 2 workers see together in a step; use a multiple of 2" in status
+    assert "--batch_size=3 is the batch of all 2 workers together; use a multiple of 2" in status
 
 
 def test_a_worker_that_never_comes_up_and_a_port_in_use_are_named(run, monkeypatch, tmp_path):
