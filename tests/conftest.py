@@ -1,8 +1,10 @@
 """What the tests share: small pairs on disk, and train.py's modes called in this process."""
 
 import csv
+import json
 import os
 import re
+import subprocess
 import sys
 
 import hypothesis
@@ -59,6 +61,13 @@ def command(*argv):
     return [sys.executable, os.path.join(ROOT, "train.py"), *argv]
 
 
+def several_commands(*argvs, python=sys.executable, **environment):
+    """Runs train.py with flags, again and again, in one process of its own; returns [exit status, output] of each."""
+    result = subprocess.run([python, os.path.join(ROOT, "tests", "several_commands.py"), json.dumps(argvs)],
+                            stdout=subprocess.PIPE, text=True, check=True, env=dict(os.environ, **environment))
+    return json.loads(result.stdout)
+
+
 @pytest.fixture
 def run(data, capsys):
     """Returns a function that runs train.py with flags, and returns (exit status, what it printed)."""
@@ -83,6 +92,17 @@ def trained(data, tmp_path_factory):
         train.FLAGS(["train.py", "--data_dir=" + data, "--output_dir=" + folder, "--max_steps=6", *SMALL])
         assert train.main(["train.py"]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def exported(data, trained, tmp_path_factory):
+    """The export of `trained`, a folder."""
+    with flagsaver.flagsaver():
+        folder = str(tmp_path_factory.mktemp("exported"))
+        train.FLAGS(["train.py", "--mode=export", "--checkpoint=" + trained, "--data_dir=" + data,
+                     "--output_dir=" + folder])
+        assert train.main(["train.py"]) == 0
+    return os.path.join(folder, "export", "6")
 
 
 @pytest.fixture

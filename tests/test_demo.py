@@ -92,19 +92,19 @@ def test_an_empty_picture_of_one_rectangle_is_that_rectangle(box, colours):
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def exports(tmp_path_factory):
     """A folder with the exports of a run of two steps on fronts; step 2 is the newest. TensorFlow reads its name as a
     pattern.
     """
     data, run = tmp_path_factory.mktemp("fronts"), str(tmp_path_factory.mktemp("run"))
     for number, front in enumerate(fronts(4)):
         imageio.imwrite(data / ("%d.png" % number), np.concatenate([front, 255 - front], axis=1))
-    for steps in ("1", "2"):
-        for mode in ("train", "export"):
-            with flagsaver.flagsaver():
-                train.FLAGS(["train.py", "--mode=" + mode, "--data_dir=%s" % data, "--output_dir=" + run, *SMALL,
-                             "--max_steps=" + steps, "--image_size=64"])
-                assert train.main(["train.py"]) == 0
+    training = ["--data_dir=%s" % data, "--output_dir=" + run, *SMALL, "--image_size=64"]
+    for argv in (["--max_steps=2", "--save_every=1"], ["--mode=export"],
+                 ["--mode=export", "--checkpoint=%s/checkpoints/model.ckpt-1" % run]):
+        with flagsaver.flagsaver():
+            train.FLAGS(["train.py", *training, *argv])
+            assert train.main(["train.py"]) == 0
     named = tmp_path_factory.mktemp("named") / "my run [1] \\ \u00fc*"
     return shutil.copytree(os.path.join(run, "export"), str(named / "export"))
 
@@ -115,9 +115,9 @@ def canvas_in(export):
     return canvas["size"], {name: tuple(colour) for name, colour in canvas["palette"].items()}
 
 
-def test_an_export_holds_the_size_and_the_colours_of_its_run_and_no_input(exported):
-    assert sorted(os.listdir(exported)) == ["1", "2"]
-    export = os.path.join(exported, "2")
+def test_an_export_holds_the_size_and_the_colours_of_its_run_and_no_input(exports):
+    assert sorted(os.listdir(exports)) == ["1", "2"]
+    export = os.path.join(exports, "2")
     assert canvas_in(export) == ([64, 64], sample_set.LABELS)
     assert sorted(os.listdir(os.path.join(export, "assets.extra"))) == ["canvas.json", "empty.png"]
 
@@ -174,7 +174,7 @@ def served(folder, *arguments):
 
 
 @pytest.fixture(scope="module")
-def page(exported, tmp_path_factory):
+def page(exports, tmp_path_factory):
     """The address of the page of a run, with pictures to start from."""
     pictures = tmp_path_factory.mktemp("pictures")
     first, second, third = fronts(3)
@@ -182,15 +182,15 @@ def page(exported, tmp_path_factory):
     imageio.imwrite(pictures / "2.png", second)
     imageio.imwrite(pictures / "3.png", np.pad(third, ((0, 0), (20, 20), (0, 0))).repeat(3, 0).repeat(3, 1))
     (pictures / "4.txt").write_text("not a picture")
-    with served(tmp_path_factory.mktemp("page"), "--export=" + os.path.dirname(exported),
+    with served(tmp_path_factory.mktemp("page"), "--export=" + os.path.dirname(exports),
                 "--pictures=%s" % pictures) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
-def page_of_lines(exported, tmp_path_factory):
+def page_of_lines(exports, tmp_path_factory):
     """The address of the page of an export of line drawings, which was made when exports still held inputs."""
-    export = shutil.copytree(os.path.join(exported, "2"), str(tmp_path_factory.mktemp("lines") / "export"))
+    export = shutil.copytree(os.path.join(exports, "2"), str(tmp_path_factory.mktemp("lines") / "export"))
     extra = os.path.join(export, "assets.extra")
     shutil.rmtree(extra)
     os.makedirs(extra)
@@ -263,28 +263,38 @@ def test_the_page_answers_on_the_address_it_is_given_alone(page):
     assert [address for address in listening if address.endswith(":%04X" % port)] == ["0100007F:%04X" % port]
 
 
-def test_a_port_in_use_is_one_line(page, exported):
+MISTAKES = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import app
+for argv in json.loads(sys.argv[2]):
+    sys.argv[1:] = argv
+    try:
+        app.main()
+    except SystemExit as error:
+        print(error.code)
+"""
+
+
+def test_a_port_in_use_and_folders_without_an_export_or_pictures_are_one_line_each(page, exports, tmp_path):
     port = page[:-1].rpartition(":")[2]
-    app = start(["--export=" + exported, "--port=" + port])
-    output = app.communicate()[0]
-    assert app.returncode == 1 and "Traceback" not in output and "draw at" not in output
-    assert "error: can't listen on --host=127.0.0.1 --port=%s; name another port" % port in output
-
-
-def test_folders_without_an_export_or_pictures_are_named_in_one_line(exported, tmp_path):
     (tmp_path / "3200-old").mkdir()
     (tmp_path / "3200-old" / "saved_model.pb").touch()
     (tmp_path / "damaged" / "export" / "1").mkdir(parents=True)
     (tmp_path / "damaged" / "export" / "1" / "saved_model.pb").write_bytes(b"damaged")
-    apps = [(start(arguments), says) for arguments, says in (
+    mistakes = [
+        (["--export=" + exports, "--port=" + port],
+         "error: can't listen on --host=127.0.0.1 --port=%s; name another port" % port),
         (["--export=%s" % tmp_path], "error: --export=%s: no export there" % tmp_path),
         (["--export=%s" % (tmp_path / "damaged")], "error: --export=%s: not a whole export" % (
             tmp_path / "damaged" / "export" / "1")),
-        (["--export=" + exported, "--pictures=%s" % (tmp_path / "gone")],
-         "error: --pictures=%s: no such folder" % (tmp_path / "gone")))]
-    for app, says in apps:
-        output = app.communicate()[0]
-        assert app.returncode == 1 and says in output and "Traceback" not in output, output
+        (["--export=" + exports, "--pictures=%s" % (tmp_path / "gone")],
+         "error: --pictures=%s: no such folder" % (tmp_path / "gone"))]
+    result = subprocess.run([PYTHON, "-c", MISTAKES, os.path.join(ROOT, "demo"), json.dumps(next(zip(*mistakes)))],
+                            stdout=subprocess.PIPE, text=True, check=True)
+    lines = result.stdout.splitlines()
+    assert len(lines) == len(mistakes) and "draw at" not in result.stdout, lines
+    assert all(line.startswith(says) for line, (_, says) in zip(lines, mistakes)), lines
 
 
 def huge_png():

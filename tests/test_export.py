@@ -17,8 +17,7 @@ from conftest import result_in
 from support import pair_files
 
 
-def test_an_export_gives_test_modes_outputs_in_plain_tensorflow_2(run, trained, data, tmp_path):
-    assert run("--mode=export", "--output_dir=" + trained)[0] == 0
+def test_an_export_gives_test_modes_outputs_in_plain_tensorflow_2(exported, trained, data, tmp_path):
     pairs = pair_files.find_pairs(os.path.join(data, "val"))
     image = next(train.reader.read_in_order(pairs, size=(32, 32)))[0]
     with tf.Graph().as_default(), tf.Session() as session:
@@ -48,13 +47,12 @@ with tf.GradientTape() as tape:
 assert np.abs(tape.gradient(total, image).numpy()).max() > 0
 print("the same")
 """
-    result = subprocess.run([sys.executable, "-c", script, os.path.join(trained, "export", "6"),
-                             str(tmp_path / "io.npz"), pairs.files[0][0].path],
+    result = subprocess.run([sys.executable, "-c", script, exported, str(tmp_path / "io.npz"), pairs.files[0][0].path],
                             capture_output=True, text=True, check=False)
     assert "the same" in result.stdout, result.stderr
 
 
-def test_the_export_reads_bytes_as_test_mode_does_and_refuses_what_is_too_large(run, trained, tmp_path):
+def test_the_export_reads_bytes_as_test_mode_does_and_refuses_what_is_too_large(run, exported, trained, tmp_path):
     folder = shutil.copytree(trained, str(tmp_path / "run"))
     (tmp_path / "in").mkdir()
     y, x = np.mgrid[:40, :72]
@@ -73,7 +71,6 @@ def test_the_export_reads_bytes_as_test_mode_does_and_refuses_what_is_too_large(
     _, output = run("--mode=test", "--layout=inputs", "--notest_dropout", "--output_dir=" + folder,
                     "--data_dir=%s" % (tmp_path / "in"))
     shutil.copytree(os.path.join(result_in(output), "images", "output"), str(tmp_path / "expected"))
-    assert run("--mode=export", "--output_dir=" + folder)[0] == 0
     chunk = b"IHDR" + struct.pack(">IIBBBBB", 13000, 13000, 8, 2, 0, 0, 0)
     rows_of_zeros = zlib.compress(bytes(13000 * 39001), 1)
     (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -114,6 +111,6 @@ compare()
 print("the same")
 """
     (tmp_path / "empty").write_bytes(b"")
-    result = subprocess.run([sys.executable, "-c", script, os.path.join(folder, "export", "6"), str(tmp_path)],
+    result = subprocess.run([sys.executable, "-c", script, exported, str(tmp_path)],
                             capture_output=True, text=True, check=False)
     assert "the same" in result.stdout, result.stderr

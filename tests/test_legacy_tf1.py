@@ -3,6 +3,7 @@
 They need the environment that docs/tensorflow_1.md makes with one line, in .venv-tf1 or wherever TF1_PYTHON says.
 """
 
+import collections
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from conftest import ROOT, SMALL, fingerprint, rows
+from conftest import ROOT, SMALL, fingerprint, rows, several_commands
 from support import checkpoints
 from test_deploy import check_that_wrong_shapes_are_refused, check_the_lines_for_onnx
 
@@ -25,39 +26,52 @@ pytestmark = pytest.mark.tf1
 
 
 @pytest.fixture(scope="session")
-def tf1(data):
-    """Returns a function that runs a program on TensorFlow 1.15 and returns the finished process."""
+def tf1():
+    """The Python with TensorFlow 1.15."""
     python = os.environ.get("TF1_PYTHON", os.path.join(ROOT, ".venv-tf1", "bin", "python"))
     if "TF1_PYTHON" not in os.environ and not os.path.exists(python):
         pytest.skip("no TensorFlow 1.15 in .venv-tf1 (see docs/tensorflow_1.md), and TF1_PYTHON names none")
+    return python
 
-    def run(program, *argv):
-        return subprocess.run([python, os.path.join(ROOT, program), *argv, "--data_dir=" + data],
-                              capture_output=True, text=True, check=False)
 
-    return run
+def run_study(python, name, *argv):
+    result = subprocess.run([python, os.path.join(ROOT, "studies", name), *argv], capture_output=True, text=True,
+                            check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def losses(folder):
     return np.float64([row[2:5] for row in rows(folder)[1:]])
 
 
+There = collections.namedtuple("There", "trained moved statuses outputs")
+
+
 @pytest.fixture(scope="module")
-def trained_there(tf1, tmp_path_factory):
-    """The run of `trained`, made on TensorFlow 1.15."""
-    folder = str(tmp_path_factory.mktemp("tf1"))
-    result = tf1("train.py", "--output_dir=" + folder, "--max_steps=6", *SMALL)
-    assert result.returncode == 0, result.stderr
-    assert fingerprint(result.stdout) == checkpoints.fingerprint(os.path.join(folder, "checkpoints", "model.ckpt-6"))
-    return folder
+def there(tf1, data, trained, tmp_path_factory):
+    """What one process on TensorFlow 1.15 makes: the run of `trained`; a copy of `trained`, moved back to step 4, which
+    it continues, tests and exports; and a refusal.
+    """
+    folder, moved = (str(tmp_path_factory.mktemp(name)) for name in ("tf1", "moved"))
+    legacy_tf1.moved(trained, moved, 4)
+    training = ["--data_dir=" + data, "--max_steps=6", *SMALL]
+    ended = several_commands(
+        ["--output_dir=" + folder, *training], ["--output_dir=" + moved, *training],
+        *(["--mode=" + mode, "--output_dir=" + moved, "--data_dir=" + data] for mode in ("test", "export")),
+        ["--output_dir=%s-not" % folder, *training, "--precision=bfloat16"], python=tf1)
+    return There(folder, moved, *zip(*ended))
+
+
+def test_train_py_itself_runs_there(tf1):
+    result = subprocess.run([tf1, os.path.join(ROOT, "train.py"), "--help"], capture_output=True, text=True,
+                            check=False)
+    assert result.returncode == 0 and "--epochs" in result.stdout and result.stderr == ""
 
 
 def test_both_start_from_equal_bits_and_lose_the_same(tf1, data, tmp_path):
-    program, argv = os.path.join("studies", "legacy_tf1.py"), [*SMALL, "--image_size=64"]
-    there = tf1(program, "first", str(tmp_path / "there.npz"), *argv)
-    assert there.returncode == 0, there.stderr
-    subprocess.run([sys.executable, os.path.join(ROOT, program), "first", str(tmp_path / "here.npz"), *argv,
-                    "--data_dir=" + data], check=True, capture_output=True)
+    argv = [*SMALL, "--image_size=64", "--data_dir=" + data]
+    for python, name in ((tf1, "there.npz"), (sys.executable, "here.npz")):
+        run_study(python, "legacy_tf1.py", "first", str(tmp_path / name), *argv)
     with np.load(tmp_path / "here.npz") as here, np.load(tmp_path / "there.npz") as there:
         assert here["version"] != there["version"] and here.files == there.files
         kinds = [name.split("/")[0] for name in here.files]
@@ -73,8 +87,7 @@ def test_both_start_from_equal_bits_and_lose_the_same(tf1, data, tmp_path):
 
 def test_both_log_losses_hold_there_wherever_the_naive_one_breaks(tf1, tmp_path):
     path = str(tmp_path / "values.csv")
-    result = tf1(os.path.join("studies", "log_stability.py"), "measure", path, "--quick")
-    assert result.returncode == 0, result.stderr
+    run_study(tf1, "log_stability.py", "measure", path, "--quick")
     curves = {key: values for key, values in log_stability.curves(study.read_csv(path)).items()
               if key[1] in ("log", "log_literal") and key[2] == 1e-12}
     assert len(curves) == 2 * 2 * len(log_stability.MODES) and all(key[0].startswith("1.15") for key in curves)
@@ -82,47 +95,42 @@ def test_both_log_losses_hold_there_wherever_the_naive_one_breaks(tf1, tmp_path)
         assert np.isfinite(values).all(), key
 
 
-def test_the_same_run_there_takes_the_same_course(trained, trained_there):
-    np.testing.assert_allclose(losses(trained_there), losses(trained), rtol=1e-2)
+def test_the_same_run_there_takes_the_same_course(trained, there):
+    newest = os.path.join(there.trained, "checkpoints", "model.ckpt-6")
+    assert there.statuses[0] == 0 and fingerprint(there.outputs[0]) == checkpoints.fingerprint(newest)
+    np.testing.assert_allclose(losses(there.trained), losses(trained), rtol=1e-2)
     names = os.listdir(os.path.join(trained, "samples"))
-    assert sorted(os.listdir(os.path.join(trained_there, "samples"))) == sorted(names)
+    assert sorted(os.listdir(os.path.join(there.trained, "samples"))) == sorted(names)
     for name in (name for name in names if name.endswith(".png")):
-        here, there = (np.int32(imageio.imread(os.path.join(run, "samples", name))) for run in (trained, trained_there))
-        assert np.abs(here - there).max() <= 2
+        pictures = (np.int32(imageio.imread(os.path.join(run, "samples", name))) for run in (trained, there.trained))
+        assert np.abs(np.subtract(*pictures)).max() <= 2
 
 
-def test_a_run_from_there_goes_on_here(run, trained, trained_there, tmp_path):
-    legacy_tf1.moved(trained_there, str(tmp_path), 4)
+def test_a_run_from_there_goes_on_here(run, trained, there, tmp_path):
+    legacy_tf1.moved(there.trained, str(tmp_path), 4)
     status, output = run("--output_dir=%s" % tmp_path, "--max_steps=6", *SMALL)
     assert status == 0 and "from step 4" in output
     np.testing.assert_allclose(losses(tmp_path), losses(trained), rtol=1e-2)
 
 
-def test_a_run_from_here_goes_on_there_is_tested_and_exported(tf1, trained, tmp_path):
-    legacy_tf1.moved(trained, str(tmp_path), 4)
-    result = tf1("train.py", "--output_dir=%s" % tmp_path, "--max_steps=6", *SMALL)
-    assert result.returncode == 0 and "from step 4" in result.stdout, result.stderr
-    np.testing.assert_allclose(losses(tmp_path), losses(trained), rtol=1e-2)
-    for mode in ("test", "export"):
-        result = tf1("train.py", "--mode=" + mode, "--output_dir=%s" % tmp_path)
-        assert result.returncode == 0, result.stderr
-    assert (tmp_path / "test" / "val-6" / "index.html").exists()
-    check_that_wrong_shapes_are_refused(str(tmp_path / "export" / "6"))
+def test_a_run_from_here_goes_on_there_is_tested_and_exported(trained, there):
+    assert there.statuses[1:4] == (0, 0, 0) and "from step 4" in there.outputs[1]
+    np.testing.assert_allclose(losses(there.moved), losses(trained), rtol=1e-2)
+    assert os.path.exists(os.path.join(there.moved, "test", "val-6", "index.html"))
+    check_that_wrong_shapes_are_refused(os.path.join(there.moved, "export", "6"))
 
 
 @pytest.mark.slow
-def test_an_export_from_there_converts_to_onnx(tf1, tmp_path, monkeypatch):
+def test_an_export_from_there_converts_to_onnx(tf1, data, tmp_path, monkeypatch):
     folder = "--output_dir=%s" % (tmp_path / "runs" / "pix2pix")
-    for argv in (["--max_steps=2", *SMALL, "--norm=instance"], ["--mode=export"]):
-        result = tf1("train.py", folder, *argv)
-        assert result.returncode == 0, result.stderr
+    ended = several_commands(*([folder, "--data_dir=" + data, *argv] for argv in (
+        ["--max_steps=2", *SMALL, "--norm=instance"], ["--mode=export"])), python=tf1)
+    assert [status for status, _ in ended] == [0, 0]
     (tmp_path / "runs" / "pix2pix" / "export" / "2").rename(tmp_path / "runs" / "pix2pix" / "export" / "3200")
     monkeypatch.chdir(tmp_path)
     check_the_lines_for_onnx()
 
 
-def test_what_only_the_new_one_has_is_refused_there_by_name(tf1, tmp_path):
-    result = tf1("train.py", "--output_dir=%s" % tmp_path, "--max_steps=1", *SMALL, "--precision=bfloat16")
-    assert result.returncode == 1
-    assert "error: --precision=bfloat16 needs TensorFlow 2; this is 1.15" in result.stderr
-    assert "Traceback" not in result.stderr
+def test_what_only_the_new_one_has_is_refused_there_by_name(there):
+    assert there.statuses[4].startswith("error: --precision=bfloat16 needs TensorFlow 2; this is 1.15")
+    assert "\n" not in there.statuses[4]

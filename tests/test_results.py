@@ -106,7 +106,7 @@ def write_both(folder):
         write_pairs(str(folder / name / "pictures"), 2)
 
 
-def test_no_result_takes_the_place_of_another_and_all_are_listed(run, trained, tmp_path):
+def test_no_result_takes_the_place_of_another(run, trained, tmp_path, monkeypatch):
     folder = shutil.copytree(trained, str(tmp_path / "run"), ignore=shutil.ignore_patterns("test", "export"))
     write_both(tmp_path)
     earlier = os.path.join(folder, "checkpoints", "model.ckpt-4")
@@ -114,12 +114,22 @@ def test_no_result_takes_the_place_of_another_and_all_are_listed(run, trained, t
              ("--checkpoint=" + earlier,), ("--checkpoint=%s" % os.path.join(trained, "checkpoints", "model.ckpt-6"),),
              *(("--data_dir=%s" % (tmp_path / name / "pictures"),) for name in ("first", "second")),
              ("--data_dir=%s" % (tmp_path / "first" / "pictures"), "--layout=inputs")]
+    monkeypatch.setattr(gallery, "write", lambda *arguments: {})
     made = [result_in(run("--mode=test", "--output_dir=" + folder, *argv)[1]) for argv in tests]
     assert len(set(made)) == len(tests)
     assert [os.path.basename(path) for path in made[:7]] == [
         "val-6", "val-6-nodropout", "val-6-noresize", "train-6", "val-6-BtoA", "val-6-seed1", "val-4"]
     for same in (("--test_resize",), ("--test_dropout", "--precision=float32"), ("--reader_threads=3",)):
         assert result_in(run("--mode=test", "--output_dir=" + folder, *same)[1]) == made[0]
+
+
+def test_all_results_are_listed_with_what_they_show_and_measured(run, trained, tmp_path):
+    folder = shutil.copytree(trained, str(tmp_path / "run"), ignore=shutil.ignore_patterns("test", "export"))
+    write_both(tmp_path)
+    tests = [(), ("--test_dropout",), ("--notest_resize",), ("--data_dir=%s" % (tmp_path / "first" / "pictures"),),
+             ("--data_dir=%s" % (tmp_path / "second" / "pictures"), "--layout=inputs")]
+    made = [result_in(run("--mode=test", "--output_dir=" + folder, *argv)[1]) for argv in tests]
+    assert made[0] == made[1] and len(set(made)) == 4
     listed = os.path.join(folder, "test", "index.html")
     with open(listed) as file:
         page = file.read()
