@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import glob
+import itertools
 import os
 import pty
 import random
@@ -149,8 +150,8 @@ def test_a_slow_reader_of_a_non_blocking_pipe_gets_all(tmp_path):
 
 @pytest.mark.slow
 @python
-@pytest.mark.parametrize("redirection", [*DEAD, ""])
-@pytest.mark.parametrize("number", stops.SIGNALS)
+@pytest.mark.parametrize("redirection, number", [*zip(DEAD, itertools.cycle(stops.SIGNALS)),
+                                                 *(("", number) for number in stops.SIGNALS)])
 def test_any_signal_with_any_output_saves(data, tmp_path, python, redirection, number):
     argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *ENDLESS]
     script = 'echo $$ > "$0.pid"; exec "$@" ' + redirection
@@ -256,7 +257,7 @@ def test_ctrl_c_in_the_import_of_tensorflow_ends_without_a_line(data, tmp_path, 
 def test_ctrl_c_at_any_moment_ends_with_one_line_at_most(data, trained, tmp_path, capsys, python, mode):
     folder, moments, seen = str(tmp_path / "run"), random.Random(0), {}
     argv = ["--mode=" + mode, "--output_dir=" + folder]
-    for _ in range(int(os.environ.get("MOMENTS", 12))):
+    for _ in range(int(os.environ.get("MOMENTS", 6))):
         shutil.rmtree(folder, ignore_errors=True)
         if mode != "train":
             shutil.copytree(trained, folder)
