@@ -21,6 +21,7 @@ def signatures(translate, to_input, channels):
       too large; see `image_files.decode_upload`. Both raise tf.errors.InvalidArgumentError for a tensor of
       another shape, see `checked`.
     """
+    @tf.autograph.experimental.do_not_convert  # it holds plain graph code, which map_fn would have rewritten
     def translate_bytes(contents):
         image = to_input(image_files.decode_upload(contents))
         return tf.image.encode_png(rendering.to_uint8(translate(image[tf.newaxis])[0]))
