@@ -70,7 +70,11 @@ def pair_loader(pairs):
         if pairs.layout == "colorize":
             colour = tf.cast(first, tf.float32)
             return tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(colour)), colour
-        return first, first if last is None else last
+        if pairs.layout == "inputs":
+            return first, first
+        if pairs.layout == "folders":
+            return first, last
+        raise NotImplementedError(pairs.layout)
 
     return load
 

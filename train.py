@@ -209,7 +209,6 @@ TITLES = {"mode": "The run", "data_dir": "Data", "ngf": "Networks", "gan_loss": 
 SMALLEST = {"142": 64, "286": 96}
 
 
-
 def must(names, test, message):
     """Registers a validator for each flag in `names`; `message` is the error for a value that fails the test."""
     for name in names.split():
@@ -334,13 +333,14 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
     """
     step = tf.train.get_or_create_global_step()
     batch = reader.training_batches(pairs, step, reader.Batches(
-        options.batch_size, size_of(options.image_size), load_size_of(options), options.flip, view_of(options),
-        options.seed, options.reader_threads, team.share))
+        batch_size=options.batch_size, image_size=size_of(options.image_size), load_size=load_size_of(options),
+        flip=options.flip, view=view_of(options), seed=options.seed, threads=options.reader_threads, share=team.share))
     with tf.name_scope("dropout"):
         mask_number = team.masks_of(step)
     how = pix2pix.TrainingOptions(
-        objective=pix2pix.Objective(options.gan_loss, options.eps, options.pixel_loss, options.l1_weight,
-                                    options.gan_weight, options.d_weight),
+        objective=pix2pix.Objective(
+            gan_loss=options.gan_loss, eps=options.eps, pixel_loss=options.pixel_loss, l1_weight=options.l1_weight,
+            gan_weight=options.gan_weight, d_weight=options.d_weight),
         adam=pix2pix.Adam(learning_rate(options, step, len(pairs.files)), options.beta1, options.adam_epsilon),
         update=options.update, precision=precision)
     model = pix2pix.training(batch, step, lambda images: generate(options, images, mask_number),

@@ -174,7 +174,6 @@ class Samples(tf.train.SessionRunHook):
         self.run.writer.add_summary(events.picture("samples/fixed_pairs", path, *grid.shape[:2]), step)
 
 
-
 class Checkpoints(tf.train.SessionRunHook):
     """Saves at multiples of `every` and at the end of the session, unless an error ended it.
 

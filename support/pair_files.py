@@ -30,6 +30,7 @@ WHERE = ("a split such as train is a folder with one image per pair, A and B sid
 DEPTH = 2  # how many levels of folders `advice` searches for images
 NO_DATA = {".ds_store", "thumbs.db", "desktop.ini"}  # what file managers leave behind
 
+
 def split_folder(data_dir, split, is_named):
     """Returns the path of a split, as `find_pairs` takes it: data_dir/SPLIT, or data_dir where the images lie there.
 

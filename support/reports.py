@@ -30,8 +30,8 @@ def training_pairs(pairs, data_dir, run):
     record = run_folder.read_record(run) or {}
     is_train = pairs.folder == os.path.join(data_dir, "train")
     if pairs.layout != "inputs" and (is_train or record.get("pairs_sha256") == pair_files.pairs_checksum(pairs)):
-        print("warning: there is no test/ or val/ in %s, so these are the training pairs; they do not tell how well "
-              "the model does on new pictures" % data_dir)
+        print("warning: the run was trained on these pairs, so they do not tell how well the model does on new "
+              "pictures; put others into %s or %s" % (os.path.join(data_dir, "test"), os.path.join(data_dir, "val")))
 
 
 def start(folder, step, record, table):
