@@ -227,15 +227,15 @@ def test_training_and_test_say_what_they_read_and_what_is_doubtful(run, tmp_path
             "warning: 2 of 2 images are square, such as %s/1.png, and are cut into a left and a right half" % folder,
             "warning: left out 1 file: 1 .txt"]
     status, output = run(*argv, *SMALL, "--max_steps=1")
-    assert status == 0 and all(line in output for line in says) and "training pairs;" not in output
+    assert status == 0 and all(line in output for line in says) and "trained on these pairs" not in output
     status, output = run("--mode=test", *argv)
     assert status == 0 and all(line in output for line in says)
     assert "--layout=inputs" in output and "warning: the run was trained on these pairs" in output
     _, output = run("--mode=test", *argv, "--layout=inputs", "--direction=AtoB")
     assert "reading 2 pictures from %s: inputs without targets" % folder in output
-    assert "is square" not in output and "training pairs" not in output and "warning: --direction" not in output
+    assert "is square" not in output and "trained on these pairs" not in output and "warning: --direction" not in output
     status, output = run("--mode=test", *argv, "--split=train", "--direction=BtoA")
-    assert status == 0 and "A to B" not in output and "training pairs" not in output
+    assert status == 0 and "A to B" not in output and "trained on these pairs" not in output
     assert "warning: --direction=BtoA differs from the direction of the run in %s, which is AtoB" % (
         tmp_path / "run") in output
 
@@ -244,4 +244,4 @@ def test_training_pairs_are_known_again_without_a_split(run, trained, data, tmp_
     for source, is_training in (("train", True), ("val", False)):
         _, output = run("--mode=test", "--output_dir=%s" % tmp_path, "--checkpoint=" + trained,
                         "--data_dir=" + os.path.join(data, source))
-        assert ("so these are the training pairs" in output) == is_training
+        assert ("the run was trained on these pairs" in output) == is_training
