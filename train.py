@@ -49,6 +49,7 @@ with output.held_stderr(), packages.needed():
         flag_texts,
         gallery,
         hooks,
+        memory,
         pair_files,
         precisions,
         rendering,
@@ -292,6 +293,12 @@ def view_of(options):
                        reader.Side(options.resize_method, int(options.output_channels)))
 
 
+def check_memory(options, what, images, size, cost):
+    """Raises RunError if a number of images of a size, (height, width), can't fit into memory; see `memory.check`."""
+    memory.check("%s at %dx%d pixels" % (what, *size), images * size[0] * size[1], cost, (options.ngf, options.ndf),
+                 LESS_MEMORY[options.mode])
+
+
 def load_size_of(options):
     """Returns (height, width) before the random crop, in pixels."""
     if options.load_size != "0":
@@ -437,6 +444,8 @@ def job_of(team):
         options = options_in_force(init_checkpoint=None)
     pairs = pairs_of(options, folder_of(options, options.split or "train"))
     reports.reading(pairs, options.direction, SINGLE)
+    images = options.batch_size // len(team)
+    check_memory(options, "a batch of %d" % images, images, size_of(options.image_size), memory.TRAINING)
     steps = min(epoch_steps(options, len(pairs.files)), options.max_steps or sys.maxsize)
     record = run_folder.describe(pairs, options.data_dir, precisions.resolve(options.precision), steps, len(team))
     if team.is_chief:
@@ -561,6 +570,8 @@ def test():
         reports.training_pairs(pairs, options.data_dir, run_folder.run_of(checkpoint))
     if pairs.layout != "inputs" and not options.test_resize:
         pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
+    what, size = ("a picture", size_of(options.image_size)) if options.test_resize else pair_files.largest(pairs)
+    check_memory(options, what, 1, size, memory.TEST[options.generator])
     usual = as_tested(Options(*(FLAGS[name].default for name in Options._fields)))  # now the run's values
     step = checkpoints.step_of(checkpoint)
     differing = run_flags.choices(RULES, options, usual, pairs.folder, checkpoint)

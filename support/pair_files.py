@@ -189,6 +189,12 @@ def check_sizes(pairs, least, advice):
                             % (image.path, width, image.height, least, least, advice))
 
 
+def largest(pairs):
+    """Returns (path, (height, width)) of the picture of a pair that has the most pixels."""
+    image = max(all_images(pairs), key=lambda image: image.height * image.width)
+    return image.path, (image.height, image.width // (2 if pairs.layout == "side_by_side" else 1))
+
+
 def count_pairs(folder):
     """The number of image names in a folder, or in the first of its `sides_of`; 0 where there is none."""
     folder = (sides_of(folder) or [folder])[0]
