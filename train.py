@@ -42,6 +42,7 @@ with output.held_stderr(), packages.needed():
     import reader
     from support import (
         checkpoints,
+        devices,
         diagnostics,
         event_writer,
         events,
@@ -177,11 +178,13 @@ flags.DEFINE_enum("update", "simultaneous", pix2pix.UPDATES,
                   "simultaneous: both gradients come from one forward pass. alternating: the discriminator "
                   "is updated first, and the generator is updated against the new discriminator on the same "
                   "fake image.")
-flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"],
+flags.DEFINE_enum("precision", "auto", ["auto", *precisions.PRECISIONS],
                   "Arithmetic of the convolutions; weights, losses and measures are always float32. In training, "
-                  "auto is bfloat16 on a CPU that computes in it natively, else float32, and a continued run keeps its "
-                  "precision. In test mode, auto is float32. The program that loads an export chooses the precision "
-                  "(docs/deploy.md).")
+                  "auto is bfloat16 on a CPU that computes in it natively, tf32 on a GPU that has it, else float32; a "
+                  "continued run keeps its precision. In test mode, auto is float32. The program that loads an "
+                  "export chooses the precision (docs/deploy.md).")
+flags.DEFINE_bool("deterministic", True, "Whether a GPU uses only kernels whose results repeat bit for bit. Those of "
+                  "a CPU always do.")
 
 flags.DEFINE_integer("log_every", 20, "Steps between rows of metrics.csv.", lower_bound=1)
 flags.DEFINE_integer("sample_every", 100, "Steps between sample grids; there is one of step 0 too.", lower_bound=1)
@@ -485,6 +488,7 @@ def scaffold_of(job):
 @contextlib.contextmanager
 def training_session(job, scaffold, hooks, saving):
     """The session of a run; `saving`, a hooks.Checkpoints or None, saves if an error comes between two whole steps."""
+    devices.allow_tf32(job.record["precision"] == "tf32")
     team, config = job.team, precisions.session_config(job.record["precision"])
     config.MergeFrom(team.config)
     with reader.naming_bad_files(job.pairs), team.naming_lost(reader.is_from_queues), tf.train.SingularMonitoredSession(
@@ -546,7 +550,8 @@ def finish(job, step):
         gallery.write_progress(run_folder.samples_of(options.output_dir))
     if step >= steps and job.team.is_chief:
         limits = [("--epochs", epoch_steps(options, len(job.pairs.files))), ("--max_steps", options.max_steps)]
-        reports.finished(options.output_dir, step, reports.way_on(steps, limits, options.decay_epochs))
+        repeats = options.deterministic or not devices.has_gpu()
+        reports.finished(options.output_dir, step, reports.way_on(steps, limits, options.decay_epochs), repeats)
     elif step >= steps:
         print("%s: finished, %d steps done; the run is with %s" % (job.team.name, step, job.team.names[0]))
 
@@ -611,6 +616,7 @@ def translated(options, checkpoint, pairs):
         if pairs.layout == "inputs":
             del shown[0]["target"]
             measures = {}
+        devices.allow_tf32(options.precision == "tf32")
         session = checkpoints.restored_session(checkpoint, options.precision)
         exact = tf.Session(config=precisions.session_config("float32"))
     size = size_of(options.image_size) if options.test_resize else None
@@ -698,6 +704,8 @@ def main(argv):
     if argv[1:]:
         sys.exit("error: %s is not a flag; flags are written --name=value, and python train.py --help lists them all"
                  % argv[1])
+    if FLAGS.deterministic:
+        devices.make_deterministic()
     try:
         with faults.naming_failures(FLAGS.output_dir, LESS_MEMORY[FLAGS.mode]):
             return {"train": train, "test": test, "export": export}[FLAGS.mode]()

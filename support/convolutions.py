@@ -5,10 +5,11 @@ TensorFlow 2.21. With a GPU, no form is used, and TensorFlow's own convolutions 
 """
 
 import contextlib
-import functools
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+
+from support import devices
 
 BORDER = [[0, 0], [1, 1], [1, 1], [0, 0]]  # one pixel around each image of [N, H, W, C]
 
@@ -26,7 +27,7 @@ def faster_form(x, kernel, stride, padding):
         product = tf.matmul(im2col(tf.pad(x, BORDER), stride), tf.reshape(kernel, [-1, filters]))
         return tf.reshape(product, [-1, height // 2, width // 2, filters])
     # CPUs compute 16 filters at once. One filter for each pixel of the kernel; a constant kernel shifts and adds them.
-    if stride == 1 and size == 4 and filters == 1 and not has_gpu():
+    if stride == 1 and size == 4 and filters == 1 and not devices.has_gpu():
         taps = tf.transpose(tf.reshape(kernel, [16, channels]))
         x = tf.nn.conv2d(x, tf.reshape(taps, [1, 1, channels, 16]), strides=[1, 1, 1, 1], padding="SAME")
         x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
@@ -43,12 +44,6 @@ def faster_transposed_form(x, kernel):
     return col2im(tf.transpose(product), tf.shape(x)[0], 2 * height, 2 * width)
 
 
-@functools.lru_cache()
-def has_gpu():
-    """Returns whether TensorFlow sees a GPU; the faster forms are only for CPUs."""
-    return bool(tf.config.experimental.list_physical_devices("GPU"))
-
-
 def is_small(images, side):
     """Returns whether both sides of images [N, H, W, C] are known and at most `side` pixels, and there is no GPU.
 
@@ -57,7 +52,7 @@ def is_small(images, side):
     twelve times. On larger images, TensorFlow's own are faster.
     """
     sides = images.shape.as_list()[1:3]
-    return None not in sides and max(sides) <= side and not has_gpu()
+    return None not in sides and max(sides) <= side and not devices.has_gpu()
 
 
 def patch_rows(count, height, width, stride):

@@ -32,11 +32,12 @@ LEAST_PIXELS = 11  # a side of SSIM's window
 
 def measures(output, target):
     """Returns {name of MEASURES: float32 scalar} of images [1, H, W, C] in [-1, 1]; H, W at least LEAST_PIXELS."""
-    unit = [(picture + 1) / 2 for picture in (output, target)]  # SSIM depends on where black is: it takes [0, 1]
-    return collections.OrderedDict([
-        ("l1", tf.reduce_mean(tf.abs(target - output))),
-        ("psnr", tf.minimum(tf.image.psnr(*unit, max_val=1.0)[0], 100.0)),  # equal images would have infinity
-        ("ssim", tf.image.ssim(*unit, max_val=1.0)[0])])
+    with tf.device("/cpu:0"):  # SSIM takes convolutions, which a GPU may round
+        unit = [(picture + 1) / 2 for picture in (output, target)]  # SSIM depends on where black is: it takes [0, 1]
+        return collections.OrderedDict([
+            ("l1", tf.reduce_mean(tf.abs(target - output))),
+            ("psnr", tf.minimum(tf.image.psnr(*unit, max_val=1.0)[0], 100.0)),  # equal images would have infinity
+            ("ssim", tf.image.ssim(*unit, max_val=1.0)[0])])
 
 
 def write(folder, title, translated, facts, middle):

@@ -1,15 +1,23 @@
-"""The precision of a session's convolutions, float32 or bfloat16, and the precisions that this machine supports."""
+"""The precision of a session's convolutions, and the precisions that this machine supports."""
+
+import platform
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from support import devices
 from support.errors import RunError
 
 IS_TF1 = tf.version.VERSION.startswith("1.")
+# float32 is IEEE's, on GPUs too. tf32 rounds what a GPU's convolutions multiply to 10 bits of mantissa, bfloat16 to 7.
+PRECISIONS = ("float32", "bfloat16", "tf32")
 
 
 def session_config(precision):
-    """Returns the ConfigProto of a session whose convolutions run in float32 or bfloat16."""
+    """Returns the ConfigProto of a session whose convolutions run in a precision, one of PRECISIONS.
+
+    On a GPU, `devices.allow_tf32` tells float32 from tf32.
+    """
     config = tf.ConfigProto()
     # One pass of Grappler is enough, and the older optimizer after it would draw most of the initial values twice.
     config.graph_options.rewrite_options.meta_optimizer_iterations = 1
@@ -29,18 +37,31 @@ def fence(x):
 
 
 def resolve(precision):
-    """Returns float32 or bfloat16: the precision itself or, for auto, the choice for this CPU.
+    """Returns the precision itself or, for auto, the fastest one of this machine that training loses nothing by.
+
+    That is bfloat16 on a CPU that computes in it, tf32 on a GPU that has it, and float32 elsewhere.
 
     Raises:
-      RunError: the precision is bfloat16, which this machine does not support.
+      RunError: this machine does not support the precision.
     """
-    if precision == "bfloat16" and bfloat16_lacks():
-        raise RunError("--precision=bfloat16 needs %s; use --precision=float32" % bfloat16_lacks())
     if precision != "auto":
+        if lacks(precision):
+            raise RunError("--precision=%s needs %s; use --precision=float32" % (precision, lacks(precision)))
         return precision
+    if devices.has_gpu():
+        return "float32" if lacks("tf32") else "tf32"
     native = cpu_fact("flags").split()  # other CPUs convert to float32 and gain nothing
     is_native = "amx_bf16" in native or "avx512_bf16" in native
     return "bfloat16" if is_native and not bfloat16_lacks() else "float32"
+
+
+def lacks(precision):
+    """Returns what this machine lacks for a precision, as text; empty if TensorFlow can compute in it."""
+    if precision == "bfloat16":
+        return bfloat16_lacks()
+    if precision == "tf32" and not (devices.has_tf32() and not IS_TF1):
+        return "TensorFlow 2 and an NVIDIA GPU of compute capability %d.%d or more" % devices.TF32_CAPABILITY
+    return ""
 
 
 def bfloat16_lacks():
@@ -69,6 +90,11 @@ def is_bfloat16(metadata):
     """Returns whether a convolution in the partition graphs of a session's run computes in bfloat16."""
     return any("Conv2D" in node.op and node.attr["T"].type == tf.bfloat16.as_datatype_enum
                for graph in metadata.partition_graphs for node in graph.node)
+
+
+def device_name():
+    """Returns the name of the GPU or, without one, of the CPU."""
+    return devices.gpu()["device_name"] if devices.has_gpu() else cpu_fact("model name") or platform.processor()
 
 
 def cpu_fact(name):

@@ -70,11 +70,11 @@ def way_on(steps, limits, decays):
     return "" if decays and "--epochs" in reached else "a larger %s continues it, " % " and ".join(reached)
 
 
-def finished(folder, steps, way_on):
-    """Prints that the run of a folder is finished and what can follow, and its fingerprint."""
+def finished(folder, steps, way_on, repeats):
+    """Prints that the run of a folder is finished and what can follow, and its fingerprint, as `fingerprint` does."""
     print("%s: finished, %d steps done; %spython train.py --mode=test --output_dir=%s tests it" % (
         folder, steps, way_on, folder))
-    fingerprint(checkpoints.newest(run_folder.checkpoints_of(folder)))
+    fingerprint(checkpoints.newest(run_folder.checkpoints_of(folder)), repeats)
 
 
 def measured(metrics):
@@ -83,7 +83,9 @@ def measured(metrics):
         print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
 
 
-def fingerprint(checkpoint):
-    """Prints the fingerprint of a checkpoint, always as the last line."""
-    print("the fingerprint is a hash of all weights; equal flags, data and versions give equal weights:")
+def fingerprint(checkpoint, repeats=True):
+    """Prints the fingerprint of a checkpoint, always as the last line; `repeats`: whether an equal run has it too."""
+    print("the fingerprint is a hash of all weights; %s:" % (
+        "equal flags, data and versions give equal weights" if repeats else
+        "with --nodeterministic an equal run on a GPU ends with another one"))
     print("fingerprint: %s" % checkpoints.fingerprint(checkpoint))

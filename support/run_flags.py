@@ -248,8 +248,11 @@ def check_same_run(rules, options, pairs, record):
     if differing:
         raise RunError("%s holds another run: %s. %s" % (folder, "; ".join(differing.values()), run_folder.ways_out(
             folder, differing, fits=not clash)))
-    lacks = precisions.bfloat16_lacks() if old["precision"] == "bfloat16" else ""
+    lacks = precisions.lacks(old["precision"])
     if lacks:
-        raise RunError("--precision of the run in %s is bfloat16, which needs %s; continue it there, or start from "
-                       "its weights with --init_checkpoint in a new --output_dir" % (folder, lacks))
+        raise RunError("--precision of the run in %s is %s, which needs %s; continue it there, or start from its "
+                       "weights with --init_checkpoint in a new --output_dir" % (folder, old["precision"], lacks))
+    if old.get("device", record["device"]) != record["device"]:
+        print("the run was last on another device (%s; this is %s), so the bits of the next steps may differ from "
+              "those that it would have there" % (old["device"], record["device"]))
     return old["precision"]

@@ -78,7 +78,7 @@ def describe(pairs, data_dir, precision, steps, workers):
 
     Args:
       pairs: the pair_files.Pairs to train on, of data_dir.
-      precision: float32 or bfloat16.
+      precision: one of precisions.PRECISIONS.
       steps: of the whole run.
       workers: how many processes train together.
     """
@@ -86,7 +86,7 @@ def describe(pairs, data_dir, precision, steps, workers):
     return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
                          "numpy": np.__version__, "scipy": scipy.__version__},
             "process": {"pid": os.getpid(), "host": platform.node()}, "workers": workers,
-            "device": precisions.cpu_fact("model name") or platform.processor(), "precision": precision,
+            "device": precisions.device_name(), "precision": precision,
             "pairs": dict({split: count for split, count in splits.items() if count}, train=len(pairs.files)),
             "skipped": list(pairs.skipped), "pairs_sha256": pair_files.pairs_checksum(pairs), "steps": steps}
 

@@ -183,9 +183,9 @@ class Workers:
         facts = dict(facts, **{
             "--epochs or --max_steps": record["steps"], "the pairs in --data_dir": record["pairs_sha256"],
             "TensorFlow's version": tf.version.VERSION})
-        start, is_bfloat16 = self.agree(facts, [start, int(record["precision"] == "bfloat16")],
-                                        is_over=lambda news: news[0] >= record["steps"])
-        precision = "bfloat16" if is_bfloat16 else "float32"
+        start, number = self.agree(facts, [start, precisions.PRECISIONS.index(record["precision"])],
+                                   is_over=lambda news: news[0] >= record["steps"])
+        precision = precisions.PRECISIONS[number]
         return start, record["precision"] if record["precision"] == precision else precisions.resolve(precision)
 
     def agree(self, facts, news, is_over):

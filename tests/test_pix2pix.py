@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pix2pix
-from support import convolutions, diagnostics, seeds
+from support import convolutions, devices, diagnostics, seeds
 
 G, D, Options = pix2pix.GeneratorOptions, pix2pix.DiscriminatorOptions, pix2pix.TrainingOptions
 LOGITS = [sign * z for z in (5, 16.7, 20, 30, 100) for sign in (1, -1)] + [0, 16, 17, 18, 27.6, 27.7]
@@ -37,7 +37,7 @@ def run_layer(session, layer, **values):
 @pytest.mark.parametrize("has_gpu", [False, True])  # with one, there are no other forms than `conv`'s own
 @pytest.mark.parametrize("stride,filters,padding", [(1, 5, (1, 1)), (1, 1, (1, 1)), (1, 1, (1, 2)), (2, 5, (1, 1))])
 def test_convolution_agrees_with_scipy(session, monkeypatch, stride, filters, padding, has_gpu):
-    monkeypatch.setattr(convolutions, "has_gpu", lambda: has_gpu)
+    monkeypatch.setattr(devices, "has_gpu", lambda: has_gpu)
     x, kernel = image(1, 6, 8, 3), image(4, 4, 3, filters, seed=1)
     ours = run_layer(session, lambda: pix2pix.conv(tf.constant(x), filters, 4, stride, padding), kernel=kernel)
     padded = np.pad(x[0], [padding, padding, (0, 0)])
@@ -48,7 +48,7 @@ def test_convolution_agrees_with_scipy(session, monkeypatch, stride, filters, pa
 
 @pytest.mark.parametrize("has_gpu", [False, True])
 def test_transposed_convolution_agrees_with_scipy(session, monkeypatch, has_gpu):
-    monkeypatch.setattr(convolutions, "has_gpu", lambda: has_gpu)
+    monkeypatch.setattr(devices, "has_gpu", lambda: has_gpu)
     x, kernel = image(1, 3, 4, 5), image(4, 4, 2, 5, seed=1)
     ours = run_layer(session, lambda: pix2pix.conv_transpose(tf.constant(x), 2), kernel=kernel)
     spread = np.zeros((5, 7, 5))

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 import train
 from conftest import ROOT, SMALL, fingerprint, options, rows, several_commands, without_timing, write_pairs
-from support import checkpoints, convolutions, pair_files, precisions
+from support import checkpoints, devices, pair_files, precisions
 
 
 def test_a_run_leaves_the_promised_folder(trained):
@@ -227,7 +227,7 @@ print("loaded")
 
 
 def test_the_reader_stays_on_the_cpu_and_the_forms_for_cpus_off_gpus(data, monkeypatch):
-    monkeypatch.setattr(convolutions, "has_gpu", lambda: True)
+    monkeypatch.setattr(devices, "has_gpu", lambda: True)
     with tf.Graph().as_default() as graph:
         train.training_graph(options(*SMALL), pair_files.find_pairs(os.path.join(data, "train")), "float32")
         queues = [op for op in graph.get_operations() if op.name.startswith("reader/")]

@@ -1,0 +1,46 @@
+"""The GPU that TensorFlow sees, if there is one, and the settings of the process that decide its bits."""
+
+import functools
+import os
+
+import tensorflow.compat.v1 as tf
+
+TF32_CAPABILITY = (8, 0)  # compute capability of NVIDIA's Ampere, the first with TF32
+
+
+@functools.lru_cache()
+def gpu():
+    """Returns {"device_name": text, "compute_capability": (major, minor)} of the first GPU; None without a GPU.
+
+    TensorFlow 1.15 does not tell either.
+    """
+    found = tf.config.experimental.list_physical_devices("GPU")
+    if not found:
+        return None
+    details_of = getattr(tf.config.experimental, "get_device_details", lambda device: {})
+    return dict({"device_name": "GPU", "compute_capability": (0, 0)}, **details_of(found[0]))
+
+
+def has_gpu():
+    """Returns whether TensorFlow computes on a GPU."""
+    return gpu() is not None
+
+
+def has_tf32():
+    """Returns whether the GPU computes convolutions in TF32 if it is asked to."""
+    return has_gpu() and gpu()["compute_capability"] >= TF32_CAPABILITY
+
+
+def make_deterministic():
+    """Makes TensorFlow take kernels whose results repeat, on a GPU; a CPU's repeat anyway.
+
+    TensorFlow reads the variable before the first op runs. XLA follows it.
+    """
+    if has_gpu():
+        os.environ["TF_DETERMINISTIC_OPS"] = "1"
+
+
+def allow_tf32(is_allowed):
+    """Sets for the whole process whether float32 convolutions may run in TF32, as TensorFlow's default is."""
+    if has_tf32():
+        tf.config.experimental.enable_tensor_float_32_execution(is_allowed)
