@@ -8,6 +8,7 @@ the networks return images and logits, because a sigmoid belongs to the loss. Ev
 """
 
 import collections
+import contextlib
 import math
 import typing
 
@@ -404,6 +405,7 @@ class TrainingOptions(typing.NamedTuple):
     # updated, then G against the new D on the same fake image.
     update: str = "simultaneous"
     precision: str = "float32"  # of the session's convolutions; bfloat16 selects other kernel gradients
+    ema: float = 0.0  # decay a step of the moving average of the generator's variables, see `average_step`; 0: none
 
 
 class Training(typing.NamedTuple):
@@ -425,6 +427,7 @@ class Training(typing.NamedTuple):
     # does, since losses and gradients depend on all of them.
     nan_probe: tf.Tensor
     finite: typing.Dict[str, tf.Tensor]  # see `diagnostics.kept_finite`
+    average: typing.Optional[tf.train.ExponentialMovingAverage]  # of the generator's variables, see `average_step`
 
 
 def training(batch, step, generate, discriminate, options=TrainingOptions(), mean=lambda gradients: gradients):
@@ -476,9 +479,11 @@ def training(batch, step, generate, discriminate, options=TrainingOptions(), mea
         finite, kept = diagnostics.kept_finite(
             inputs=inputs, targets=targets, outputs=outputs, real_logits=real_logits, fake_logits=fake_logits,
             d_loss=d_loss, g_loss_gan=gan, g_loss_l1=l1, d_gradients=d_norm, g_gradients=g_norm)
-    with tf.control_dependencies([d_update, g_update, kept]), tf.name_scope("global_step/"):
+    average = tf.train.ExponentialMovingAverage(options.ema, step, name="average") if options.ema else None
+    averaged = [average_step(average, "generator", g_update)] if average else []
+    with tf.control_dependencies([d_update, g_update, kept, *averaged]), tf.name_scope("global_step/"):
         train_op = tf.identity(step.assign_add(1))
-    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watched, nan_probe, finite)
+    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watched, nan_probe, finite, average)
 
 
 def adam_step(loss, network, adam, name, mean):
@@ -501,3 +506,35 @@ def adam_step(loss, network, adam, name, mean):
     # Outside the name scope, which would rename the optimizer's variables beta1_power and beta2_power.
     with tf.variable_scope(tf.get_variable_scope(), custom_getter=slot):
         return optimizer.apply_gradients(zip(gradients, variables), name=scope), norm
+
+
+def average_step(average, network, update):
+    """Returns the op that moves the average of a network's variables once, after the op `update`.
+
+    The weights of a GAN circle around what they are to reach, and their average is closer to it (Yazici et al. 2019,
+    "The Unusual Effectiveness of Averaging in GAN Training"). Step t, counted from 0, makes the average
+    d * average + (1 - d) * weights with d = min(decay, (1 + t) / (10 + t)), which TensorFlow documents. With this d,
+    the average of early steps is mostly over the last ninth of them, so that it forgets the first weights, which are
+    nearly random. The bias correction of Adam would keep an equal share of all weights.
+
+    Args:
+      average: tf.train.ExponentialMovingAverage, which knows the step. The average of a variable is called
+        VARIABLE/average and starts at the variable's initial value.
+      network: "generator" or "discriminator".
+      update: op that updates the variables.
+    """
+    with tf.control_dependencies([update]), tf.name_scope(network + "_average/"):
+        return average.apply(tf.trainable_variables(network + "/"))
+
+
+@contextlib.contextmanager
+def weights_of(average):
+    """Networks that are built in this context have the averages as weights; `average` may be None.
+
+    It is a tf.train.ExponentialMovingAverage that `average_step` applied to them.
+    """
+    def averages(getter, *args, **options):
+        return average.average(getter(*args, **options))
+
+    with tf.variable_scope(tf.get_variable_scope(), custom_getter=averages if average else None):
+        yield

@@ -178,6 +178,10 @@ flags.DEFINE_enum("update", "simultaneous", pix2pix.UPDATES,
                   "simultaneous: both gradients come from one forward pass. alternating: the discriminator "
                   "is updated first, and the generator is updated against the new discriminator on the same "
                   "fake image.")
+flags.DEFINE_float("ema", 0.0, "Decay a step of an exponential moving average of the generator's weights, which "
+                   "samples, test mode and export take instead of the last weights, from 0 (no average) to below 1. In "
+                   "step t, counted from 0, the decay is at most (1 + t) / (10 + t).")
+flags.DEFINE_bool("test_ema", True, "Whether test mode and export take the averaged weights of a run with --ema.")
 flags.DEFINE_enum("precision", "auto", ["auto", *precisions.PRECISIONS],
                   "Arithmetic of the convolutions; weights, losses and measures are always float32. In training, "
                   "auto is bfloat16 on a CPU that computes in it natively, tf32 on a GPU that has it, else float32; a "
@@ -197,13 +201,13 @@ flags.DEFINE_integer("patience", 300, "If TF_CONFIG names several workers: how m
 RULES = run_flags.Rules(  # what a flag means for an existing run
     FLAGS,
     free=set("""mode output_dir checkpoint data_dir test_resize skip_bad_images reader_threads test_dropout
-                max_steps precision log_every sample_every save_every keep patience""".split()),
+                test_ema max_steps precision log_every sample_every save_every keep patience""".split()),
     restored=set("""seed data_dir layout direction image_size load_size resize_method skip_bad_images
                     reader_threads dropout dropout_blocks test_dropout gan_loss""".split()),
     networks=set("""input_channels output_channels generator ngf skip norm norm_epsilon bottleneck_norm
                     leaky_slope ndf patch conditional""".split()),
     in_old_checkpoint=set("""input_channels output_channels ngf skip norm bottleneck_norm ndf""".split()),
-    older={})
+    older={"ema": 0.0})
 MODULE_FLAGS = FLAGS.get_flags_for_module(sys.modules[__name__])
 Options = collections.namedtuple("Options", [flag.name for flag in MODULE_FLAGS])  # the value of each flag
 TITLES = {"mode": "The run", "data_dir": "Data", "ngf": "Networks", "gan_loss": "Losses", "epochs": "Training",
@@ -223,6 +227,7 @@ must("image_size", lambda text: is_size(text, 32),
      "must be N or HEIGHT,WIDTH in multiples of 32, such as 256 or 256,512")
 must("load_size", lambda text: text == "0" or is_size(text, 1), "must be 0, N or HEIGHT,WIDTH")
 must("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
+must("ema", lambda decay: 0 <= decay < 1, "must be from 0 to below 1")
 must("output_dir checkpoint init_checkpoint", lambda path: not flag_texts.is_pattern(path or ""),
      "must not hold *, ?, a backslash or [...], which TensorFlow reads as a pattern of names")
 must("data_dir output_dir checkpoint init_checkpoint", lambda path: not flag_texts.is_url(path or ""),
@@ -352,7 +357,7 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
             gan_loss=options.gan_loss, eps=options.eps, pixel_loss=options.pixel_loss, l1_weight=options.l1_weight,
             gan_weight=options.gan_weight, d_weight=options.d_weight),
         adam=pix2pix.Adam(learning_rate(options, step, len(pairs.files)), options.beta1, options.adam_epsilon),
-        update=options.update, precision=precision)
+        update=options.update, precision=precision, ema=options.ema)
     model = pix2pix.training(batch, step, lambda images: generate(options, images, mask_number),
                              lambda inputs, targets: discriminate(options, inputs, targets), how, team.mean)
     return batch, team.averaged(model, (*hooks.LOSSES, "nan_probe"))
@@ -373,14 +378,14 @@ def middle_of(options):
     return 0.5 if options.gan_loss == "lsgan" else 0.0
 
 
-def one_image(options):
-    """Builds the generator for one image of image_size at a time.
+def one_image(options, average=None):
+    """Builds the generator for one image of image_size at a time, with its averaged weights if there is an average.
 
     Returns:
       (image, mask_number, output): placeholders of [1, H, W, C] and of the int64 scalar that picks the dropout mask,
       and the generated [1, H, W, C].
     """
-    with tf.name_scope("sample"):
+    with tf.name_scope("sample"), pix2pix.weights_of(average):
         image = tf.placeholder(tf.float32, [1, *size_of(options.image_size), int(options.input_channels)], "image")
         mask_number = tf.placeholder(tf.int64, [], "mask_number")
         return image, mask_number, generate(options, image, mask_number if keeps_dropout(options) else None)
@@ -411,7 +416,7 @@ def train():
         if step < last:
             with tf.Graph().as_default(), contextlib.ExitStack() as closing:
                 batch, model = training_graph(job.options, job.pairs, job.record["precision"], team)
-                scaffold = scaffold_of(job)
+                scaffold = scaffold_of(job, model.average)
                 keep_record(job)
                 announce(job)
                 nan, *keeping = hooks_of(job, batch, model, scaffold.saver, closing)
@@ -463,8 +468,10 @@ def job_of(team):
     return Job(options, pairs, record, start, checkpoint, team)
 
 
-def scaffold_of(job):
+def scaffold_of(job, average):
     """Returns the tf.train.Scaffold: the saver, and what gives a new run the weights of --init_checkpoint.
+
+    The `average` of the generator's variables, or None, starts at these weights too.
 
     This function checks the job's checkpoint; the session restores it.
 
@@ -478,9 +485,12 @@ def scaffold_of(job):
     elif job.options.init_checkpoint:
         path = job.options.init_checkpoint
         weights = tf.train.Saver(checkpoints.check_checkpoint(path, tf.trainable_variables()))
+        with tf.name_scope("generator_average/"):
+            start = [average.average(v).assign(v) for v in tf.trainable_variables("generator/") if average]
 
         def init_fn(scaffold, session):
             weights.restore(session, path)
+            session.run(start)
 
     return tf.train.Scaffold(saver=saver, init_fn=init_fn, ready_for_local_init_op=job.team.ready_for_local_init())
 
@@ -519,8 +529,8 @@ def hooks_of(job, batch, model, saver, closing):
         event_writer.EventWriter(folder, tf.get_default_graph(), job.start)))
     run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size)
     metrics = closing.enter_context(contextlib.closing(hooks.Metrics(model, run, options.log_every)))
-    samples = hooks.Samples(run, options.sample_every, sample_pairs(options, job.pairs), one_image(options),
-                            events.of_batch(batch, model, middle_of(options)))
+    samples = hooks.Samples(run, options.sample_every, sample_pairs(options, job.pairs),
+                            one_image(options, model.average), events.of_batch(batch, model, middle_of(options)))
     return [nan, metrics, samples, hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)]
 
 
@@ -530,7 +540,8 @@ def keep_record(job):
     if job.team.is_chief:
         job.record["parameters"] = pix2pix.parameters(tf.get_default_graph())
         run_folder.write_flags(folder, {name: value for name, value in job.options._asdict().items()
-                                        if name not in ("mode", "output_dir", "checkpoint", "test_resize")})
+                                        if name not in ("mode", "output_dir", "checkpoint", "test_resize",
+                                                        "test_ema")})
         run_folder.write_pairs(folder, pair_files.listing(job.pairs))
         run_folder.write_record(folder, job.record)
 
@@ -568,7 +579,7 @@ def epoch_steps(options, pairs):
 def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
     checkpoint = run_flags.to_restore(RULES)
-    options = as_tested(options_in_force())
+    options = as_tested(options_in_force(), checkpoint)
     pairs = pairs_of(options, folder_of(options, options.split))
     reports.reading(pairs, options.direction, "use --layout=inputs")
     if not options.split:
@@ -577,7 +588,7 @@ def test():
         pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
     what, size = ("a picture", size_of(options.image_size)) if options.test_resize else pair_files.largest(pairs)
     check_memory(options, what, 1, size, memory.TEST[options.generator])
-    usual = as_tested(Options(*(FLAGS[name].default for name in Options._fields)))  # now the run's values
+    usual = as_tested(Options(*(FLAGS[name].default for name in Options._fields)), checkpoint)  # now the run's
     step = checkpoints.step_of(checkpoint)
     differing = run_flags.choices(RULES, options, usual, pairs.folder, checkpoint)
     checksum = pair_files.pairs_checksum(pairs)
@@ -587,21 +598,28 @@ def test():
         ("checkpoint", os.path.basename(checkpoint)), ("step", step), ("folder", pairs.folder),
         ("layout", pairs.layout), ("direction", options.direction),
         ("image_size", "%dx%d" % size_of(options.image_size) if options.test_resize else None),
-        ("test_dropout", options.test_dropout), ("precision", options.precision), ("pairs_sha256", checksum)])
+        ("test_dropout", options.test_dropout), ("weights", weights_taken(options)), ("precision", options.precision),
+        ("pairs_sha256", checksum)])
     with contextlib.closing(translated(options, checkpoint, pairs)) as translations, storage.replacing(path) as folder:
         metrics = gallery.write(folder, title, translations, facts, middle_of(options))
     gallery.write_results(os.path.dirname(path), title)
-    print("%s translated %d images; open %s in a browser" % (
-        checkpoint, len(pairs.files), os.path.join(path, "index.html")))
+    print("%s, %s weights, translated %d images; open %s in a browser" % (
+        checkpoint, weights_taken(options), len(pairs.files), os.path.join(path, "index.html")))
     reports.measured(metrics)
     reports.fingerprint(checkpoint)
     return 0
 
 
-def as_tested(options):
-    """Returns the Options with the values that None and auto stand for in test mode."""
+def as_tested(options, checkpoint):
+    """Returns the Options with what None and auto stand for in test mode; test_ema is False without averages."""
     precision = "float32" if options.precision == "auto" else precisions.resolve(options.precision)
-    return options._replace(test_dropout=keeps_dropout(options), precision=precision)
+    return options._replace(test_dropout=keeps_dropout(options), precision=precision,
+                            test_ema=options.test_ema and checkpoints.has_averages(checkpoint))
+
+
+def weights_taken(options):
+    """Returns which of a checkpoint's weights a result or an export has."""
+    return "averaged" if options.test_ema else "plain"
 
 
 def translated(options, checkpoint, pairs):
@@ -617,7 +635,7 @@ def translated(options, checkpoint, pairs):
             del shown[0]["target"]
             measures = {}
         devices.allow_tf32(options.precision == "tf32")
-        session = checkpoints.restored_session(checkpoint, options.precision)
+        session = checkpoints.restored_session(checkpoint, options.precision, options.test_ema)
         exact = tf.Session(config=precisions.session_config("float32"))
     size = size_of(options.image_size) if options.test_resize else None
     with session, exact, contextlib.closing(reader.read_in_order(pairs, size, view_of(options))) as pairs_read:
@@ -659,7 +677,7 @@ def padded(options, images):
 def export():
     """Writes the generator as a SavedModel into export/STEP (see support/serving.py); returns the exit status."""
     checkpoint = run_flags.to_restore(RULES)
-    options = options_in_force()
+    options = options_in_force(test_ema=FLAGS.test_ema and checkpoints.has_averages(checkpoint))
     size, inputs = size_of(options.image_size), inputs_for_palette(options)
     path = os.path.join(options.output_dir, "export", str(checkpoints.step_of(checkpoint)))  # as servers look for it
     with tf.Graph().as_default():
@@ -673,9 +691,11 @@ def export():
             return reader.as_seen(image, view_of(options).input, size)
 
         signatures = serving.signatures(translate, to_input, int(options.input_channels))
-        with checkpoints.restored_session(checkpoint) as session, storage.replacing(path) as folder:
+        restored = checkpoints.restored_session(checkpoint, averaged=options.test_ema)
+        with restored as session, storage.replacing(path) as folder:
             serving.write(folder, session, signatures, size, inputs)
-    print("exported %s to %s, dropout %s" % (checkpoint, path, "on" if options.test_dropout else "off"))
+    print("exported %s to %s, %s weights, dropout %s" % (
+        checkpoint, path, weights_taken(options), "on" if options.test_dropout else "off"))
     return 0
 
 

@@ -111,6 +111,7 @@ def tidy(folder, newest, keep):
 # (affinelayer/pix2pix-tensorflow, 2017).
 WEIGHT = re.compile(r"((?:generator|discriminator)/\w+)/((?:conv2d|conv2d_transpose|batch_normalization)/)?"
                     r"(kernel|bias|gamma|beta)")
+AVERAGE = "/average"  # ends the name of a weight's moving average
 
 
 @contextlib.contextmanager
@@ -148,6 +149,19 @@ def variables_in(checkpoint):
         found[weight.expand(r"\1/\3") if weight else name] = (name, shape, types[name])
     idle = [name for name in found if name.endswith("/bias") and name[:-len("bias")] + "gamma" in found]
     return {name: value for name, value in found.items() if name not in idle}
+
+
+def has_averages(checkpoint):
+    """Returns whether a checkpoint holds a moving average of the weights of a network."""
+    return any(name.endswith(AVERAGE) for name in variables_in(checkpoint))
+
+
+def with_averages(found):
+    """Returns a result of `variables_in` in which a network's averages, if it has any, take its weights' names."""
+    networks = {name.split("/")[0] for name in found if name.endswith(AVERAGE)}
+    kept = {name: value for name, value in found.items()
+            if not (name.split("/")[0] in networks and WEIGHT.fullmatch(name))}
+    return {(name[:-len(AVERAGE)] if name.endswith(AVERAGE) else name): value for name, value in kept.items()}
 
 
 def shapes_of(found):
@@ -191,15 +205,20 @@ def flags_of_old(checkpoint, names):
     return texts
 
 
-def check_checkpoint(checkpoint, variables):
+def check_checkpoint(checkpoint, variables, averaged=False):
     """Raises CheckpointError unless a checkpoint has these variables, with equal shapes, and no other weights.
 
     Weights of a network without a variable in `variables` may be missing or extra: an export has no discriminator.
 
+    Args:
+      checkpoint: the checkpoint.
+      variables: the variables of the graph that are to be restored.
+      averaged: whether the weights are to be the checkpoint's averages, of a network that has any.
+
     Returns:
       {name in the checkpoint: variable}, the argument of a Saver.
     """
-    found = variables_in(checkpoint)
+    found = with_averages(variables_in(checkpoint)) if averaged else variables_in(checkpoint)
     shapes = shapes_of(found)
     wanted = {variable.op.name: variable.shape.as_list() for variable in variables}
     types = {variable.op.name: variable.dtype.base_dtype for variable in variables}
@@ -235,18 +254,19 @@ def check_own(checkpoint, variables):
         raise CheckpointError("%s is of step %d; %s" % (checkpoint, step, advice))
 
 
-def restored_session(checkpoint, precision="float32"):
-    """Returns a session of the default graph with its variables restored; raises as `check_checkpoint` does."""
-    saver = tf.train.Saver(check_checkpoint(checkpoint, tf.global_variables()))
+def restored_session(checkpoint, precision="float32", averaged=False):
+    """Returns a session of the default graph with its variables restored; see `check_checkpoint`."""
+    saver = tf.train.Saver(check_checkpoint(checkpoint, tf.global_variables(), averaged))
     session = tf.Session(config=precisions.session_config(precision))
     saver.restore(session, checkpoint)
     return session
 
 
 def fingerprint(checkpoint):
-    """Returns the sha256, in hex, of the bytes of a checkpoint's trainable variables in the order of their names."""
+    """Returns the sha256, in hex, of the bytes of all weights and their averages in the order of their names."""
     digest = hashlib.sha256()
-    weights = {here: name for here, (name, _, _) in variables_in(checkpoint).items() if WEIGHT.fullmatch(here)}
+    weights = {here: name for here, (name, _, _) in variables_in(checkpoint).items()
+               if WEIGHT.fullmatch(here) or here.endswith(AVERAGE)}
     with naming_bad_checkpoints(checkpoint):
         values = tf.train.load_checkpoint(checkpoint)
         for _, name in sorted(weights.items()):

@@ -205,7 +205,7 @@ def choices(rules, options, usual, folder, checkpoint):
     own = os.path.join(run_folder.checkpoints_of(options.output_dir), "model.ckpt-%d" % checkpoints.step_of(checkpoint))
     if os.path.abspath(checkpoint) != os.path.abspath(own):
         found["checkpoint"] = checkpoint
-    deciding = rules.restored | rules.networks | {"test_resize", "precision"}
+    deciding = rules.restored | rules.networks | {"test_resize", "test_ema", "precision"}
     deciding -= {"data_dir", "load_size", "reader_threads"}
     found.update((name, value) for name, value in options._asdict().items()
                  if name in deciding and value != getattr(usual, name))

@@ -600,7 +600,7 @@ def wait_for(sign, process, limit=120):
 def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(run, data, capsys, tmp_path, kills):
     folder, chance = str(tmp_path / "killed"), random.Random(0)
     argv = ["--data_dir=" + data, *SMALL, "--ngf=16", "--ndf=16", "--max_steps=%d" % (20 * kills), "--epochs=1000",
-            "--save_every=2", "--sample_every=2"]
+            "--save_every=2", "--sample_every=2", "--ema=0.9"]
     status, whole = run("--output_dir=%s" % (tmp_path / "whole"), *argv)
     assert status == 0
     moments = {  # the name of an unfinished file shows that it is being written

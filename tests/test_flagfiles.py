@@ -56,6 +56,13 @@ def test_every_flagfile_says_what_it_reproduces_and_is_in_the_list_of_systems(na
     assert len(set(flags)) == len(flags)
 
 
+@pytest.mark.parametrize("name", [name for name in FLAGFILES if name not in ("facades.flags", "quick.flags")])
+def test_no_system_changes_with_the_recipe_that_is_the_default(name):
+    with open(os.path.join(ROOT, "flags", name)) as file:
+        given = {line.split("=")[0] for line in file if line.startswith("--")}
+    assert {"--norm", "--skip", "--d_weight", "--update", "--decay_epochs", "--ema"} <= given
+
+
 @pytest.mark.slow
 def test_the_first_look_learns_within_its_first_minutes(tmp_path):
     argv = "--flagfile=flags/quick.flags", "--output_dir=%s" % tmp_path, "--max_steps=400", "--log_every=1"

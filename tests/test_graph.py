@@ -31,12 +31,13 @@ def test_the_graph_that_tensorboard_shows_has_no_op_outside_of_the_steps_scopes(
 
 def test_options_that_need_more_ops_have_scopes_for_them(data):
     chosen = options(*SMALL, "--data_dir=" + data, "--update=alternating", "--decay_epochs=1", "--gan_loss=lsgan",
-                     "--pixel_loss=l2", "--norm=instance")
+                     "--pixel_loss=l2", "--norm=instance", "--ema=0.9")
     with tf.Graph().as_default() as graph:
-        train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "bfloat16")
-        train.one_image(chosen)
+        _, model = train.training_graph(
+            chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "bfloat16")
+        train.one_image(chosen, model.average)
     scopes, rest = names_of(graph.get_operations())
-    assert scopes == SCOPES | {"discriminator_updated", "learning_rate", "sample"}
+    assert scopes == SCOPES | {"discriminator_updated", "generator_average", "learning_rate", "sample"}
     assert rest == {*VARIABLES, "discriminator_update", "generator_update"}
 
 
@@ -55,7 +56,8 @@ def test_each_networks_gradients_and_updates_are_in_its_own_scope(data):
 
 
 @pytest.mark.parametrize("update", ["simultaneous", "alternating"])
-def test_variables_have_the_names_that_checkpoints_rely_on(data, update):
+@pytest.mark.parametrize("ema", ["0", "0.9"])
+def test_variables_have_the_names_that_checkpoints_rely_on(data, update, ema):
     layers = {
         "generator": {"encoder_1": "kernel bias", "encoder_2": "kernel gamma beta", "encoder_3": "kernel gamma beta",
                       "encoder_4": "kernel gamma beta", "encoder_5": "kernel bias", "decoder_5": "kernel gamma beta",
@@ -63,10 +65,11 @@ def test_variables_have_the_names_that_checkpoints_rely_on(data, update):
                       "decoder_2": "kernel gamma beta", "decoder_1": "kernel bias"},
         "discriminator": {"layer_1": "kernel bias", "layer_2": "kernel gamma beta", "layer_3": "kernel gamma beta",
                           "layer_4": "kernel gamma beta", "layer_5": "kernel bias"}}
-    slots = {"generator": ("", "/Adam_G", "/Adam_G_1"), "discriminator": ("", "/Adam_D", "/Adam_D_1")}
+    slots = {"generator": ("", "/Adam_G", "/Adam_G_1", *["/average"] * (ema != "0")),
+             "discriminator": ("", "/Adam_D", "/Adam_D_1")}
     expected = {"%s/%s/%s%s" % (network, layer, leaf, slot) for network in layers for layer in layers[network]
                 for leaf in layers[network][layer].split() for slot in slots[network]}
-    chosen = options(*SMALL, "--data_dir=" + data, "--update=" + update)
+    chosen = options(*SMALL, "--data_dir=" + data, "--update=" + update, "--ema=" + ema)
     with tf.Graph().as_default():
         train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "float32")
         names = [v.op.name for v in tf.global_variables()]

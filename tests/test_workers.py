@@ -65,9 +65,10 @@ class Team:
     def __init__(self, folder, *argv, count=2, python=sys.executable, own=(), env=(), net=None, chief=False):
         self.addresses = [links.address(i) + ":2222" for i in range(count)] if net else free_addresses(count)
         self.began = time.time()
+        flags = "--output_dir=%s" % folder, *SMALL, "--ema=0.9"
         self.processes = [(net.popen if net else on_loopback)(
-            i, [python, os.path.join(ROOT, "tests", "watched_worker.py"), "--output_dir=%s" % folder, *SMALL, *argv,
-             *dict(own).get(i, ())], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            i, [python, os.path.join(ROOT, "tests", "watched_worker.py"), *flags, *argv, *dict(own).get(i, ())],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env=dict(os.environ, TF_CONFIG=config_of(self.addresses, i, chief), **dict(env).get(i, {})))
             for i in range(count)]
 
