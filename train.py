@@ -52,6 +52,7 @@ with output.held_stderr(), packages.needed():
         hooks,
         memory,
         pair_files,
+        palette,
         precisions,
         rendering,
         reports,
@@ -74,7 +75,7 @@ FLAGS = flags.FLAGS
 SAMPLE_SET = "data/sample"
 SINGLE = "put the partners into A/ and B/, or use --layout=colorize"  # advice for data that are single pictures
 SAMPLE_ROWS = 4  # pairs in a sample grid
-PALETTE_INPUTS = 64  # training inputs in which an export looks for label colours
+PALETTE_PAIRS = 64  # pairs in which test mode and export look for label colours
 LESS_MEMORY = {"train": "a smaller --batch_size, --image_size, --ngf or --ndf takes less",
                "test": "--test_resize with a smaller --image_size takes less",
                "export": "end other programs"}
@@ -111,6 +112,10 @@ flags.DEFINE_string("image_size", "256", "Size in pixels of the images that the 
 flags.DEFINE_string("load_size", "0", "Size in pixels to which training images are resized before the random crop to "
                     "image_size; 0 means image_size x 286 / 256 (paper: 286).")
 flags.DEFINE_enum("resize_method", "bilinear", reader.RESIZE_METHODS, "How images are resized.")
+flags.DEFINE_enum("input_resize", "auto", ["auto", *reader.RESIZE_METHODS],
+                  "How inputs are resized; auto is --resize_method. nearest makes no new colours in label maps.")
+flags.DEFINE_enum("output_resize", "auto", ["auto", *reader.RESIZE_METHODS],
+                  "How targets are resized; auto is --resize_method.")
 flags.DEFINE_bool("test_resize", True, "Whether test mode resizes every image to image_size, the size of the training "
                   "images. With --notest_resize every image keeps its size: test mode pads it by reflection and crops "
                   "the output.")
@@ -202,8 +207,8 @@ RULES = run_flags.Rules(  # what a flag means for an existing run
     FLAGS,
     free=set("""mode output_dir checkpoint data_dir test_resize skip_bad_images reader_threads test_dropout
                 test_ema max_steps precision log_every sample_every save_every keep patience""".split()),
-    restored=set("""seed data_dir layout direction image_size load_size resize_method skip_bad_images
-                    reader_threads dropout dropout_blocks test_dropout gan_loss""".split()),
+    restored=set("""seed data_dir layout direction image_size load_size resize_method input_resize output_resize
+                    skip_bad_images reader_threads dropout dropout_blocks test_dropout gan_loss""".split()),
     networks=set("""input_channels output_channels generator ngf skip norm norm_epsilon bottleneck_norm
                     leaky_slope ndf patch conditional""".split()),
     in_old_checkpoint=set("""input_channels output_channels ngf skip norm bottleneck_norm ndf""".split()),
@@ -297,14 +302,25 @@ def sample_pairs(options, pairs):
 
 def view_of(options):
     """Returns the reader's View that training and testing have of a pair."""
-    return reader.View(options.direction, reader.Side(options.resize_method, int(options.input_channels)),
-                       reader.Side(options.resize_method, int(options.output_channels)))
+    methods = [options.resize_method if method == "auto" else method
+               for method in (options.input_resize, options.output_resize)]
+    return reader.View(options.direction, reader.Side(methods[0], int(options.input_channels)),
+                       reader.Side(methods[1], int(options.output_channels)))
 
 
 def check_memory(options, what, images, size, cost):
     """Raises RunError if a number of images of a size, (height, width), can't fit into memory; see `memory.check`."""
     memory.check("%s at %dx%d pixels" % (what, *size), images * size[0] * size[1], cost, (options.ngf, options.ndf),
                  LESS_MEMORY[options.mode])
+
+
+def label_pictures(options, pairs):
+    """Returns (inputs, targets) in which `palette.find` looks for label colours, uint8 [*image_size, 3] each."""
+    some = pairs._replace(files=pairs.files[::math.ceil(len(pairs.files) / PALETTE_PAIRS)])
+    direction, *sides = view_of(options)  # nearest makes no new colours
+    view = reader.View(direction, *(side._replace(resize_method="nearest") for side in sides))
+    with contextlib.closing(reader.read_in_order(some, size_of(options.image_size), view)) as pairs_read:
+        return list(zip(*([rendering.pixels(rendering.to_rgb(image[0])) for image in pair] for pair in pairs_read)))
 
 
 def load_size_of(options):
@@ -567,6 +583,13 @@ def finish(job, step):
         print("%s: finished, %d steps done; the run is with %s" % (job.team.name, step, job.team.names[0]))
 
 
+def target_colours(options, pairs):
+    """Returns the label colours of the targets, [(red, green, blue)]; empty if they are not label maps, or missing."""
+    if pairs.layout == "inputs":
+        return []
+    return list(palette.find(label_pictures(options, pairs)[1]).values())
+
+
 def epoch_steps(options, pairs):
     """Returns the number of steps in --epochs passes over `pairs` pairs."""
     return math.ceil(options.epochs * pairs / options.batch_size)
@@ -601,7 +624,7 @@ def test():
         ("test_dropout", options.test_dropout), ("weights", weights_taken(options)), ("precision", options.precision),
         ("pairs_sha256", checksum)])
     with contextlib.closing(translated(options, checkpoint, pairs)) as translations, storage.replacing(path) as folder:
-        metrics = gallery.write(folder, title, translations, facts, middle_of(options))
+        metrics = gallery.write(folder, title, translations, facts, middle_of(options), target_colours(options, pairs))
     gallery.write_results(os.path.dirname(path), title)
     print("%s, %s weights, translated %d images; open %s in a browser" % (
         checkpoint, weights_taken(options), len(pairs.files), os.path.join(path, "index.html")))
@@ -709,12 +732,7 @@ def inputs_for_palette(options):
     if not is_known or not os.path.isdir(options.data_dir):
         return []
     try:
-        pairs = pairs_of(options, folder_of(options, before.get("split", "train")))
-        first = pairs._replace(files=pairs.files[:PALETTE_INPUTS])
-        view = view_of(options)
-        view = view._replace(input=view.input._replace(resize_method="nearest"))  # which makes no new colours
-        with contextlib.closing(reader.read_in_order(first, size_of(options.image_size), view)) as pairs_read:
-            return [rendering.pixels(rendering.to_rgb(image[0])) for image, _ in pairs_read]
+        return label_pictures(options, pairs_of(options, folder_of(options, before.get("split", "train"))))[0]
     except DataError as error:
         print("warning: %s; the export has no label colours for demo/" % error)
         return []

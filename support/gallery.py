@@ -18,20 +18,20 @@ import imageio.v3 as imageio
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import rendering, results, storage
+from support import label_maps, rendering, results, storage
 
 MEASURES = collections.OrderedDict([("l1", "L1 (lower is better)"), ("psnr", "PSNR in dB (higher is better)"),
-                                    ("ssim", "SSIM (higher is better)")])
+                                    ("ssim", "SSIM (higher is better)"), *label_maps.MEASURES.items()])
 ABOUT_MEASURES = "Brackets are 95 % intervals of the mean."
 ABOUT_INPUTS = ("The inputs came alone (--layout=inputs): there is no target to show, and nothing to measure the "
                 "outputs against.")
-DECIMALS = {"l1": "%.4f", "psnr": "%.2f", "ssim": "%.4f"}
+DECIMALS = {"l1": "%.4f", "psnr": "%.2f", "ssim": "%.4f", "accuracy": "%.4f", "iou": "%.4f"}
 
 LEAST_PIXELS = 11  # a side of SSIM's window
 
 
 def measures(output, target):
-    """Returns {name of MEASURES: float32 scalar} of images [1, H, W, C] in [-1, 1]; H, W at least LEAST_PIXELS."""
+    """Returns {l1, psnr and ssim: float32 scalar} of images [1, H, W, C] in [-1, 1]; H, W at least LEAST_PIXELS."""
     with tf.device("/cpu:0"):  # SSIM takes convolutions, which a GPU may round
         unit = [(picture + 1) / 2 for picture in (output, target)]  # SSIM depends on where black is: it takes [0, 1]
         return collections.OrderedDict([
@@ -40,7 +40,7 @@ def measures(output, target):
             ("ssim", tf.image.ssim(*unit, max_val=1.0)[0])])
 
 
-def write(folder, title, translated, facts, middle):
+def write(folder, title, translated, facts, middle, colours=()):
     """Writes images/KIND/NAME.png, the page, metrics.csv and metrics.json.
 
     Args:
@@ -51,11 +51,12 @@ def write(folder, title, translated, facts, middle):
         where there were no targets. A NAME that is too long for a file is shortened.
       facts: {name: value} that metrics.json holds too; see `described`.
       middle: see `rendering.heat_map`.
+      colours: those of the labels, if the targets are label maps; the measures of support/label_maps.py are added.
 
     Returns:
       {name of the measure: its `interval`}.
     """
-    rows, shown, reach = [], [], 0.0
+    rows, shown, counts, reach = [], [], [], 0.0
     with tempfile.TemporaryFile(dir=folder) as kept:  # logits, until the largest is known
         for name, pictures, (logits, size), values in translated:
             for kind, picture in pictures.items():
@@ -63,6 +64,10 @@ def write(folder, title, translated, facts, middle):
             shown.append((size, picture.shape[1:3]))
             np.save(kept, logits[0])
             reach = max(reach, float(np.abs(logits - middle).max()))
+            if colours:
+                counts.append(label_maps.confusion(*(rendering.pixels(rendering.to_rgb(pictures[kind][0]))
+                                                     for kind in ("output", "target")), colours))
+                values = {**values, **label_maps.scores(counts[-1])}
             rows.append((name,) + tuple(float(value) for value in values.values()))
         kept.seek(0)
         for (name, *_), sizes in zip(rows, shown):
@@ -70,6 +75,9 @@ def write(folder, title, translated, facts, middle):
             write_picture(folder, "patches", results.fitting(name), heat)
     metrics = collections.OrderedDict((measure, interval([row[1 + i] for row in rows]))
                                       for i, measure in enumerate(values))
+    if colours:
+        metrics.update((measure, interval(range(len(counts)), label_maps.of_set(counts, measure)))
+                       for measure in label_maps.MEASURES)
     facts = dict(facts, images=len(rows))
     write_numbers(folder, rows, metrics, facts)
     page = page_of(title, rows, metrics, [*pictures, "patches"], dict(facts, scale=(middle - reach, middle + reach)))
@@ -93,14 +101,15 @@ def write_numbers(folder, rows, metrics, facts):
         dict(metrics, **facts), indent=2) + "\n")
 
 
-def interval(values):
-    """Returns the mean with its 95 % bootstrap interval, which for one value is the value itself."""
+def interval(values, statistic=np.mean):
+    """Returns a statistic as "mean", with its 95 % bootstrap interval, which for one value is the value itself."""
     import scipy.stats  # takes most of a second, which training need not wait for
-    mean = float(np.mean(values))
+    mean = float(statistic(values))
     low = high = mean
     if len(values) > 1:
-        low, high = scipy.stats.bootstrap((values,), np.mean, method="percentile", batch=100,
-                                          random_state=np.random.RandomState(0)).confidence_interval
+        low, high = scipy.stats.bootstrap(
+            (values,), statistic, vectorized=statistic is np.mean, method="percentile", batch=100,
+            random_state=np.random.RandomState(0)).confidence_interval
     return {"mean": mean, "low": float(low), "high": float(high)}
 
 

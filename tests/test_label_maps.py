@@ -1,0 +1,96 @@
+"""Label maps stay labels: they are resized without new colours, and measured by their classes."""
+
+import csv
+import json
+import os
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+import reader
+import train
+from conftest import SMALL, options, picture, result_in
+from support import label_maps
+
+COLOURS = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (40, 60, 250)]
+
+
+def label_map(number, size=40):
+    """A picture of the four colours in blocks of 8 pixels, uint8 [size, size, 3]."""
+    coarse = np.random.RandomState(number).randint(0, 4, (size // 8, size // 8))
+    return np.uint8(COLOURS)[coarse.repeat(8, 0).repeat(8, 1)]
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory):
+    """A data_dir of photos A and label maps B, 4 pairs in train/ and 3 in val/."""
+    folder = tmp_path_factory.mktemp("maps")
+    for split, count in (("train", 4), ("val", 3)):
+        for side in "AB":
+            os.makedirs(folder / split / side)
+        for number in range(count):
+            photo = np.random.RandomState(number).randint(0, 256, (10, 10, 3), np.uint8).repeat(4, 0).repeat(4, 1)
+            imageio.imwrite(folder / split / "A" / ("%d.png" % number), photo)
+            imageio.imwrite(folder / split / "B" / ("%d.png" % number), label_map(number))
+    return "--data_dir=%s" % folder
+
+
+@pytest.mark.parametrize("flags,same", [
+    ([], [True, True]), (["--input_resize=nearest"], [False, True]), (["--output_resize=nearest"], [True, False]),
+    (["--resize_method=nearest", "--input_resize=bilinear"], [True, False])], ids=lambda item: " ".join(map(str, item)))
+def test_each_side_has_a_resize_method_of_its_own(maps, flags, same):
+    def read(*flags):
+        given = options(maps, "--direction=BtoA", *flags)
+        pairs = train.pairs_of(given, train.folder_of(given, "val"))
+        return list(reader.read_in_order(pairs, (32, 32), train.view_of(given)))
+
+    for ours, bilinear in zip(read(*flags), read()):
+        assert [np.array_equal(*images) for images in zip(ours, bilinear)] == same
+        shades = np.unique(np.round((ours[0] + 1) * 127.5).reshape(-1, 3), axis=0)
+        assert ({tuple(shade) for shade in shades} <= set(COLOURS)) == (not same[0])
+
+
+def classes_of(picture):
+    """The nearest colour of each pixel, computed the slow way."""
+    return np.square(picture[:, :, None].astype(float) - COLOURS).sum(axis=3).argmin(axis=2)
+
+
+def expected(outputs, targets):
+    """Accuracy and mean IoU of classes, by their definitions."""
+    outputs, targets = np.array(outputs), np.array(targets)
+    of_classes = [np.sum((outputs == i) & (targets == i)) / np.sum((outputs == i) | (targets == i))
+                  for i in range(4) if i in outputs or i in targets]
+    return np.mean(outputs == targets), np.mean(of_classes)
+
+
+def test_scores_are_those_of_the_definitions():
+    random = np.random.RandomState(0)
+    for count in (2, 3, 4):
+        target, near = random.randint(0, count, (2, 20, 30)), random.randint(-20, 20, (20, 30, 3))
+        output = np.where(random.uniform(size=target[0].shape) < 0.7, *target)
+        pictures = [np.uint8(np.clip(np.array(COLOURS)[classes] + near, 0, 255)) for classes in (output, target[1])]
+        counts = label_maps.confusion(*pictures, COLOURS)
+        assert counts.sum() == 600 and counts[1, 0] == np.sum((target[1] == 1) & (output == 0))
+        assert list(label_maps.scores(counts).values()) == pytest.approx(expected(output, target[1]))
+
+
+def test_test_mode_measures_label_maps_by_their_classes_over_all_pixels(run, maps, tmp_path):
+    flags = ("--output_dir=%s" % tmp_path, maps)
+    assert run(*flags, *SMALL, "--max_steps=1")[0] == 0
+    status, output = run(*flags, "--mode=test")
+    assert status == 0 and "accuracy 0." in output and "iou   0." in output
+    with open(os.path.join(result_in(output), "metrics.csv")) as file:
+        rows = list(csv.DictReader(file))
+    with open(os.path.join(result_in(output), "metrics.json")) as file:
+        metrics = json.load(file)
+    pairs = [[classes_of(picture(result_in(output), kind, number)) for kind in ("output", "target")]
+             for number in range(3)]
+    for row, pair in zip(rows, pairs):
+        assert (float(row["accuracy"]), float(row["iou"])) == pytest.approx(expected(*pair))
+    of_set = expected(*zip(*pairs))
+    assert (metrics["accuracy"]["mean"], metrics["iou"]["mean"]) == pytest.approx(of_set)
+    for measure in ("accuracy", "iou"):
+        assert metrics[measure]["low"] <= metrics[measure]["mean"] <= metrics[measure]["high"]
+    status, output = run(*flags, "--mode=test", "--direction=BtoA")  # the targets are photos
+    assert status == 0 and "accuracy" not in output
