@@ -29,7 +29,6 @@ import contextlib
 import gc
 import math
 import typing
-import zlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
 
@@ -60,8 +59,10 @@ with output.held_stderr(), packages.needed():
         run_flags,
         run_folder,
         sample_set,
+        seeds,
         serving,
         storage,
+        validation,
         workers,
     )
     from support.errors import DataError, FlagError, UserError
@@ -87,9 +88,9 @@ flags.DEFINE_enum("mode", "train", ["train", "test", "export"],
                   "What to do: train a model, test it on pairs, or export it as a SavedModel.")
 flags.DEFINE_string("output_dir", "runs/pix2pix",
                     "The run folder. Running the same command again continues the run in it.")
-flags.DEFINE_string("checkpoint", None, "The checkpoint that test and export restore, as PATH/model.ckpt-STEP. It may "
-                    "be a checkpoint of the one-file TF1 program. Default: the newest checkpoint of the run in "
-                    "output_dir.")
+flags.DEFINE_string("checkpoint", None, "The checkpoint that test and export restore, as PATH/model.ckpt-STEP, or the "
+                    "word best, which is the best checkpoint by validation of the run in output_dir. It may be a "
+                    "checkpoint of the one-file TF1 program. Default: the newest checkpoint of the run in output_dir.")
 flags.DEFINE_string("init_checkpoint", None, "Training starts at step 0 from the weights in this checkpoint instead of "
                     "from random weights. It may be a checkpoint of the one-file TF1 program.")
 flags.DEFINE_integer("seed", 0, "Decides the initial weights, the order of the pairs, the jitter and dropout. Two runs "
@@ -196,17 +197,30 @@ flags.DEFINE_bool("deterministic", True, "Whether a GPU uses only kernels whose 
                   "a CPU always do.")
 
 flags.DEFINE_integer("log_every", 20, "Steps between rows of metrics.csv.", lower_bound=1)
-flags.DEFINE_integer("sample_every", 100, "Steps between sample grids; there is one of step 0 too.", lower_bound=1)
-flags.DEFINE_integer("save_every", 500, "Steps between checkpoints.", lower_bound=1)
-flags.DEFINE_integer("keep", 3, "How many of the newest checkpoints are kept.", lower_bound=1)
+flags.DEFINE_integer("sample_every", None, "Steps between sample grids; there is one of step 0 too. Default: 100, or "
+                     "in a long run the first of 200, 500, 1000, ... that makes at most 200 grids.", lower_bound=1)
+flags.DEFINE_integer("save_every", None, "Steps between checkpoints. Default: 500, or in a long run the first of 1000, "
+                     "2000, 5000, ... that makes at most 40 checkpoints.", lower_bound=1)
+flags.DEFINE_integer("keep", 3, "How many of the newest checkpoints are kept; the best one is kept beside them.",
+                     lower_bound=1)
+flags.DEFINE_integer("val_every", None, "Steps between validations, which measure L1, PSNR and SSIM on pairs of val/; "
+                     "0 is off. Default: validation comes with a checkpoint, at most every 500 steps and at most 40 "
+                     "times in a run.", lower_bound=0)
+flags.DEFINE_integer("val_pairs", 16, "How many pairs of val/ a validation measures, from the first on; 16 pairs take "
+                     "as long as one to two training steps of batch 4.", lower_bound=1)
+flags.DEFINE_enum("best_by", "ssim", list(validation.HIGHER_IS_BETTER),
+                  "The measure by which validation keeps the best checkpoint in checkpoints/best. Of the three, SSIM "
+                  "agrees most with a distance of deep features (docs/choosing.md).")
 
 flags.DEFINE_integer("patience", 300, "If TF_CONFIG names several workers: how many seconds a worker waits for the "
-                     "others to answer at the start, and for a step, with its saving, to end.", lower_bound=1)
+                     "others to answer at the start, and for a step, with its saving and validation, to end.",
+                     lower_bound=1)
 
 RULES = run_flags.Rules(  # what a flag means for an existing run
     FLAGS,
     free=set("""mode output_dir checkpoint data_dir test_resize skip_bad_images reader_threads test_dropout
-                test_ema max_steps precision log_every sample_every save_every keep patience""".split()),
+                test_ema max_steps precision log_every sample_every save_every keep val_every val_pairs best_by
+                patience""".split()),
     restored=set("""seed data_dir layout direction image_size load_size resize_method input_resize output_resize
                     skip_bad_images reader_threads dropout dropout_blocks test_dropout gan_loss""".split()),
     networks=set("""input_channels output_channels generator ngf skip norm norm_epsilon bottleneck_norm
@@ -282,22 +296,25 @@ def pairs_of(options, folder, skip_bad=None):
     return pairs
 
 
-def sample_pairs(options, pairs):
-    """Reads the fixed pairs of the sample grids, as numpy (input, target), each [1, H, W, C] in [-1, 1].
+def fixed_pairs(options, pairs):
+    """Reads the fixed pairs of a run, (of the sample grids, of validation); each is (name, input, target) in numpy.
 
-    These are the first of val, or of the training pairs where none of val can be used.
+    Both are the first of val, [1, H, W, C] in [-1, 1]. Where none of val can be used, the sample grids show training
+    pairs and validation has none.
     """
-    def first(some):
-        some = some._replace(files=some.files[:SAMPLE_ROWS])
-        return list(reader.read_in_order(some, size_of(options.image_size), view_of(options)))
+    def first(some, count):
+        some = some._replace(files=some.files[:count])
+        read = reader.read_in_order(some, size_of(options.image_size), view_of(options))
+        return [(os.path.basename(files[0].path), *pair) for pair, files in zip(read, some.files)]
 
-    val = os.path.join(options.data_dir, "val")
+    val, measured = os.path.join(options.data_dir, "val"), options.val_pairs if options.val_every else 0
     for skip_bad in sorted({options.skip_bad_images, True}) if pair_files.count_pairs(val) else ():
         try:
-            return first(pairs_of(options, val, skip_bad))
-        except DataError as error:  # only pictures to look at
-            print("warning: %s; the sample grids leave it out" % error)
-    return first(pairs)
+            read = first(pairs_of(options, val, skip_bad), max(SAMPLE_ROWS, measured))
+            return read[:SAMPLE_ROWS], read[:measured]
+        except DataError as error:  # which must not end a run
+            print("warning: %s; sample grids and validation leave it out" % error)
+    return first(pairs, SAMPLE_ROWS), []
 
 
 def view_of(options):
@@ -471,11 +488,14 @@ def job_of(team):
     images = options.batch_size // len(team)
     check_memory(options, "a batch of %d" % images, images, size_of(options.image_size), memory.TRAINING)
     steps = min(epoch_steps(options, len(pairs.files)), options.max_steps or sys.maxsize)
+    options = options._replace(**hooks.intervals(
+        steps, options.sample_every, options.save_every, options.val_every))
     record = run_folder.describe(pairs, options.data_dir, precisions.resolve(options.precision), steps, len(team))
     if team.is_chief:
         storage.make_folders(saved, run_folder.samples_of(FLAGS.output_dir))
         if checkpoint:
             record["precision"] = run_flags.check_same_run(RULES, options, pairs, record)
+            validation.Best(FLAGS.output_dir, options.best_by).settle(checkpoints.step_of(checkpoint))
         checkpoints.tidy(saved, checkpoint, options.keep)
     facts = {"--" + name: value for name, (value, _) in run_flags.that_must_agree(RULES, options).items()}
     del facts["--init_checkpoint"]  # the chief alone reads it
@@ -541,13 +561,22 @@ def hooks_of(job, batch, model, saver, closing):
         job.pairs, step, options.batch_size, options.seed))
     if not job.team.is_chief:
         return [nan]
-    writer = closing.enter_context(contextlib.closing(
-        event_writer.EventWriter(folder, tf.get_default_graph(), job.start)))
+
+    def closed(opened):
+        return closing.enter_context(contextlib.closing(opened))
+
+    writer = closed(event_writer.EventWriter(folder, tf.get_default_graph(), job.start))
     run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size)
-    metrics = closing.enter_context(contextlib.closing(hooks.Metrics(model, run, options.log_every)))
-    samples = hooks.Samples(run, options.sample_every, sample_pairs(options, job.pairs),
-                            one_image(options, model.average), events.of_batch(batch, model, middle_of(options)))
-    return [nan, metrics, samples, hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)]
+    (shown, measured), generator = fixed_pairs(options, job.pairs), one_image(options, model.average)
+    metrics = closed(hooks.Metrics(model, run, options.log_every))
+    samples = hooks.Samples(run, options.sample_every, shown, generator,
+                            events.of_batch(batch, model, middle_of(options)))
+    saving = hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)
+    if not measured:
+        return [nan, metrics, samples, saving]
+    measures = closed(validation.Measures(measured, generator))
+    return [nan, metrics, samples, hooks.Validation(run, options.val_every, measures, validation.Best(
+        folder, options.best_by), metrics, saving), saving]
 
 
 def keep_record(job):
@@ -566,6 +595,7 @@ def announce(job):
     """Prints what starts and, on the chief, the layers."""
     if job.team.is_chief:
         reports.start(job.options.output_dir, job.start, job.record, pix2pix.layer_table(tf.get_default_graph()))
+        reports.intervals(job.options)
     else:
         print("%s: from step %d, %s" % (job.team.name, job.start, reports.size_of_run(job.record)), flush=True)
 
@@ -576,6 +606,7 @@ def finish(job, step):
     if job.team.is_chief and step > job.start:
         gallery.write_progress(run_folder.samples_of(options.output_dir))
     if step >= steps and job.team.is_chief:
+        reports.best(validation.Best(options.output_dir, options.best_by).row(), options.best_by)
         limits = [("--epochs", epoch_steps(options, len(job.pairs.files))), ("--max_steps", options.max_steps)]
         repeats = options.deterministic or not devices.has_gpu()
         reports.finished(options.output_dir, step, reports.way_on(steps, limits, options.decay_epochs), repeats)
@@ -664,7 +695,7 @@ def translated(options, checkpoint, pairs):
     with session, exact, contextlib.closing(reader.read_in_order(pairs, size, view_of(options))) as pairs_read:
         named = zip(tqdm.tqdm(names, unit="image", disable=None), pair_files.short_names(names), pairs_read)
         for name, short_name, pair in named:
-            mask = zlib.crc32(os.fsencode(name))  # the image's own dropout, whatever lies beside it
+            mask = seeds.of_name(name)
             with faults.naming_memory("%s at %dx%d pixels" % ((name,) + pair[0].shape[1:3]), LESS_MEMORY["test"]):
                 pictures, patches = session.run(shown, {image: pair[0], target: pair[1], mask_number: mask})
                 values = exact.run(measures, {shown[0]["output"]: pictures["output"], target: pair[1]})

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 
 import tensorflow.compat.v1 as tf
 
@@ -84,6 +85,27 @@ def named(checkpoint):
     return re.sub(r"\.(index|meta|data-[0-9]+-of-[0-9]+)$", "", path)
 
 
+def best_step(folder):
+    """Returns the step of the best checkpoint of the run in a folder; None where there is none."""
+    whole, _ = find(run_folder.best_of(folder))
+    return step_of(whole[-1]) if whole else None
+
+
+def best(folder):
+    """Returns the best checkpoint that validation found in the run in a folder.
+
+    Raises:
+      CheckpointError: there is none, or it can't be read.
+    """
+    whole, _ = find(run_folder.best_of(folder))
+    if not whole:
+        raise CheckpointError("%s: no checkpoint there; validation keeps the best one while a run trains, where "
+                              "--data_dir has val/. Leave --checkpoint out to take the newest"
+                              % run_folder.best_of(folder))
+    check_readable(whole[-1])
+    return whole[-1]
+
+
 def is_named(checkpoint, asked):
     """Returns whether `asked` names a checkpoint (PATH/NAME-STEP or None) or a folder that contains it."""
     return bool(checkpoint) and (checkpoint + os.sep).startswith(named(asked) + os.sep)
@@ -97,6 +119,8 @@ def tidy(folder, newest, keep):
     for name in os.listdir(folder):
         if ".tempstate" in name or name.startswith("checkpoint.tmp") or (not newest and name == "checkpoint"):
             os.remove(os.path.join(folder, name))
+        elif name.startswith("best."):  # see `storage.folder_beside`
+            shutil.rmtree(os.path.join(folder, name))
     if newest:
         paths = [path for path in find(folder)[0] if step_of(path) <= step_of(newest)]
         for path in paths[:-keep]:

@@ -158,8 +158,8 @@ class Watchdog:
         time.sleep(1)  # other workers may be lost at the same time
         lost = [self.names[i] for i in sorted(self.lost) if i != self.rank]
         what = "lost %s" % " and ".join(lost) if lost else (
-            "no step ended within --patience=%d seconds: a worker hangs, or reading the pairs, a step or saving takes "
-            "longer" % self.patience)
+            "no step ended within --patience=%d seconds: a worker hangs, or reading the pairs, a step, saving or "
+            "validation takes longer" % self.patience)
         self.message = "%s; start all workers again, and the run continues from step %d%s" % (
             what, self.saved, " or a later one" if self.rank else "")
         self.found.set()

@@ -9,12 +9,13 @@ from support import rendering
 
 
 class Scalar(typing.NamedTuple):
-    """How TensorBoard shows a column of metrics.csv."""
+    """How TensorBoard shows a column of metrics.csv or val_metrics.csv."""
 
     group: str  # the scalar's tag is GROUP/COLUMN
     description: str  # its unit and meaning
 
 
+MEASURED = "of the generator on the first --val_pairs pairs of val/, one image at a time: the mean over the pairs."
 SCALARS = {
     "epoch": Scalar("speed", "Passes over the training pairs so far."),
     "images_per_second": Scalar("speed", "Training pairs per second since the row before. Only the time of the steps "
@@ -34,6 +35,9 @@ SCALARS = {
                               "to all of its weights."),
     "g_gradient_norm": Scalar("gradient", "The norm of the gradient of the generator's weighted loss with respect to "
                               "all of its weights."),
+    "l1": Scalar("validation", "L1 " + MEASURED + " Of outputs and targets in [-1, 1]; lower is better."),
+    "psnr": Scalar("validation", "PSNR in dB " + MEASURED + " Higher is better."),
+    "ssim": Scalar("validation", "SSIM " + MEASURED + " Of pictures in [0, 1]; higher is better."),
 }
 PICTURES = {
     "samples/fixed_pairs": "The same pairs each time: input, output and target from left to right.",
@@ -52,7 +56,7 @@ PICTURES = {
 
 
 def scalars(values):
-    """Returns a Summary of pairs (column of metrics.csv, value)."""
+    """Returns a Summary of pairs (name of SCALARS, value)."""
     return tf.Summary(value=[
         shown("%s/%s" % (SCALARS[name].group, name), "scalars", np.float32(value), SCALARS[name].description)
         for name, value in values])

@@ -18,7 +18,7 @@ import imageio.v3 as imageio
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import label_maps, rendering, results, storage
+from support import charts, checkpoints, label_maps, rendering, results, run_folder, storage
 
 MEASURES = collections.OrderedDict([("l1", "L1 (lower is better)"), ("psnr", "PSNR in dB (higher is better)"),
                                     ("ssim", "SSIM (higher is better)"), *label_maps.MEASURES.items()])
@@ -196,11 +196,15 @@ def write_progress(folder):
 
 
 def write_samples(folder):
-    """Writes index.html, which shows the grids of samples/ through time; it names their files and holds only steps."""
-    steps = [int(name[5:-4]) for name in sample_grids(folder)]
-    title = html.escape(os.path.basename(os.path.dirname(os.path.abspath(folder))))
+    """Writes index.html, which shows the grids of samples/ and the run's losses and validation through time.
+
+    It names the files of the grids and holds only their steps.
+    """
+    run, steps = os.path.dirname(os.path.abspath(folder)), [int(name[5:-4]) for name in sample_grids(folder)]
+    tables = [run_folder.rows_until(os.path.join(run, name)) for name in ("metrics.csv", "val_metrics.csv")]
     storage.write_file(os.path.join(folder, "index.html"), string.Template(template("samples")).substitute(
-        title=title, steps=",".join(map(str, steps))))
+        title=html.escape(os.path.basename(run)), steps=",".join(map(str, steps)),
+        charts=charts.of_run(*tables, checkpoints.best_step(run))))
 
 
 def parts_of(name):

@@ -1,10 +1,11 @@
-"""What happens beside a step: the stop at NaN, metrics, samples and checkpoints.
+"""What happens beside a step: the stop at NaN, metrics, samples, validation and checkpoints.
 
-The order of these hooks in a session is the order within a step: the step is checked, then logged, shown and saved.
-`is_due` rules for all of them at which steps they act.
+The order of these hooks in a session is the order within a step: the step is checked, then logged, shown, validated and
+saved. `is_due` rules for all of them at which steps they act.
 """
 
-import csv
+import itertools
+import math
 import os
 import time
 import typing
@@ -12,7 +13,18 @@ import typing
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import checkpoints, event_writer, events, faults, gallery, progress_line, rendering, run_folder, storage
+from support import (
+    checkpoints,
+    event_writer,
+    events,
+    faults,
+    gallery,
+    progress_line,
+    rendering,
+    run_folder,
+    storage,
+    validation,
+)
 from support.errors import RunError
 
 LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
@@ -32,6 +44,23 @@ class Run(typing.NamedTuple):
 def is_due(step, every, last):
     """Whether a hook that acts at multiples of `every` and at the run's last step acts at a step."""
     return step % every == 0 or step == last
+
+
+def interval(shortest, steps, most):
+    """Returns the first of 1, 2, 5, 10, 20, ... from `shortest` on that fits into the steps at most `most` times."""
+    numbers = (digit * 10 ** zeros for zeros in itertools.count() for digit in (1, 2, 5))
+    return next(number for number in numbers if number >= shortest and number * most >= steps)
+
+
+def intervals(steps, sample_every, save_every, val_every):
+    """Returns {flag: interval} for a run of some steps; None in an argument stands for what suits that run.
+
+    Validation then comes with a checkpoint, so that keeping the best one takes no saving of its own.
+    """
+    save_every = save_every or interval(500, steps, 40)
+    if val_every is None:
+        val_every = math.ceil(interval(500, steps, 40) / save_every) * save_every
+    return {"sample_every": sample_every or interval(100, steps, 200), "save_every": save_every, "val_every": val_every}
 
 
 class StopOnNan(tf.train.SessionRunHook):
@@ -84,17 +113,9 @@ class Metrics(tf.train.SessionRunHook):
         self.line = None
 
     def begin(self):
-        rows = [self.columns] + self.written_rows()
+        rows = [self.columns] + run_folder.rows_until(self.path, self.run.start)
         storage.write_file(self.path, "".join(",".join(row) + "\n" for row in rows))
         self.line = progress_line.ProgressLine(self.run.start, self.run.steps)
-
-    def written_rows(self):
-        """The rows of an earlier metrics.csv up to the first step; a kill may have cut the last one short."""
-        if not self.run.start or not os.path.exists(self.path):
-            return []
-        with open(self.path, errors="replace") as file:
-            lines = [line for line in file if line.endswith("\n")]
-        return [row for row in csv.reader(lines) if row and row[0].isdigit() and int(row[0]) <= self.run.start]
 
     def before_run(self, run_context):
         del run_context
@@ -139,7 +160,9 @@ class Samples(tf.train.SessionRunHook):
     """
 
     def __init__(self, run, every, fixed, one_image, shown):
-        """Takes the fixed pairs, the graph that train.one_image built for them, and what `events.of_batch` returned."""
+        """Takes the fixed pairs, [(name, input, target)], the graph that train.one_image built for them, and what
+        `events.of_batch` returned.
+        """
         self.run, self.every, self.fixed, (self.image, self.mask_number, self.output) = run, every, fixed, one_image
         (self.tensors, self.summaries), self.seen = shown, run.start
 
@@ -163,7 +186,7 @@ class Samples(tf.train.SessionRunHook):
 
     def write(self, session, step):
         rows = []
-        for number, (image, target) in enumerate(self.fixed):
+        for number, (_, image, target) in enumerate(self.fixed):
             output = session.run(self.output, {self.image: image, self.mask_number: number})
             rows.append(np.concatenate([rendering.to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
         folder = run_folder.samples_of(self.run.folder)
@@ -172,6 +195,48 @@ class Samples(tf.train.SessionRunHook):
         rendering.write_png(path, grid)
         gallery.write_samples(folder)
         self.run.writer.add_summary(events.picture("samples/fixed_pairs", path, *grid.shape[:2]), step)
+
+
+class Validation(tf.train.SessionRunHook):
+    """Measures the generator on pairs of val/, and keeps val_metrics.csv and the best checkpoint.
+
+    It does so at multiples of `every` and at the run's last step, also for the step from which a run goes on if that
+    one lacks its row.
+    """
+
+    def __init__(self, run, every, measures, best, metrics, saving):
+        """Takes a validation.Measures, a validation.Best, and the hooks Metrics, for its line, and Checkpoints."""
+        self.run, self.every, self.measures, self.best, self.metrics, self.saving, self.seen = (
+            run, every, measures, best, metrics, saving, run.start)
+
+    def after_create_session(self, session, coord):
+        del coord
+        rows = validation.rows_of(self.run.folder, self.run.start)
+        validation.write_rows(self.run.folder, rows)
+        self.metrics.line.validation = rows[-1].l1 if rows else math.nan
+        if self.run.start and is_due(self.run.start, self.every, 0) and self.run.start not in {r.step for r in rows}:
+            self.validate(session, self.run.start)
+
+    def before_run(self, run_context):
+        del run_context
+        self.seen += 1
+
+    def after_run(self, run_context, run_values):
+        del run_values
+        if is_due(self.seen, self.every, self.run.steps):
+            self.validate(run_context.session, self.seen)
+
+    def validate(self, session, step):
+        values = [step * self.run.batch_size / self.run.pairs, *self.measures.of(session)]
+        row = validation.Row(step, *(float("%.9g" % value) for value in values))  # as a restart reads it
+        before = self.best.row()
+        validation.write_rows(self.run.folder, [*validation.rows_of(self.run.folder), row])
+        if row == self.best.of([before, row] if before else [row]):
+            self.saving.save(session, step)
+            self.best.keep(step)
+        self.metrics.line.validation = row.l1
+        self.run.writer.add_summary(events.scalars(list(row._asdict().items())[2:]), step)
+        gallery.write_samples(run_folder.samples_of(self.run.folder))
 
 
 class Checkpoints(tf.train.SessionRunHook):
@@ -197,12 +262,16 @@ class Checkpoints(tf.train.SessionRunHook):
             self.save(run_context.session, self.seen)
 
     def end(self, session):
-        step = int(session.run(self.step))
-        if step > self.saved:
-            self.save(session, step)
+        self.save(session, int(session.run(self.step)))
 
     def save(self, session, step):
-        """Saves all variables; raises RunError if a weight is not finite or the files can't be written."""
+        """Saves all variables, unless the step is saved.
+
+        Raises:
+          RunError: a weight is not finite, or the files can't be written.
+        """
+        if step <= self.saved:
+            return
         if not all(session.run(self.weights_finite).values()):
             raise RunError("step %d: a weight is no longer finite, so nothing is saved. The last good checkpoint is "
                            "kept in %s; try a lower --learning_rate" % (step, self.folder))

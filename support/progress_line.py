@@ -29,7 +29,7 @@ def duration(seconds):
     return text.rjust(5)
 
 
-def fields(step, steps, losses, rate, seconds_left):
+def fields(step, steps, losses, rate, seconds_left, validation=None):
     """Returns the texts of the line, the most important first.
 
     Args:
@@ -37,9 +37,11 @@ def fields(step, steps, losses, rate, seconds_left):
       losses: (d_loss, g_loss_gan, g_loss_l1).
       rate: images per second.
       seconds_left: until the run ends.
+      validation: L1 of the last validation; NaN before the first one, None in a run that has none.
     """
     d_loss, gan, l1 = losses
-    return ["step %*d/%d" % (len(str(steps)), step, steps), "L1 %s" % fixed(l1, 6),
+    val = [] if validation is None else ["val %s" % (fixed(validation, 6) if validation == validation else "     -")]
+    return ["step %*d/%d" % (len(str(steps)), step, steps), "L1 %s" % fixed(l1, 6), *val,
             "%s left" % duration(seconds_left), "%s images/s" % fixed(rate, 4), "GAN %s" % fixed(gan, 5),
             "D %s" % fixed(d_loss, 5)]
 
@@ -60,11 +62,15 @@ def bar_format(texts, columns):
 
 
 class ProgressLine:
-    """Shows a run's progress on the terminal of the standard error, or in lines on the standard output without one."""
+    """Shows a run's progress on the terminal of the standard error, or in lines on the standard output without one.
+
+    Attributes:
+      validation: see `fields`; to be set whenever there is a new value.
+    """
 
     def __init__(self, start, steps):
         """Takes the steps that were done before, and those of the whole run."""
-        self.start, self.steps, self.begun = start, steps, time.monotonic()
+        self.start, self.steps, self.begun, self.validation = start, steps, time.monotonic(), None
         self.seen, self.line_due = self.begun, self.begun + FIRST_LINE
         self.bar = tqdm.tqdm(total=steps, initial=start, disable=None, ncols=79, nrows=24,
                              bar_format="{percentage:3.0f}% |{bar}|")  # tqdm is silent on a terminal without a size
@@ -73,7 +79,7 @@ class ProgressLine:
         """Shows a step that has just ended; see `fields`. The time left counts all that was done since the start."""
         now = time.monotonic()
         left = (self.steps - step) * (now - self.begun) / (step - self.start)
-        texts = fields(step, self.steps, losses, rate, left)
+        texts = fields(step, self.steps, losses, rate, left, self.validation)
         if not self.bar.disable:
             self.fit(texts)
             self.bar.update()

@@ -53,6 +53,15 @@ def start(folder, step, record, table):
           % (os.path.join(run_folder.samples_of(folder), "index.html"), folder), flush=True)
 
 
+def intervals(options):
+    """Prints after how many steps a run writes what; options: the flags in force, with their intervals as numbers."""
+    val = os.path.join(options.data_dir, "val")
+    pairs = min(options.val_pairs, pair_files.count_pairs(val)) if options.val_every else 0
+    say("every %d steps a sample grid, every %d a checkpoint, %s" % (
+        options.sample_every, options.save_every,
+        "every %d validation on %d pairs of %s" % (options.val_every, pairs, val) if pairs else "no validation"))
+
+
 def size_of_run(record):
     """Returns how many pairs and steps run.json tells of, and in which precision."""
     return "%d pairs, %d steps, %s" % (record["pairs"]["train"], record["steps"], record["precision"])
@@ -75,6 +84,13 @@ def finished(folder, steps, way_on, repeats):
     print("%s: finished, %d steps done; %spython train.py --mode=test --output_dir=%s tests it" % (
         folder, steps, way_on, folder))
     fingerprint(checkpoints.newest(run_folder.checkpoints_of(folder)), repeats)
+
+
+def best(row, by):
+    """Prints which step is the best by a measure; row: its validation.Row, or None where no step was validated."""
+    if row:
+        print("the best %s of validation is %.4g, at step %d; --checkpoint=best takes that step" % (
+            by.upper(), getattr(row, by), row.step))
 
 
 def measured(metrics):

@@ -166,7 +166,10 @@ def to_restore(rules):
     The run is the one that holds --checkpoint, if it is named, else the one in --output_dir.
     """
     given = rules.flag_values
-    checkpoint = checkpoints.full_name(given.checkpoint) if given.checkpoint else None
+    checkpoint = None
+    if given.checkpoint:
+        is_best = given.checkpoint == "best"
+        checkpoint = checkpoints.best(given.output_dir) if is_best else checkpoints.full_name(given.checkpoint)
     folder = run_folder.run_of(checkpoint) if checkpoint else given.output_dir
     before = run_folder.read_flags(folder)
     if given.init_checkpoint not in (None, before.get("init_checkpoint")):
@@ -202,8 +205,10 @@ def choices(rules, options, usual, folder, checkpoint):
     found = collections.OrderedDict()
     if os.path.abspath(usual.data_dir) not in (os.path.abspath(folder), os.path.dirname(os.path.abspath(folder))):
         found["data_dir"] = folder
-    own = os.path.join(run_folder.checkpoints_of(options.output_dir), "model.ckpt-%d" % checkpoints.step_of(checkpoint))
-    if os.path.abspath(checkpoint) != os.path.abspath(own):
+    name = "model.ckpt-%d" % checkpoints.step_of(checkpoint)
+    own = [os.path.abspath(os.path.join(place(options.output_dir), name))
+           for place in (run_folder.checkpoints_of, run_folder.best_of)]
+    if os.path.abspath(checkpoint) not in own:
         found["checkpoint"] = checkpoint
     deciding = rules.restored | rules.networks | {"test_resize", "test_ema", "precision"}
     deciding -= {"data_dir", "load_size", "reader_threads"}

@@ -2,11 +2,13 @@
 
 import collections
 import contextlib
+import csv
 import itertools
 import json
 import os
 import platform
 import shlex
+import sys
 
 import filelock
 import numpy as np
@@ -20,6 +22,11 @@ from support.errors import RunError
 def checkpoints_of(folder):
     """The folder of a run's checkpoints."""
     return os.path.join(folder, "checkpoints")
+
+
+def best_of(folder):
+    """The folder of a run's best checkpoint."""
+    return os.path.join(checkpoints_of(folder), "best")
 
 
 def samples_of(folder):
@@ -61,6 +68,18 @@ def read_record(folder):
 def write_record(folder, record):
     """Writes run.json."""
     storage.write_file(os.path.join(folder, "run.json"), json.dumps(record, indent=2) + "\n")
+
+
+def rows_until(path, last=sys.maxsize):
+    """Returns the rows of a table, lists of texts that begin with a step, up to the step `last`; none without a file.
+
+    A kill may have cut the last line short; it is left out, and so is the header.
+    """
+    if not os.path.exists(path):
+        return []
+    with open(path, errors="replace") as file:
+        lines = [line for line in file if line.endswith("\n")]
+    return [row for row in csv.reader(lines) if row and row[0].isdigit() and int(row[0]) <= last]
 
 
 def read_pairs(folder):
@@ -164,7 +183,9 @@ def unused_name(folder):
 
 def run_of(checkpoint):
     """The folder of the run to which a checkpoint, PATH/NAME-STEP, belongs if it belongs to one."""
-    return os.path.dirname(os.path.dirname(checkpoint))
+    run = os.path.dirname(os.path.dirname(checkpoint))
+    is_best = os.path.dirname(checkpoint) == best_of(os.path.dirname(run))
+    return os.path.dirname(run) if is_best else run
 
 
 def newest_export(folder):

@@ -1,5 +1,6 @@
 """Initial values and random streams that are pure functions of (seed, what they are for), never of the order of ops."""
 
+import os
 import zlib
 
 import tensorflow.compat.v1 as tf
@@ -11,6 +12,11 @@ def stream(name):
     Added to a counter below 2**32 it makes the second half of a stateless op's seed pair.
     """
     return (zlib.crc32(name.encode()) & 0x7FFFFFFF) << 32
+
+
+def of_name(name):
+    """Returns the number of an image's dropout mask, which is its own, whatever lies beside it."""
+    return zlib.crc32(os.fsencode(name))
 
 
 def seeded(seed):

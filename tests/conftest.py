@@ -21,7 +21,7 @@ hypothesis.settings.load_profile("steady")
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 SMALL = ("--image_size=32", "--ngf=2", "--ndf=2", "--batch_size=2", "--precision=float32",
-         "--log_every=1", "--sample_every=4", "--save_every=4")
+         "--log_every=1", "--sample_every=4", "--save_every=4", "--val_every=0")
 
 
 def write_pairs(folder, count, size=40, extension=".png"):

@@ -600,7 +600,7 @@ def wait_for(sign, process, limit=120):
 def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(run, data, capsys, tmp_path, kills):
     folder, chance = str(tmp_path / "killed"), random.Random(0)
     argv = ["--data_dir=" + data, *SMALL, "--ngf=16", "--ndf=16", "--max_steps=%d" % (20 * kills), "--epochs=1000",
-            "--save_every=2", "--sample_every=2", "--ema=0.9"]
+            "--save_every=2", "--sample_every=2", "--val_every=2", "--ema=0.9"]
     status, whole = run("--output_dir=%s" % (tmp_path / "whole"), *argv)
     assert status == 0
     moments = {  # the name of an unfinished file shows that it is being written
@@ -625,6 +625,11 @@ def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(ru
     assert status == 0 and "continuing" in output
     assert fingerprint(output) == fingerprint(whole)
     assert without_timing(rows(folder)) == without_timing(rows(tmp_path / "whole"))
+    assert (tmp_path / "killed" / "val_metrics.csv").read_bytes() == (
+        tmp_path / "whole" / "val_metrics.csv").read_bytes()
+    best, expected = (checkpoints.best(str(tmp_path / name)) for name in ("killed", "whole"))
+    assert checkpoints.step_of(best) == checkpoints.step_of(expected)
+    assert checkpoints.fingerprint(best) == checkpoints.fingerprint(expected)
     assert not has(os.path.join(folder, "checkpoints"), ".tempstate")
     for path in (tmp_path / "whole" / "samples").glob("*[!l]"):  # index.html has the folder's name in it
         assert path.read_bytes() == (tmp_path / "killed" / "samples" / path.name).read_bytes()

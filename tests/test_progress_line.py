@@ -2,6 +2,7 @@
 
 import fcntl
 import glob
+import math
 import os
 import pty
 import re
@@ -53,10 +54,11 @@ def test_a_narrow_terminal_leaves_the_last_fields_out(columns, shown, left_out, 
     assert all(shown in line and left_out not in line for line in lines)
 
 
-def test_80_columns_have_room_for_another_figure():
-    texts = progress_line.fields(384, 16000, (1.2, 1, 0.1), 11, 300)
-    line = progress_line.bar_format([*texts[:2], "val 0.1234", *texts[2:]], 79)
-    assert line.endswith("images/s")
+@pytest.mark.parametrize("value,shown", [(math.nan, "val      -"), (0.12341, "val 0.1234")])
+def test_80_columns_have_room_for_validation_before_and_after_the_first_one(value, shown):
+    texts = progress_line.fields(384, 16000, (1.2, 1, 0.1), 11, 300, value)
+    line = progress_line.bar_format(texts, 79)
+    assert "L1 0.1000  %s  " % shown in line and line.endswith("images/s")
 
 
 def shown_on_a_terminal(columns, argv, then=None):

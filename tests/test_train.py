@@ -200,9 +200,10 @@ def test_a_bad_picture_in_val_costs_a_warning_and_its_row_of_the_grid(run, tmp_p
     write_pairs(str(tmp_path / "train"), 3)
     write_pairs(str(tmp_path / "val"), 3)
     (tmp_path / "val" / "2.png").write_bytes(b"no image")
-    argv = ["--data_dir=%s" % tmp_path, "--output_dir=%s" % (tmp_path / "run"), *SMALL]
+    argv = ["--data_dir=%s" % tmp_path, "--output_dir=%s" % (tmp_path / "run"), *SMALL, "--val_every=1"]
     status, output = run(*argv, "--max_steps=1")
     assert status == 0 and "warning: %s" % (tmp_path / "val" / "2.png") in output
+    assert len((tmp_path / "run" / "val_metrics.csv").read_text().splitlines()) == 2
     assert imageio.imread(tmp_path / "run" / "samples" / "step-00000001.png").shape == (2 * 32, 3 * 32, 3)
     for name in ("1.png", "3.png"):
         (tmp_path / "val" / name).write_bytes(b"no image")
