@@ -10,8 +10,13 @@ layout in which it trains fastest on this machine; so does this project at batch
 instance norm, and with the tutorial's settings. Each translates val one image at a time, as its users do it, with
 dropout on; val must have pairs of 512x256 pixels. Exports of this project's first runs also translate it a batch at a
 time, without dropout. The study writes each program's PNGs, quality.json and report.html (measures with 95 % intervals,
-differences from this project image by image, and outputs beside each other, which are plate.png). When it is stopped,
-the same command goes on with the first training that is not done.
+over images and over seeds, differences from this project image by image, and outputs beside each other, which are
+plate.png). When it is stopped, the same command goes on with the first training that is not done.
+
+With --features_python, a Python that has what perceptual.py names, two measures of deep features are added, lower is
+better: the distance of each output from its target, and KID, the distance of all outputs from all targets (Binkowski et
+al. 2018: squared MMD, unbiased, with a cubic kernel on the features of the last layer; times 1000). Both take
+EfficientNet-lite0 instead of the usual networks, so they can't be compared with values from elsewhere.
 """
 
 import functools
@@ -23,7 +28,9 @@ import sys
 
 import imageio.v3 as imageio
 import numpy as np
+import scipy.stats
 
+import perceptual
 import study
 import throughput
 
@@ -36,8 +43,10 @@ EXPORTED = BASE + ", a batch at a time"
 PROBED_STEPS = 3  # of each precision and layout of a peer, to find its fastest
 PAIR_SIZE = 256, 512  # height and width
 PLATE_ROWS = 4
+MEASURES = {"l1": "L1", "psnr": "PSNR in dB", "ssim": "SSIM", "deep": "deep distance", "kid": "KID x 1000"}
 REPORT = """
-Means over the validation pairs with 95 % intervals; PyTorch: $torch.
+Means over the validation pairs with 95 % intervals; PyTorch: $torch. "Over images" says how far other validation pairs
+could move a mean, "over seeds" how far other seeds could. The intervals of KID over images are those of the jackknife.
 
 $table
 
@@ -172,23 +181,64 @@ def intervals(values):
             for measure in next(iter(values.values()))}
 
 
-def results(found):
-    """Returns rows for quality.json from {contender: [`measured` of each seed]}: each seed, all seeds, and paired."""
+def deep_features(python, folder, outputs, targets):
+    """Returns what perceptual.py finds of the PNGs in output/ and target/ of two folders, as FOLDER-features.npz."""
+    path = folder + "-features.npz"
+    if not os.path.exists(path):
+        study.run(python, os.path.join(study.HERE, "perceptual.py"), os.path.join(outputs, "output"),
+                  os.path.join(targets, "target"), path)
+    with np.load(path) as found:
+        return dict(found)
+
+
+def over_seeds(rows):
+    """Returns {measure: mean of the seeds' rows with the 95 % interval of Student's t}, for two seeds or more."""
+    reach = scipy.stats.t.ppf(0.975, len(rows) - 1) / math.sqrt(len(rows))
+    found = {}
+    for measure in rows[0]:
+        means = [row[measure]["mean"] for row in rows]
+        mean, wide = statistics.mean(means), reach * statistics.stdev(means)
+        found[measure] = {"mean": mean, "low": mean - wide, "high": mean + wide}
+    return found
+
+
+def with_kid(row, values):
+    """Returns a row of `intervals` with the mean KID of its seeds, a list of `perceptual.kid`, if there are any."""
+    return dict(row, kid=perceptual.jackknife(np.mean(values, axis=0))) if len(values) else row
+
+
+def results(found, kids):
+    """Returns rows for quality.json: each seed, all seeds with intervals over images and over seeds, and paired.
+
+    Args:
+      found: {contender: [`measured` of each seed]}.
+      kids: {contender: [`perceptual.kid` of each seed]}, the lists empty without features.
+    """
     base, rows = mean_of_seeds(found[BASE]), []
+
+    def add(name, row, values):
+        rows.append(dict(values, contender=name, row=row))
+
     for name, runs in found.items():
-        rows += [dict(intervals(run), contender=name, row="seed %d" % seed) for seed, run in enumerate(runs)]
-        rows.append(dict(intervals(mean_of_seeds(runs)), contender=name, row="all seeds"))
+        seeds = [with_kid(intervals(run), kids[name][seed:seed + 1]) for seed, run in enumerate(runs)]
+        for seed, values in enumerate(seeds):
+            add(name, "seed %d" % seed, values)
+        add(name, "all seeds, over images", with_kid(intervals(mean_of_seeds(runs)), kids[name]))
+        if len(runs) > 1:
+            add(name, "all seeds, over seeds", over_seeds(seeds))
         if name != BASE:
-            rows.append(dict(intervals(differences(mean_of_seeds(runs), base)), contender=name,
-                             row="minus %s, image by image" % BASE))
+            apart = [theirs - ours for theirs, ours in zip(kids[name], kids[BASE])]
+            add(name, "minus %s, image by image" % BASE,
+                with_kid(intervals(differences(mean_of_seeds(runs), base)), apart))
     return rows
 
 
 def table(rows):
     """Returns `results` as an HTML table."""
-    return study.table(["contender", "", "L1", "PSNR in dB", "SSIM"], [
+    shown = {measure: title for measure, title in MEASURES.items() if measure in rows[0]}
+    return study.table(["contender", "", *shown.values()], [
         [row["contender"], row["row"], *("%.4f [%.4f, %.4f]" % tuple(row[measure][key] for key in (
-            "mean", "low", "high")) for measure in ("l1", "psnr", "ssim"))] for row in rows])
+            "mean", "low", "high")) for measure in shown)] for row in rows])
 
 
 def draw_plate(images, path):
@@ -211,6 +261,8 @@ def parse():
     parser.add_argument("--epochs", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--max_steps", type=int, default=0, help="ends every training earlier; 0 is off")
     parser.add_argument("--batch_size", type=int, default=4, help="default: %(default)s")
+    parser.add_argument("--features_python", help="a Python with the packages of perceptual.py; without it there is no "
+                        "deep distance and no KID")
     parser.add_argument("--seeds", type=int, default=2, help="how many, from 0 up (default: %(default)s)")
     return parser.parse_args()
 
@@ -231,7 +283,7 @@ def main():
     os.makedirs(options.output_dir, exist_ok=True)
     pairs = study.pairs_of(options.data_dir, ["train", "val"], peers=True)
     check(pairs, options.batch_size)
-    runs, found, images = [], {}, {}
+    runs, found, kids, images = [], {}, {}, {}
     for name, make in contenders(options, len(pairs["train"].files)).items():
         for seed in range(options.seeds):
             folder = folder_of(options, name, seed)
@@ -239,14 +291,20 @@ def main():
             runs.append(dict(made, contender=name, seed=seed))
             images.setdefault(name, made["images"])  # this project leaves the targets as PNGs too
             found.setdefault(name, []).append(measured(made["images"], images[BASE]))
+            kids.setdefault(name, [])
+            if options.features_python:
+                deep = deep_features(options.features_python, folder, made["images"], images[BASE])
+                for picture, distance in zip(deep["names"], deep["distances"]):
+                    found[name][-1][picture]["deep"] = float(distance)
+                kids[name].append(perceptual.kid(deep["outputs"], deep["targets"]))
             print("%s, seed %d: %s" % (name, seed, {measure: "%.4f" % value["mean"] for measure, value in intervals(
                 found[name][-1]).items()}), flush=True)
-        write(options, runs, found, images)
+        write(options, runs, results(found, kids), images)
 
 
-def write(options, runs, found, images):
+def write(options, runs, rows, images):
     """Writes quality.json, plate.png and report.html with the contenders that are done."""
-    rows, torch = results(found), study.version_of(options.torch_python, "torch")
+    torch = study.version_of(options.torch_python, "torch")
     with open(os.path.join(options.output_dir, "quality.json"), "w") as file:
         json.dump({"made": dict(study.facts(), PyTorch=torch), "runs": runs, "results": rows}, file, indent=2)
     plate = os.path.join(options.output_dir, "plate.png")

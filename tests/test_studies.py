@@ -21,6 +21,7 @@ import contender
 import legacy_tf1
 import log_stability
 import peer_ours
+import perceptual
 import progress
 import quality
 import study
@@ -31,7 +32,7 @@ import throughput
                                   if name.endswith(".py") and name not in ("study.py", "peer_torch.py")])
 def test_every_study_loads_and_says_its_command(name):
     text = importlib.import_module(name).__doc__
-    assert name.startswith("peer_") or "    python studies/%s.py " % name in text
+    assert name.startswith("peer_") or "python studies/%s.py " % name in text
 
 
 def test_a_study_without_matplotlib_ends_before_it_measures(monkeypatch):
@@ -260,16 +261,52 @@ def test_quality_measures_pngs_and_pairs_the_contenders_image_by_image(tmp_path)
             imageio.imwrite(str(tmp_path / folder / "output" / (name + ".png")), target + np.uint8(shift))
     found = {name: [quality.measured(str(tmp_path / folder), str(tmp_path))] * 2
              for name, folder in ((quality.BASE, "ours"), ("peer", "peer"))}
-    rows = quality.results(found)
+    rows = quality.results(found, {name: [] for name in found})
     assert [(row["contender"], row["row"]) for row in rows] == [
-        (quality.BASE, "seed 0"), (quality.BASE, "seed 1"), (quality.BASE, "all seeds"),
-        ("peer", "seed 0"), ("peer", "seed 1"), ("peer", "all seeds"),
+        (quality.BASE, "seed 0"), (quality.BASE, "seed 1"),
+        (quality.BASE, "all seeds, over images"), (quality.BASE, "all seeds, over seeds"),
+        ("peer", "seed 0"), ("peer", "seed 1"), ("peer", "all seeds, over images"), ("peer", "all seeds, over seeds"),
         ("peer", "minus this project, image by image")]
     assert rows[0]["l1"]["mean"] == pytest.approx(1 / 127.5, rel=1e-3)
     assert rows[-1]["l1"]["mean"] == pytest.approx(1.5 / 127.5, rel=1e-3) and rows[-1]["psnr"]["mean"] < 0
     page = quality.table(rows)
-    assert page.count("<tr>") == 1 + 7
+    assert page.count("<tr>") == 1 + 9
     assert "<td>this project</td><td>seed 0</td><td>0.0078 [0.0078, 0.0078]</td>" in page
+
+
+def mmd(one, other):
+    """KID as its definition writes it, pair by pair."""
+    def kernel(a, b):
+        return (float(a @ b) / len(a) + 1) ** 3
+    n = len(one)
+    own = [sum(kernel(each[i], each[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+           for each in (one, other)]
+    return 1000 * (sum(own) - 2 * sum(kernel(a, b) for a in one for b in other) / n ** 2)
+
+
+def test_kid_is_its_definition_for_all_and_without_each_pair():
+    one, other = np.random.RandomState(0).normal(size=(2, 7, 5)) + [[[0.5]], [[0.0]]]
+    values = perceptual.kid(one, other)
+    expected = [mmd(one, other)] + [mmd(np.delete(one, i, 0), np.delete(other, i, 0)) for i in range(7)]
+    np.testing.assert_allclose(values, expected, rtol=1e-9)
+    spread = 1.96 * np.sqrt(6 / 7 * np.sum((np.array(expected[1:]) - np.mean(expected[1:])) ** 2))
+    assert perceptual.jackknife(values)["high"] == pytest.approx(expected[0] + spread)
+
+
+def test_the_interval_over_seeds_is_students():
+    found = quality.over_seeds([{"l1": {"mean": mean}} for mean in (0.1, 0.2, 0.4)])["l1"]
+    assert found["mean"] == pytest.approx(0.7 / 3)
+    assert found["high"] - found["mean"] == pytest.approx(4.3027 * np.std([0.1, 0.2, 0.4], ddof=1) / 3 ** 0.5, rel=1e-4)
+
+
+def test_quality_adds_kid_to_its_rows_if_there_are_features():
+    found = {name: [{"1.png": {"l1": 0.1, "deep": 0.2}, "2.png": {"l1": 0.2, "deep": 0.3}}] for name in (
+        quality.BASE, "peer")}
+    kids = {quality.BASE: [np.array([3.0, 2.0, 4.0])], "peer": [np.array([5.0, 4.0, 6.0])]}
+    rows = quality.results(found, kids)
+    assert [row["kid"]["mean"] for row in rows] == [3, 3, 5, 5, 2]
+    assert rows[-1]["kid"]["low"] == rows[-1]["kid"]["high"] == 2  # both without one pair are apart by 2 too
+    assert "<th>deep distance</th><th>KID x 1000</th>" in quality.table(rows)
 
 
 @pytest.mark.parametrize("side,filters", [(4, 3), (64, 3), (64, 512)])
