@@ -49,6 +49,7 @@ with output.held_stderr(), packages.needed():
         flag_texts,
         gallery,
         hooks,
+        label_maps,
         memory,
         pair_files,
         palette,
@@ -114,7 +115,8 @@ flags.DEFINE_string("load_size", "0", "Size in pixels to which training images a
                     "image_size; 0 means image_size x 286 / 256 (paper: 286).")
 flags.DEFINE_enum("resize_method", "bilinear", reader.RESIZE_METHODS, "How images are resized.")
 flags.DEFINE_enum("input_resize", "auto", ["auto", *reader.RESIZE_METHODS],
-                  "How inputs are resized; auto is --resize_method. nearest makes no new colours in label maps.")
+                  "How inputs are resized; auto is --resize_method, or nearest with --one_hot. nearest makes no new "
+                  "colours in label maps.")
 flags.DEFINE_enum("output_resize", "auto", ["auto", *reader.RESIZE_METHODS],
                   "How targets are resized; auto is --resize_method.")
 flags.DEFINE_bool("test_resize", True, "Whether test mode resizes every image to image_size, the size of the training "
@@ -123,6 +125,10 @@ flags.DEFINE_bool("test_resize", True, "Whether test mode resizes every image to
 flags.DEFINE_bool("flip", True, "Whether each training pair is mirrored with probability 1/2.")
 flags.DEFINE_enum("input_channels", "3", ["1", "3"], "Channels of the input, 1 (grey) or 3 (colour).")
 flags.DEFINE_enum("output_channels", "3", ["1", "3"], "Channels of the output, 1 (grey) or 3 (colour).")
+flags.DEFINE_bool("one_hot", False, "Whether the networks see inputs, which must be label maps, as one channel per "
+                  "class instead of as pictures; the class of a pixel is the nearest of --labels.")
+flags.DEFINE_string("labels", "", "With --one_hot: the label colours of the inputs, as RRGGBB,RRGGBB,... Default: "
+                    "those found in the training inputs; the run keeps them.")
 flags.DEFINE_bool("skip_bad_images", False, "Whether the program lists and leaves out images that it can't use, "
                   "instead of ending with an error. An image without a partner still ends the program. With this flag, "
                   "the program decodes all images once at the start.")
@@ -223,7 +229,7 @@ RULES = run_flags.Rules(  # what a flag means for an existing run
                 patience""".split()),
     restored=set("""seed data_dir layout direction image_size load_size resize_method input_resize output_resize
                     skip_bad_images reader_threads dropout dropout_blocks test_dropout gan_loss""".split()),
-    networks=set("""input_channels output_channels generator ngf skip norm norm_epsilon bottleneck_norm
+    networks=set("""input_channels output_channels one_hot labels generator ngf skip norm norm_epsilon bottleneck_norm
                     leaky_slope ndf patch conditional""".split()),
     in_old_checkpoint=set("""input_channels output_channels ngf skip norm bottleneck_norm ndf""".split()),
     older={"ema": 0.0})
@@ -244,6 +250,7 @@ def must(names, test, message):
 
 must("image_size", lambda text: is_size(text, 32),
      "must be N or HEIGHT,WIDTH in multiples of 32, such as 256 or 256,512")
+must("labels", label_maps.is_text, "must be two or more colours, such as 000000,ff0000, each of them once")
 must("load_size", lambda text: text == "0" or is_size(text, 1), "must be 0, N or HEIGHT,WIDTH")
 must("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
 must("ema", lambda decay: 0 <= decay < 1, "must be from 0 to below 1")
@@ -257,6 +264,11 @@ must("learning_rate adam_epsilon", lambda value: value > 0, "must be above 0")
 must("norm_epsilon leaky_slope dropout eps l1_weight gan_weight d_weight learning_rate beta1 adam_epsilon",
      math.isfinite, "must be a finite number")
 must("data_dir output_dir", bool, "must name a folder")
+flags.register_multi_flags_validator(
+    ["one_hot", "labels"], lambda v: v["one_hot"] or not v["labels"], "--labels is for --one_hot")
+flags.register_multi_flags_validator(
+    ["one_hot", "input_channels"], lambda v: not v["one_hot"] or v["input_channels"] == "3",
+    "--one_hot needs --input_channels=3, because it takes the classes from the colours")
 flags.register_multi_flags_validator(
     ["load_size", "image_size"], lambda v: v["load_size"] == "0" or all(
         load >= image for load, image in zip(size_of(v["load_size"]), size_of(v["image_size"]))),
@@ -319,10 +331,11 @@ def fixed_pairs(options, pairs):
 
 def view_of(options):
     """Returns the reader's View that training and testing have of a pair."""
-    methods = [options.resize_method if method == "auto" else method
-               for method in (options.input_resize, options.output_resize)]
-    return reader.View(options.direction, reader.Side(methods[0], int(options.input_channels)),
-                       reader.Side(methods[1], int(options.output_channels)))
+    resize, usual = options.input_resize, "nearest" if options.one_hot else options.resize_method
+    inputs = reader.Side(usual if resize == "auto" else resize, int(options.input_channels))
+    resize, usual = options.output_resize, options.resize_method
+    return reader.View(options.direction, inputs,
+                       reader.Side(usual if resize == "auto" else resize, int(options.output_channels)))
 
 
 def check_memory(options, what, images, size, cost):
@@ -340,6 +353,18 @@ def label_pictures(options, pairs):
         return list(zip(*([rendering.pixels(rendering.to_rgb(image[0])) for image in pair] for pair in pairs_read)))
 
 
+def with_labels(options, pairs):
+    """Returns the Options with the label colours that --one_hot needs, those of the inputs if --labels is not given."""
+    if not options.one_hot or options.labels:
+        return options
+    colours = list(palette.find(label_pictures(options, pairs)[0], label_maps.MOST).values())
+    if len(colours) < 2:
+        raise FlagError("--one_hot: the inputs in %s are not label maps, which have few colours; name the colours with "
+                        "--labels=RRGGBB,RRGGBB,..., or leave --one_hot out" % pairs.folder)
+    reports.say("%d classes in the inputs: --labels=%s" % (len(colours), label_maps.text_of(colours)))
+    return options._replace(labels=label_maps.text_of(colours))
+
+
 def load_size_of(options):
     """Returns (height, width) before the random crop, in pixels."""
     if options.load_size != "0":
@@ -353,12 +378,21 @@ def load_size_of(options):
 
 def generate(options, images, mask_number):
     """The generator as the options want it; `mask_number` as in `pix2pix.generator`."""
-    return pix2pix.generator(images, pix2pix.GeneratorOptions(
+    return pix2pix.generator(network_input(options, images), pix2pix.GeneratorOptions(
         output_channels=int(options.output_channels), filters=options.ngf,
         depth=pix2pix.unet_depth(*size_of(options.image_size)),
         skip=options.skip if options.generator == "unet" else "none", norm=options.norm,
         norm_epsilon=options.norm_epsilon, bottleneck_norm=options.bottleneck_norm, leaky_slope=options.leaky_slope,
         dropout_rate=options.dropout, dropout_blocks=options.dropout_blocks, seed=options.seed), mask_number)
+
+
+def network_input(options, images):
+    """Inputs as the networks see them: with --one_hot, [N, H, W, 3] -> [N, H, W, classes]."""
+    if not options.one_hot:
+        return images
+    if not options.labels:
+        raise FlagError("--one_hot needs --labels=RRGGBB,RRGGBB,... here, because no run holds the label colours")
+    return label_maps.one_hot(images, label_maps.colours_of(options.labels))
 
 
 def keeps_dropout(options):
@@ -368,7 +402,8 @@ def keeps_dropout(options):
 
 def discriminate(options, inputs, targets):
     """The discriminator as the options want it."""
-    return pix2pix.discriminator(inputs if options.conditional else None, targets, pix2pix.DiscriminatorOptions(
+    condition = network_input(options, inputs) if options.conditional else None
+    return pix2pix.discriminator(condition, targets, pix2pix.DiscriminatorOptions(
         filters=options.ndf, patch=int(options.patch), norm=options.norm, norm_epsilon=options.norm_epsilon,
         leaky_slope=options.leaky_slope, seed=options.seed))
 
@@ -485,6 +520,7 @@ def job_of(team):
         options = options_in_force(init_checkpoint=None)
     pairs = pairs_of(options, folder_of(options, options.split or "train"))
     reports.reading(pairs, options.direction, SINGLE)
+    options = with_labels(options, pairs)
     images = options.batch_size // len(team)
     check_memory(options, "a batch of %d" % images, images, size_of(options.image_size), memory.TRAINING)
     steps = min(epoch_steps(options, len(pairs.files)), options.max_steps or sys.maxsize)
@@ -618,7 +654,7 @@ def target_colours(options, pairs):
     """Returns the label colours of the targets, [(red, green, blue)]; empty if they are not label maps, or missing."""
     if pairs.layout == "inputs":
         return []
-    return list(palette.find(label_pictures(options, pairs)[1]).values())
+    return list(palette.find(label_pictures(options, pairs)[1], label_maps.MOST).values())
 
 
 def epoch_steps(options, pairs):

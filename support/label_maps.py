@@ -1,13 +1,40 @@
-"""How right the pixels of generated label maps are: pictures in which each class has a colour."""
+"""Label maps, pictures in which each class has a colour: as one channel per class, and how right generated ones are."""
 
 import collections
+import re
 
 import numpy as np
+import tensorflow.compat.v1 as tf
 
 from support.palette import distances
 
 MEASURES = collections.OrderedDict([("accuracy", "Share of right pixels (higher is better)"),
                                     ("iou", "Mean IoU of the classes (higher is better)")])
+MOST = 64  # largest number of classes that are found in pictures
+
+
+def is_text(text):
+    """Whether a text is empty or names two or more different colours, as RRGGBB,RRGGBB,..."""
+    colours = text.lower().split(",")
+    return not text or (all(re.fullmatch("[0-9a-f]{6}", colour) for colour in colours)
+                        and len(colours) == len(set(colours)) > 1)
+
+
+def colours_of(text):
+    """RRGGBB,RRGGBB,... -> [(red, green, blue)], each in 0..255."""
+    return [tuple(bytes.fromhex(colour)) for colour in text.split(",")]
+
+
+def text_of(colours):
+    """[(red, green, blue)] -> RRGGBB,RRGGBB,..."""
+    return ",".join("%02x%02x%02x" % tuple(colour) for colour in colours)
+
+
+def one_hot(images, colours):
+    """[N, H, W, 3] in [-1, 1] -> float32 [N, H, W, K], 1 for the nearest of K colours and 0 for the others."""
+    colours = np.float32(colours) * np.float32(2 / 255) - 1
+    squares = [tf.reduce_sum(tf.square(images - colour), axis=3) for colour in colours]
+    return tf.one_hot(tf.argmin(tf.stack(squares, axis=3), axis=3), len(colours))
 
 
 def classes(picture, colours):

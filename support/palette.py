@@ -12,7 +12,7 @@ import numpy as np
 
 from support import sample_set
 
-MOST, LEAST = 16, 2e-4  # largest number of colours in a palette, smallest share of all pixels for a colour
+MOST, LEAST = 16, 2e-4  # largest number of colours on a canvas, smallest share of all pixels for a colour
 NEAR = 60  # largest distance of two colours of one label, since JPEG changes colours
 CLOSE = 12  # at least half of all pixels are this close to a label colour; in facades' JPEGs, two thirds are
 KNOWN = [
@@ -43,11 +43,15 @@ def write(folder, size, inputs):
         imageio.imwrite(os.path.join(folder, "empty.png"), empty(inputs, palette))
 
 
-def find(inputs):
+def find(inputs, most=MOST):
     """Returns the label colours of some inputs as {name: (red, green, blue)}; empty if they are not label maps.
 
     If nearly all pixels have the colours of a known dataset, the result is the palette of that dataset. Otherwise, the
     name of a colour is #rrggbb.
+
+    Args:
+      inputs: uint8 arrays [H, W, 3].
+      most: the largest number of colours, unless those of a known dataset are found.
     """
     pixels = np.concatenate([picture.reshape(-1, 3) for picture in inputs]).astype(np.int64)
     codes, counts = np.unique(pixels @ [65536, 256, 1], return_counts=True)
@@ -58,15 +62,15 @@ def find(inputs):
 
     found = max(KNOWN, key=lambda known: share_within(NEAR, known))
     if share_within(NEAR, found) < 0.8:  # not all pixels: JPEG adds colours along the edges
-        found = commonest(colours, shares)
+        found = commonest(colours, shares, most)
     is_photo = share_within(NEAR, found) < 0.8 or share_within(CLOSE, found) < 0.5  # many colours, or many shades
     return collections.OrderedDict() if is_photo else collections.OrderedDict(found)
 
 
-def commonest(colours, shares):
-    """Returns {#rrggbb: (red, green, blue)} of the most frequent colours that are not shades of each other."""
+def commonest(colours, shares, most):
+    """Returns {#rrggbb: (red, green, blue)} of at most `most` frequent colours that are not shades of each other."""
     found = []
-    while len(shares) and shares.max() > LEAST and len(found) < MOST:
+    while len(shares) and shares.max() > LEAST and len(found) < most:
         found.append(tuple(int(value) for value in colours[shares.argmax()]))
         far = distances(colours, found[-1:])[:, 0] > NEAR
         colours, shares = colours[far], shares[far]

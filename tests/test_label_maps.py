@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import re
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import reader
 import train
@@ -49,6 +51,54 @@ def test_each_side_has_a_resize_method_of_its_own(maps, flags, same):
         assert [np.array_equal(*images) for images in zip(ours, bilinear)] == same
         shades = np.unique(np.round((ours[0] + 1) * 127.5).reshape(-1, 3), axis=0)
         assert ({tuple(shade) for shade in shades} <= set(COLOURS)) == (not same[0])
+
+
+@pytest.mark.parametrize("text,fine", [
+    ("", True), ("000000,ff0000", True), ("00A0ff,00a0fe,123456", True), ("000000", False), ("000000,ff000", False),
+    ("000000,ff0000,", False), ("00a0ff,00A0FF", False), ("red,blue", False)])
+def test_a_text_of_label_colours_is_checked(text, fine):
+    assert label_maps.is_text(text) == fine
+    if fine and text:
+        assert label_maps.text_of(label_maps.colours_of(text)) == text.lower()
+
+
+def test_a_pixel_has_the_channel_of_its_nearest_colour(session):
+    near = np.int32(label_map(0)) + np.random.RandomState(0).randint(-20, 20, (40, 40, 3))
+    picture = np.uint8(np.clip(near, 0, 255))
+    channels = session.run(label_maps.one_hot(picture[np.newaxis] / np.float32(127.5) - 1, COLOURS))
+    np.testing.assert_array_equal(channels[0], np.eye(4)[classes_of(picture)])
+
+
+def test_one_hot_networks_see_classes_and_everything_else_sees_pictures(run, maps, tmp_path):
+    flags = ("--output_dir=%s" % tmp_path, maps, "--direction=BtoA", "--one_hot", *SMALL)
+    status, output = run(*flags, "--max_steps=2")
+    labels = re.search(r"^4 classes in the inputs: --labels=(.*)$", output, re.MULTILINE).group(1)
+    assert status == 0 and sorted(label_maps.colours_of(labels)) == sorted(COLOURS)
+    status, output = run(*flags, "--max_steps=3")
+    assert status == 0 and "from step 2" in output
+    reader = tf.train.load_checkpoint(str(tmp_path / "checkpoints" / "model.ckpt-3"))
+    assert reader.get_tensor("generator/encoder_1/kernel").shape == (4, 4, 4, 2)
+    assert reader.get_tensor("discriminator/layer_1/kernel").shape == (4, 4, 4 + 3, 2)
+    tested = ("--output_dir=%s" % tmp_path, maps)
+    status, output = run(*tested, "--mode=test")
+    assert status == 0 and picture(result_in(output), "input", 0).shape == (32, 32, 3)
+    status, output = run(*tested, "--mode=test", "--one_hot", "--labels=000000,ffffff")
+    assert "--labels is 000000,ffffff here and %s in the run" % labels in status
+    assert run(*tested, "--mode=export")[0] == 0
+    translate = tf.saved_model.load(str(tmp_path / "export" / "3")).signatures["serving_default"]
+    image = label_map(5, 32)[np.newaxis] / np.float32(127.5) - 1
+    outputs = translate(images=tf.constant(image))["outputs"].numpy()
+    np.testing.assert_array_equal(translate(images=tf.constant(image * 0.9))["outputs"], outputs)  # no other class
+    assert np.abs(translate(images=tf.constant(image[:, :, ::-1]))["outputs"] - outputs).max() > 1e-3
+
+
+@pytest.mark.parametrize("flags,message", [
+    (["--one_hot"], "/train are not label maps, which have few colours; name the colours with --labels="),
+    (["--one_hot", "--mode=export", "--checkpoint=RUN/checkpoints/model.ckpt-6"], "--one_hot is True here and False"),
+])
+def test_one_hot_is_refused_where_there_are_no_labels(run, maps, trained, tmp_path, flags, message):
+    flags = [flag.replace("RUN", trained) for flag in flags]
+    assert message in run("--output_dir=%s" % tmp_path, maps, *flags)[0]
 
 
 def classes_of(picture):
