@@ -1,5 +1,7 @@
 """The moving average of the generator's weights: what it is, that it lasts, and who takes it."""
 
+import csv
+import json
 import os
 import shutil
 
@@ -28,7 +30,7 @@ def trained_with(data, folder, *argv):
 @pytest.fixture(scope="module")
 def averaged(data, tmp_path_factory):
     """The run of `trained` with an average, and with a checkpoint of each step."""
-    return trained_with(data, str(tmp_path_factory.mktemp("averaged")), "--save_every=1", "--keep=9")
+    return trained_with(data, str(tmp_path_factory.mktemp("averaged")), "--save_every=1", "--keep=9", "--val_every=6")
 
 
 def step(folder, number):
@@ -113,12 +115,13 @@ def test_a_checkpoint_without_a_part_of_the_average_is_refused_by_name(run, aver
 # Who takes it
 
 
-def test_samples_test_mode_and_export_take_the_average_and_the_latter_two_the_weights_on_request(run, averaged):
-    values, pictures = step(averaged, 6), {}
+def test_samples_validation_test_mode_and_export_take_it_and_the_latter_two_the_weights_on_request(run, averaged):
+    values, pictures, l1 = step(averaged, 6), {}, {}
     for flag, kind, suffix in (("--test_ema", "averaged", ""), ("--notest_ema", "plain", "-noema")):
         status, output = run("--mode=test", "--output_dir=" + averaged, flag)
         assert status == 0 and "model.ckpt-6, %s weights, translated 2 images" % kind in output
         assert result_in(output).endswith("val-6" + suffix)
+        l1[kind] = json.load(open(os.path.join(result_in(output), "metrics.json")))["l1"]["mean"]
         pictures[kind] = [picture(result_in(output), "output", name) for name in (1, 2)]
         status, output = run("--mode=export", "--output_dir=" + averaged, flag)
         assert status == 0 and ", %s weights, dropout off" % kind in output
@@ -128,6 +131,9 @@ def test_samples_test_mode_and_export_take_the_average_and_the_latter_two_the_we
     sample = imageio.imread(os.path.join(averaged, "samples", "step-00000006.png"))
     np.testing.assert_array_equal(sample[:, 32:64], np.concatenate(pictures["averaged"]))
     assert (sample[:, 32:64] != np.concatenate(pictures["plain"])).any()
+    with open(os.path.join(averaged, "val_metrics.csv")) as file:
+        validation = float(list(csv.DictReader(file))[-1]["l1"])
+    assert validation == pytest.approx(l1["averaged"], rel=1e-6) and validation != pytest.approx(l1["plain"], rel=1e-5)
 
 
 def test_a_run_without_an_average_has_plain_weights_whatever_is_asked(run, trained):
