@@ -4,7 +4,7 @@ import os
 import re
 import typing
 
-from support import convolutions
+from support import devices
 from support.errors import RunError
 
 
@@ -34,7 +34,7 @@ def check(what, pixels, cost, filters, smaller):
     """
     needed = pixels * (cost.constant + cost.per_g_filter * filters[0] + cost.per_d_filter * filters[1])
     there = free()
-    if there is not None and needed > there and not convolutions.has_gpu():
+    if there is not None and needed > there and not devices.has_gpu():
         raise RunError("not enough memory for %s: it takes at least %.2g GB, and %.2g GB are free; %s"
                        % (what, needed / 1e9, there / 1e9, smaller))
 
