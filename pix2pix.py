@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 
 from support import convolutions, diagnostics
 from support.precisions import fence
-from support.seeds import normal, seeded, stream, zeros
+from support.seeds import normal, seeded, stream, uniform, zeros
 
 GAN_LOSSES = ("log", "log_literal", "logits", "lsgan")
 NORMS = ("batch", "instance", "none")
@@ -113,8 +113,7 @@ def dropout(x, rate, seed, mask_number):
     if mask_number is None or rate == 0:
         return x
     when = tf.cast(mask_number, tf.int64) + stream(tf.get_variable_scope().name)
-    uniform = tf.random.stateless_uniform(tf.shape(x), seed=tf.stack([tf.constant(seed, tf.int64), when]))
-    return x * tf.cast(uniform >= rate, x.dtype) / (1 - rate)
+    return x * tf.cast(uniform(tf.shape(x), seed, when) >= rate, x.dtype) / (1 - rate)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -199,6 +199,8 @@ flags.DEFINE_enum("precision", "auto", ["auto", *precisions.PRECISIONS],
                   "auto is bfloat16 on a CPU that computes in it natively, tf32 on a GPU that has it, else float32; a "
                   "continued run keeps its precision. In test mode, auto is float32. The program that loads an "
                   "export chooses the precision (docs/deploy.md).")
+flags.DEFINE_enum("jit_compile", "auto", ["auto", "true", "false"], "Whether XLA compiles the training step, which "
+                  "takes up to a minute at the start. auto is true on a GPU, else false; a continued run keeps it.")
 flags.DEFINE_bool("deterministic", True, "Whether a GPU uses only kernels whose results repeat bit for bit. Those of "
                   "a CPU always do.")
 
@@ -233,7 +235,8 @@ RULES = run_flags.Rules(  # what a flag means for an existing run
     networks=set("""input_channels output_channels one_hot labels generator ngf skip norm norm_epsilon bottleneck_norm
                     leaky_slope ndf patch conditional""".split()),
     in_old_checkpoint=set("""input_channels output_channels ngf skip norm bottleneck_norm ndf""".split()),
-    older={"ema": 0.0})
+    decided={"jit_compile"},
+    older={"ema": 0.0, "jit_compile": "false"})
 MODULE_FLAGS = FLAGS.get_flags_for_module(sys.modules[__name__])
 Options = collections.namedtuple("Options", [flag.name for flag in MODULE_FLAGS])  # the value of each flag
 TITLES = {"mode": "The run", "data_dir": "Data", "ngf": "Networks", "gan_loss": "Losses", "epochs": "Training",
@@ -427,8 +430,9 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
             gan_weight=options.gan_weight, d_weight=options.d_weight),
         adam=pix2pix.Adam(learning_rate(options, step, len(pairs.files)), options.beta1, options.adam_epsilon),
         update=options.update, precision=precision, ema=options.ema)
-    model = pix2pix.training(batch, step, lambda images: generate(options, images, mask_number),
-                             lambda inputs, targets: discriminate(options, inputs, targets), how, team.mean)
+    with devices.compiled(options.jit_compile):
+        model = pix2pix.training(batch, step, lambda images: generate(options, images, mask_number),
+                                 lambda inputs, targets: discriminate(options, inputs, targets), how, team.mean)
     return batch, team.averaged(model, (*hooks.LOSSES, "nan_probe"))
 
 
@@ -514,11 +518,11 @@ def check_training_flags():
 def job_of(team):
     """Returns the Job of this process, on which all workers agree; the chief makes the run folder ready for it."""
     saved, checkpoint = run_folder.checkpoints_of(FLAGS.output_dir), None
+    weights = None
     if team.is_chief:
         checkpoint = checkpoints.newest(saved)
-        options = options_in_force(init_checkpoint=run_flags.to_train(RULES, checkpoint))
-    else:
-        options = options_in_force(init_checkpoint=None)
+        weights = run_flags.to_train(RULES, checkpoint)
+    options = options_in_force(init_checkpoint=weights, jit_compile=devices.decide_compilation(FLAGS.jit_compile))
     pairs = pairs_of(options, folder_of(options, options.split or "train"))
     reports.reading(pairs, options.direction, SINGLE)
     options = with_labels(options, pairs)
@@ -631,7 +635,8 @@ def keep_record(job):
 def announce(job):
     """Prints what starts and, on the chief, the layers."""
     if job.team.is_chief:
-        reports.start(job.options.output_dir, job.start, job.record, pix2pix.layer_table(tf.get_default_graph()))
+        reports.start(job.options.output_dir, job.start, job.record, pix2pix.layer_table(tf.get_default_graph()),
+                      job.options.jit_compile == "true")
         reports.intervals(job.options)
     else:
         print("%s: from step %d, %s" % (job.team.name, job.start, reports.size_of_run(job.record)), flush=True)

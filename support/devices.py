@@ -1,5 +1,6 @@
 """The GPU that TensorFlow sees, if there is one, and the settings of the process that decide its bits."""
 
+import contextlib
 import functools
 import os
 
@@ -44,3 +45,19 @@ def allow_tf32(is_allowed):
     """Sets for the whole process whether float32 convolutions may run in TF32, as TensorFlow's default is."""
     if has_tf32():
         tf.config.experimental.enable_tensor_float_32_execution(is_allowed)
+
+
+def decide_compilation(jit_compile):
+    """Returns "true" or "false": the text of --jit_compile itself or, for auto, whether there is a GPU."""
+    return ("true" if has_gpu() else "false") if jit_compile == "auto" else jit_compile
+
+
+def compiled(jit_compile):
+    """Returns a context whose ops XLA compiles, where it can, if `decide_compilation` says so."""
+    is_compiled = decide_compilation(jit_compile) == "true"
+    return tf.xla.experimental.jit_scope() if is_compiled else contextlib.nullcontext()
+
+
+def never_compiled():
+    """Returns a context whose ops XLA leaves alone inside of `compiled`."""
+    return tf.xla.experimental.jit_scope(compile_ops=False)

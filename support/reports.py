@@ -34,7 +34,7 @@ def training_pairs(pairs, data_dir, run):
               "pictures; put others into %s or %s" % (os.path.join(data_dir, "test"), os.path.join(data_dir, "val")))
 
 
-def start(folder, step, record, table):
+def start(folder, step, record, table, is_compiled):
     """Prints what starts and where to look at it.
 
     Args:
@@ -42,9 +42,12 @@ def start(folder, step, record, table):
       step: the step from which the run goes on.
       record: what run.json holds.
       table: [(layer's name, output shape, number of parameters)].
+      is_compiled: whether XLA compiles the step.
     """
     begin = "continuing %s from step %d" % (folder, step) if step else "starting %s" % folder
     print("%s: %s" % (begin, size_of_run(record)))
+    if is_compiled:
+        print("XLA compiles the training step, so the first step takes up to a minute longer")
     for name, shape, count in table:
         print("%-24s %-20s %12s" % (name, "x".join(map(str, shape[1:])), "{:,}".format(count)))
     for network, count in record["parameters"].items():

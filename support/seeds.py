@@ -5,6 +5,8 @@ import zlib
 
 import tensorflow.compat.v1 as tf
 
+from support.devices import never_compiled
+
 
 def stream(name):
     """Returns an int64 offset that gives each name a random stream of its own.
@@ -19,6 +21,12 @@ def of_name(name):
     return zlib.crc32(os.fsencode(name))
 
 
+def uniform(shape, seed, when):
+    """Returns float32 of a shape in [0, 1), a pure function of the seed and `when`, an int64 scalar."""
+    with never_compiled():  # XLA's random ops give other bits for the same seed
+        return tf.random.stateless_uniform(shape, seed=tf.stack([tf.constant(seed, tf.int64), when]))
+
+
 def seeded(seed):
     """Returns a custom_getter for tf.variable_scope that ties initial values to (seed, the variable's name)."""
 
@@ -27,7 +35,8 @@ def seeded(seed):
             del partition_info  # TensorFlow 1.15 passes it
             key = tf.constant([seed, stream(name)], tf.int64)
             # With a constant seed the graph optimizer would evaluate it all, slowly, and discard the result.
-            return initializer(shape, dtype, seed=tf.placeholder_with_default(key, [2]))
+            with never_compiled():
+                return initializer(shape, dtype, seed=tf.placeholder_with_default(key, [2]))
 
         return getter(name, initializer=initial_value, **options)
 

@@ -21,6 +21,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
 from support import cluster, faults, precisions
+from support.devices import never_compiled
 from support.errors import WorkerError
 from support.precisions import fence
 
@@ -120,8 +121,9 @@ class Workers:
                 for tensor, size in zip(tensors, sizes)]
 
     def reduce(self, tensor):
-        return tf.raw_ops.CollectiveReduce(input=tensor, merge_op="Add", final_op="Div", subdiv_offsets=[0],
-                                           **self.collective())
+        with never_compiled():
+            return tf.raw_ops.CollectiveReduce(input=tensor, merge_op="Add", final_op="Div", subdiv_offsets=[0],
+                                               **self.collective())
 
     def gather(self, values):
         """Returns the int64 [N] of every worker as int64 [workers, N]."""

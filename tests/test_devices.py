@@ -45,7 +45,7 @@ def test_tf32_without_a_gpu_is_refused_by_name(run, tmp_path):
 def test_float32_on_a_gpu_is_not_tf32(run, tmp_path, pretend_gpu, precision):
     pretend_gpu(8, 0)
     tf.config.experimental.enable_tensor_float_32_execution(precision == "float32")
-    argv = ["--output_dir=%s" % tmp_path, *SMALL, "--max_steps=1"]
+    argv = ["--output_dir=%s" % tmp_path, *SMALL, "--max_steps=1", "--jit_compile=false"]
     assert run(*argv, "--precision=" + precision)[0] == 0
     assert tf.config.experimental.tensor_float_32_execution_enabled() == (precision == "tf32")
     assert '"precision": "%s"' % precision in (tmp_path / "run.json").read_text()
@@ -56,7 +56,7 @@ def test_float32_on_a_gpu_is_not_tf32(run, tmp_path, pretend_gpu, precision):
 
 def test_a_gpu_is_deterministic_unless_told_otherwise_and_the_run_says_so(run, tmp_path, pretend_gpu):
     pretend_gpu(8, 0)
-    argv = ["--output_dir=%s" % tmp_path, *SMALL, "--max_steps=1"]
+    argv = ["--output_dir=%s" % tmp_path, *SMALL, "--max_steps=1", "--jit_compile=false"]
     status, output = run(*argv, "--nodeterministic")
     assert status == 0 and os.environ["TF_DETERMINISTIC_OPS"] == "0"
     assert "with --nodeterministic an equal run on a GPU ends with another one:" in output.splitlines()[-2]
@@ -73,7 +73,7 @@ def test_a_cpu_needs_no_deterministic_kernels(monkeypatch):
 
 
 def test_a_run_that_goes_on_on_another_device_says_so_once(run, tmp_path, pretend_gpu):
-    argv = ["--output_dir=%s" % tmp_path, *SMALL, "--precision=float32"]
+    argv = ["--output_dir=%s" % tmp_path, *SMALL, "--precision=float32", "--jit_compile=false"]
     assert "another device" not in run(*argv, "--max_steps=1")[1]
     pretend_gpu(8, 0)
     assert "this is GPU of a test" in run(*argv, "--max_steps=2")[1]
