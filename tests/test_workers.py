@@ -405,10 +405,10 @@ def test_more_workers_and_other_options_have_equal_weights_and_repeat(python, da
 
 
 @pytest.mark.slow
-def test_ten_kills_of_chief_and_worker_in_turn_lose_nothing(python, data, tmp_path, capsys):
+def test_kills_of_chief_and_worker_in_turn_lose_nothing(python, data, tmp_path, capsys):
     argv = ["--data_dir=" + data, "--max_steps=24", "--ngf=16", "--ndf=16"]
     whole = finished(Team(tmp_path / "whole", *argv, python=python))
-    moments = ["broadcast", "broadcast", "3", "5", "save-8", "9", "save-12", "11", "save-16", "18"]
+    moments = ["broadcast", "broadcast", "5", "save-8", "save-12", "18"]
     for number, when in enumerate(moments):
         who = 0 if when.startswith("save") else number % 2
         team = Team(tmp_path / "killed", *argv, python=python, env={who: {"FAIL": when + ":KILL"}})
