@@ -1,9 +1,12 @@
 """What the tests share: small pairs on disk, and train.py's modes called in this process."""
 
+import contextlib
 import csv
+import itertools
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -20,6 +23,8 @@ hypothesis.settings.register_profile("steady", deadline=None)  # a busy machine 
 hypothesis.settings.load_profile("steady")
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
+LIMIT = 400  # seconds after which a hang is one, on a busy machine
+PORTS = itertools.cycle(40 * (os.getpid() % 400) + port for port in range(15000, 15040))
 SMALL = ("--image_size=32", "--ngf=2", "--ndf=2", "--batch_size=2", "--precision=float32",
          "--log_every=1", "--sample_every=4", "--save_every=4", "--val_every=0")
 
@@ -47,6 +52,18 @@ def data(tmp_path_factory):
     write_pairs(str(folder / "train"), 5)
     write_pairs(str(folder / "val"), 2)
     return str(folder)
+
+
+def free_addresses(count):
+    """Addresses whose ports stay free until a program is up: the system itself gives away only ports from 32768 on, and
+    another process of tests has others.
+    """
+    found = []
+    while len(found) < count:
+        port = next(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("localhost", port)):
+            found.append("localhost:%d" % port)
+    return found
 
 
 def options(*argv):

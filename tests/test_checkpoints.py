@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ import tensorflow.compat.v1 as tf
 
 import pix2pix
 import train
-from conftest import ROOT, SMALL, fingerprint, options, rows, without_timing, write_pairs
+from conftest import LIMIT, ROOT, SMALL, fingerprint, options, rows, without_timing, write_pairs
 from support import checkpoints, image_files, pair_files, run_folder, storage
 from support.errors import CheckpointError
 
@@ -318,7 +319,7 @@ def test_two_first_starts_at_once_give_one_run_and_one_refusal(data, tmp_path):
     argv = [sys.executable, os.path.join(ROOT, "train.py"), "--output_dir=%s" % (tmp_path / "run"), *SMALL]
     both = [subprocess.Popen([*argv, "--max_steps=2", "--data_dir=" + data], stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    results = [process.communicate(timeout=120) + (process.returncode,) for process in both]
+    results = [process.communicate(timeout=LIMIT) + (process.returncode,) for process in both]
     assert all("Traceback" not in errors for _, errors, _ in results)
     for output, errors, status in results:
         assert (status == 0 and "fingerprint" in output) or "is training there" in errors
@@ -574,7 +575,25 @@ def test_the_old_programs_outputs_and_losses_come_back(old_program, written):
         np.testing.assert_allclose(result[name], expected[name], rtol=1e-4)
 
 
-# Kills. KILLS=20 makes the slow test's kills 20; the moments come in turn: in a checkpoint, in a sample, anywhere.
+# Kills
+
+
+def test_a_run_killed_while_it_saves_and_started_again_equals_one_never_killed(run, data, trained, tmp_path):
+    argv = ["--output_dir=%s" % tmp_path, *SMALL, "--max_steps=6", "--save_every=2"]
+    killed = subprocess.run([sys.executable, os.path.join(ROOT, "tests", "watched_worker.py"), "--data_dir=" + data,
+                             *argv], env=dict(os.environ, FAIL="save-4:KILL"), check=False, capture_output=True)
+    assert killed.returncode == -9, killed.stderr
+    status, output = run(*argv)
+    assert status == 0 and re.search("continuing .* from step [24]", output)
+    assert fingerprint(output) == checkpoints.fingerprint(os.path.join(trained, NEWEST))
+    assert without_timing(rows(tmp_path)) == without_timing(rows(trained))
+    assert not has(str(tmp_path / "checkpoints"), ".tempstate")
+    for path in (tmp_path / "samples").glob("*.png"):
+        with open(os.path.join(trained, "samples", path.name), "rb") as file:
+            assert path.read_bytes() == file.read()
+
+
+# KILLS=20 makes it 20 kills; the moments come in turn: in a checkpoint, in a sample, anywhere.
 
 
 def last_step(folder):
@@ -589,17 +608,17 @@ def has(folder, part):
     return os.path.isdir(folder) and any(part in name for name in os.listdir(folder))
 
 
-def wait_for(sign, process, limit=120):
+def wait_for(sign, process, limit=LIMIT):
     end = time.time() + limit
     while not sign():
         assert process.poll() is None, "the run ended before it was killed: %s" % process.stderr.read().decode()
         assert time.time() < end, "the moment did not come"
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(int(os.environ.get("KILLS", 5)), marks=pytest.mark.slow)])
-def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(run, data, capsys, tmp_path, kills):
-    folder, chance = str(tmp_path / "killed"), random.Random(0)
-    argv = ["--data_dir=" + data, *SMALL, "--ngf=16", "--ndf=16", "--max_steps=%d" % (20 * kills), "--epochs=1000",
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_and_started_again_equals_one_never_killed(run, data, capsys, tmp_path):
+    folder, kills, chance = str(tmp_path / "killed"), int(os.environ.get("KILLS", 5)), random.Random(0)
+    argv = ["--data_dir=" + data, *SMALL, "--ngf=16", "--ndf=16", "--max_steps=%d" % (40 * kills), "--epochs=1000",
             "--save_every=2", "--sample_every=2", "--val_every=2", "--ema=0.9"]
     status, whole = run("--output_dir=%s" % (tmp_path / "whole"), *argv)
     assert status == 0

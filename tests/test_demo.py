@@ -22,7 +22,7 @@ import pytest
 from absl.testing import flagsaver
 
 import train
-from conftest import ROOT, SMALL, write_pairs
+from conftest import LIMIT, ROOT, SMALL, free_addresses, write_pairs
 from support import gallery, palette, sample_set
 
 PYTHON = os.environ.get("DEMO_PYTHON", os.path.join(ROOT, ".venv-demo", "bin", "python"))
@@ -150,14 +150,12 @@ def served(folder, *arguments):
     """Gives the address of a running page behind a proxy that does not answer; the folder is its home, its working and
     its temporary folder, and is checked to stay empty.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = int(free_addresses(1)[0].rpartition(":")[2])
     app = start([*arguments, "--port=%d" % port], HOME=str(folder), TMPDIR=str(folder), PYTHONDONTWRITEBYTECODE="1",
                 KERAS_HOME=str(folder) + "-keras",  # where Keras keeps its settings
                 GRADIO_SHARE="true",  # must not open a tunnel
                 **{name: "http://127.0.0.1:9" for name in ("http_proxy", "HTTPS_PROXY", "all_proxy")})
-    address, end = "http://127.0.0.1:%d/" % port, time.time() + 300
+    address, end = "http://127.0.0.1:%d/" % port, time.time() + LIMIT
     try:
         while True:
             assert app.poll() is None and time.time() < end, app.communicate()[0]
@@ -316,7 +314,7 @@ def browser():
     if not path and "DEMO_PYTHON" not in os.environ:
         pytest.skip("no Chromium on the path")
     with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=1000 * LIMIT)
         yield browser
         browser.close()
 
@@ -327,6 +325,7 @@ READY = "(document.querySelector('.status, output') || {textContent: ''}).textCo
 def opened(browser, address, width=1280):
     """A tab that fails the test on errors of scripts, and on loading anything from elsewhere."""
     tab = browser.new_page(viewport={"width": width, "height": 900})
+    tab.set_default_timeout(1000 * LIMIT)
     tab.problems = []
     tab.on("pageerror", lambda error: tab.problems.append(str(error)))
     own = (address.rpartition("/")[0], "data:", "blob:")
@@ -461,6 +460,6 @@ def test_the_page_of_the_samples_shows_each_grid_from_files_alone(browser, tmp_p
 def test_the_page_of_thousands_of_samples_is_small(tmp_path):
     for step in range(0, 500000, 100):
         (tmp_path / ("step-%08d.png" % step)).touch()
-    begin = time.time()
+    begin = time.process_time()
     gallery.write_samples(str(tmp_path))
-    assert os.path.getsize(tmp_path / "index.html") < 50000 and time.time() - begin < 2
+    assert os.path.getsize(tmp_path / "index.html") < 50000 and time.process_time() - begin < 2

@@ -24,7 +24,7 @@ from absl.testing import flagsaver
 import pix2pix
 import reader
 import train
-from conftest import ROOT, SMALL, fingerprint, rows, write_pairs
+from conftest import LIMIT, ROOT, SMALL, fingerprint, write_pairs
 from support import checkpoints, hooks, image_files, pair_files
 from support.errors import DataError
 
@@ -209,7 +209,8 @@ def on_own_disk(tmp_path, size, script, argv):
     environment = dict(os.environ, SIZE=size, DISK=str(tmp_path / "disk"), OUT=str(tmp_path))
     script = 'set -u; mount -t tmpfs -o size=$SIZE none "$DISK"' + script
     subprocess.run(["unshare", "-rm", "bash", "-c", script, "bash", sys.executable, os.path.join(ROOT, "train.py"),
-                    "--output_dir=%s" % (tmp_path / "disk" / "run"), *argv], env=environment, check=False, timeout=300)
+                    "--output_dir=%s" % (tmp_path / "disk" / "run"), *argv], env=environment, check=False,
+                   timeout=2 * LIMIT)
     return (tmp_path / "first").read_text(), (tmp_path / "second").read_text()
 
 
@@ -306,32 +307,37 @@ def test_the_files_of_a_step_are_those_that_the_queue_gives(tmp_path):
 # Long runs
 
 
+WATCHED = """
+import os, sys
+import train
+from support import hooks
+
+def log(metrics, values, whole=hooks.Metrics.log):
+    whole(metrics, values)
+    with open("/proc/self/status") as file:
+        status = dict(line.split(":", 1) for line in file)
+    print(status["VmRSS"].split()[0], status["Threads"], len(os.listdir("/proc/self/fd")), file=seen)
+
+hooks.Metrics.log, seen = log, open(sys.argv.pop(1), "w")
+sys.exit(train.main(train.parse(sys.argv)))
+"""
+
+
 def test_a_long_run_leaks_neither_memory_nor_handles_nor_threads(data, tmp_path):
     steps = int(os.environ.get("STEPS", "600"))
     argv = [*SMALL, "--epochs=1000000", "--max_steps=%d" % steps, "--sample_every=%d" % (steps // 40),
             "--save_every=%d" % (steps // 40)]  # often: the first few take memory of their own, and keep it
-    process = subprocess.Popen(
-        [sys.executable, os.path.join(ROOT, "train.py"), "--data_dir=" + data, "--output_dir=%s" % tmp_path, *argv],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    seen = {}
-    while process.poll() is None:
-        time.sleep(0.01)
-        try:
-            step = int(rows(tmp_path)[-1][0])
-            with open("/proc/%d/status" % process.pid) as file:
-                status = dict(line.split(":", 1) for line in file)
-            seen[step] = (int(status["VmRSS"].split()[0]), int(status["Threads"]),
-                          len(os.listdir("/proc/%d/fd" % process.pid)))
-        except (OSError, ValueError, IndexError, KeyError):
-            continue
-    assert process.returncode == 0
-    warm, late = ([value for step, value in seen.items() if low * steps <= step < high * steps]
+    subprocess.run([sys.executable, "-c", WATCHED, str(tmp_path / "seen"), "--data_dir=" + data,
+                    "--output_dir=%s" % (tmp_path / "run"), *argv], cwd=ROOT, check=True, capture_output=True)
+    seen = np.loadtxt(str(tmp_path / "seen"))
+    warm, late = (np.median(seen[int(low * steps):int(high * steps)], axis=0)
                   for low, high in ((0.35, 0.55), (0.8, 0.95)))
-    memory, threads, handles = ([np.median([value[i] for value in part]) for part in (warm, late)] for i in range(3))
+    assert len(seen) == steps
+    memory, threads, handles = zip(warm, late)
     print("memory %s, threads %s, handles %s" % (memory, threads, handles))
     assert memory[1] < memory[0] * (1.01 if steps >= 5000 else 1.03)
     assert threads[1] <= threads[0] and handles[1] <= handles[0]
-    events = sum(os.path.getsize(tmp_path / name) for name in os.listdir(tmp_path) if name.startswith("events"))
+    events = sum(os.path.getsize(path) for path in (tmp_path / "run").glob("events*"))
     assert events < 3e6 + 1000 * steps
 
 

@@ -52,11 +52,13 @@ def test_a_folder_is_replaced_without_a_moment_in_which_there_is_none(tmp_path):
     replace()
     watcher = threading.Thread(target=watch)
     watcher.start()
-    for _ in range(200):
+    count = 0
+    while count < 200 or len(missing) <= 200:  # the watcher may come to nothing on a busy machine
         replace()
+        count += 1
     done.set()
     watcher.join()
-    assert len(missing) > 200 and not any(missing)
+    assert not any(missing)
     assert os.listdir(tmp_path) == ["result"]
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import links
 import train
-from conftest import ROOT, SMALL, fingerprint, options, rows, without_timing
+from conftest import LIMIT, ROOT, SMALL, fingerprint, free_addresses, options, rows, without_timing
 from support import cluster, precisions, workers
 from support.errors import WorkerError
 from test_reader import numbered, read_training  # noqa: F401
@@ -31,16 +31,7 @@ has_tf1 = pytest.mark.skipif("TF1_PYTHON" not in os.environ and not os.path.exis
                              reason="no TensorFlow 1.15 in .venv-tf1, and TF1_PYTHON names none")
 BOTH = [pytest.param(sys.executable, id="here"),
         pytest.param(TF1, id="tf1", marks=[has_tf1, pytest.mark.tf1, pytest.mark.slow])]
-LIMIT = 400  # seconds after which a hang is one, on a busy machine
 Ended = collections.namedtuple("Ended", "status output seconds")
-
-
-def free_addresses(count):
-    listening = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    addresses = ["localhost:%d" % server.getsockname()[1] for server in listening]
-    for server in listening:
-        server.close()
-    return addresses
 
 
 def config_of(addresses, index, chief=False):
