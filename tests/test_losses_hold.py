@@ -105,10 +105,9 @@ def test_in_an_xla_jit_scope(shape, is_real):
 def test_under_global_xla():
     """In a process of its own: the flag is read once."""
     script = ("import test_losses_hold as t, tensorflow.compat.v1 as tf\n"
-              "for real in (True, False):\n"
-              "    for shape in (t.Z.shape, [None]):\n"
-              "        with tf.Graph().as_default(), tf.Session(config=t.config(jit=True)) as session:\n"
-              "            assert t.clusters(t.check(session, tf.placeholder(tf.float32, shape), real)) > 0\n"
+              "for real, shape in ((True, t.Z.shape), (False, [None])):\n"
+              "    with tf.Graph().as_default(), tf.Session(config=t.config(jit=True)) as session:\n"
+              "        assert t.clusters(t.check(session, tf.placeholder(tf.float32, shape), real)) > 0\n"
               "print('held')\n")
     environment = dict(os.environ, TF_XLA_FLAGS="--tf_xla_cpu_global_jit",
                        PYTHONPATH=os.pathsep.join([ROOT, os.path.dirname(__file__)]))

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import glob
+import importlib
 import itertools
 import os
 import pty
@@ -420,10 +421,16 @@ def test_a_python_that_is_too_old_gets_a_line(version):
     assert re.fullmatch(r"error: train\.py needs Python 3\.7 or later; this is %s\.\d+\n" % version, result.stderr)
 
 
-@pytest.mark.parametrize("name, says", [
-    ("absl", "absl is missing"), ("scipy", "scipy is missing"), ("tqdm", "tqdm is missing"),
-    ("tensorflow", "tensorflow is too old")])
-def test_a_missing_package_is_a_line_with_the_command_that_installs_it(name, says):
+@pytest.mark.parametrize("name", ["scipy", "tqdm", "PIL", "filelock"])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    says = "^error: the package %s is missing; %s -m pip install -r .*requirements.txt$" % (name, sys.executable)
+    with pytest.raises(SystemExit, match=says), packages.needed():
+        importlib.import_module(name)
+
+
+@pytest.mark.parametrize("name, says", [("absl", "absl is missing"), ("tensorflow", "tensorflow is too old")])
+def test_a_missing_package_ends_the_program_with_that_line(name, says):
     script = "import runpy, sys, types; sys.modules[%r] = %s; runpy.run_path(%r, run_name='__main__')" % (
         name, "types.ModuleType('tensorflow')" if "old" in says else None, PROGRAM)
     result = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT,

@@ -137,7 +137,7 @@ def graph_of(team, **flags):
     return "".join(nodes + sorted(functions))
 
 
-@pytest.mark.parametrize("update", ["simultaneous", "alternating"])
+@pytest.mark.parametrize("update", ["simultaneous", pytest.param("alternating", marks=pytest.mark.slow)])
 def test_one_worker_builds_the_graph_of_no_worker_and_opens_no_port(data, update):
     address, = free_addresses(1)
     alone = workers.Workers(config_of([address], 0))
