@@ -315,6 +315,7 @@ def test_the_lock_comes_before_all_else(run, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["lock"]  # neither folders nor the sample set
 
 
+@pytest.mark.slow
 def test_two_first_starts_at_once_give_one_run_and_one_refusal(data, tmp_path):
     argv = [sys.executable, os.path.join(ROOT, "train.py"), "--output_dir=%s" % (tmp_path / "run"), *SMALL]
     both = [subprocess.Popen([*argv, "--max_steps=2", "--data_dir=" + data], stdout=subprocess.PIPE,

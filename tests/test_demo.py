@@ -186,8 +186,8 @@ def page(exports, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page_of_lines(exports, tmp_path_factory):
-    """The address of the page of an export of line drawings, which was made when exports still held inputs."""
+def lines(exports, tmp_path_factory):
+    """An export of line drawings, which was made when exports still held inputs."""
     export = shutil.copytree(os.path.join(exports, "2"), str(tmp_path_factory.mktemp("lines") / "export"))
     extra = os.path.join(export, "assets.extra")
     shutil.rmtree(extra)
@@ -198,8 +198,7 @@ def page_of_lines(exports, tmp_path_factory):
     for name in ("empty", "input-1"):
         imageio.imwrite(os.path.join(extra, name + ".png"), picture)
         picture[20:22] = 0
-    with served(tmp_path_factory.mktemp("page"), "--export=" + export) as address:
-        yield address
+    return export
 
 
 def post(page, path, content, kind="application/json", length=None):
@@ -261,11 +260,13 @@ def test_the_page_answers_on_the_address_it_is_given_alone(page):
     assert [address for address in listening if address.endswith(":%04X" % port)] == ["0100007F:%04X" % port]
 
 
-MISTAKES = """
+IN_ONE_PROCESS = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import app
-for argv in json.loads(sys.argv[2]):
+part, = (part for part in app.page_of(sys.argv[2], None)[0].get_config_file()["components"] if part["type"] == "html")
+print(json.dumps(part["props"]["props"]))
+for argv in json.loads(sys.argv[3]):
     sys.argv[1:] = argv
     try:
         app.main()
@@ -274,7 +275,7 @@ for argv in json.loads(sys.argv[2]):
 """
 
 
-def test_a_port_in_use_and_folders_without_an_export_or_pictures_are_one_line_each(page, exports, tmp_path):
+def test_line_drawings_are_known_and_mistakes_are_one_line_each(page, exports, lines, tmp_path):
     port = page[:-1].rpartition(":")[2]
     (tmp_path / "3200-old").mkdir()
     (tmp_path / "3200-old" / "saved_model.pb").touch()
@@ -288,11 +289,11 @@ def test_a_port_in_use_and_folders_without_an_export_or_pictures_are_one_line_ea
             tmp_path / "damaged" / "export" / "1")),
         (["--export=" + exports, "--pictures=%s" % (tmp_path / "gone")],
          "error: --pictures=%s: no such folder" % (tmp_path / "gone"))]
-    result = subprocess.run([PYTHON, "-c", MISTAKES, os.path.join(ROOT, "demo"), json.dumps(next(zip(*mistakes)))],
-                            stdout=subprocess.PIPE, text=True, check=True)
-    lines = result.stdout.splitlines()
-    assert len(lines) == len(mistakes) and "draw at" not in result.stdout, lines
-    assert all(line.startswith(says) for line, (_, says) in zip(lines, mistakes)), lines
+    argv = [PYTHON, "-c", IN_ONE_PROCESS, os.path.join(ROOT, "demo"), lines, json.dumps(next(zip(*mistakes)))]
+    drawn_on, *said = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    assert json.loads(drawn_on)["is_labels"] is False and sorted(json.loads(drawn_on)["starts"]) == ["empty", "input-1"]
+    assert len(said) == len(mistakes), said
+    assert all(line.startswith(says) for line, (_, says) in zip(said, mistakes)), said
 
 
 def huge_png():
@@ -362,6 +363,7 @@ def colours_on(tab):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_drawing_a_window_changes_the_picture_and_undo_takes_it_back(page, browser, width):
     tab = opened(browser, page, width)
+    assert pressed(tab) == ["Rectangle", "window"]
     empty, first = colours_on(tab), tab.locator(".output").get_attribute("src")
     tab.locator(".palette button", has_text="window").click()
     drawn = picture_after(tab, lambda: drag(tab, (0.3, 0.5), (0.6, 0.7)))
@@ -389,9 +391,13 @@ def pressed(tab):
     return [button.text_content() for button in tab.locator("button[aria-pressed=true]").all()]
 
 
-def test_line_drawings_are_drawn_with_a_brush_and_label_maps_with_rectangles(page, page_of_lines, browser):
-    assert pressed(opened(browser, page)) == ["Rectangle", "window"]
-    tab = opened(browser, page_of_lines)
+@pytest.mark.slow
+def test_line_drawings_are_drawn_with_a_brush(lines, browser, tmp_path):
+    with served(tmp_path, "--export=" + lines) as address:
+        check_the_page_of_lines(opened(browser, address))
+
+
+def check_the_page_of_lines(tab):
     assert pressed(tab) == ["Brush", "black"] and tab.locator("h1").is_visible()
     assert tab.locator(".starts button").count() == 2 and (colours_on(tab) == 255).all()
     picture_after(tab, lambda: drag(tab, (0.2, 0.5), (0.8, 0.5)))
