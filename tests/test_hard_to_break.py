@@ -313,7 +313,7 @@ def log(metrics, values, whole=hooks.Metrics.log):
     whole(metrics, values)
     with open("/proc/self/status") as file:
         status = dict(line.split(":", 1) for line in file)
-    print(status["VmRSS"].split()[0], status["Threads"], len(os.listdir("/proc/self/fd")), file=seen)
+    print(status["VmRSS"].split()[0], int(status["Threads"]), len(os.listdir("/proc/self/fd")), file=seen)
 
 hooks.Metrics.log, seen = log, open(sys.argv.pop(1), "w", buffering=1)
 sys.exit(train.main(train.parse(sys.argv)))
