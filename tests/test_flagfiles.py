@@ -14,8 +14,7 @@ FLAGFILES = sorted(os.listdir(os.path.join(ROOT, "flags")))
 
 
 @pytest.mark.parametrize("name", [
-    name if name in ("tf2_tutorial.flags", "patch_286.flags")
-    else pytest.param(name, marks=pytest.mark.slow) for name in FLAGFILES])
+    name if name == "patch_286.flags" else pytest.param(name, marks=pytest.mark.slow) for name in FLAGFILES])
 def test_every_flagfile_trains_and_tests(run, data, tmp_path, name):
     argv = ["--flagfile=" + os.path.join(ROOT, "flags", name), "--data_dir=" + data, "--output_dir=%s" % tmp_path]
     argv += SMALL

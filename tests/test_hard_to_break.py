@@ -137,7 +137,6 @@ def test_an_image_that_cannot_be_decoded_costs_no_step_that_was_done(run, data, 
     (tmp_path / "pairs" / "train" / "2.png").write_bytes(damaged)
     status, _ = run(*argv, "--max_steps=6")
     assert "2.png: can't be decoded" in status
-    assert run(*argv, "--max_steps=6")[0] == status  # the same file again, and no refusal of other pairs
     (tmp_path / "pairs" / "train" / "2.png").write_bytes(content)
     status, output = run(*argv, "--max_steps=6")
     assert status == 0
