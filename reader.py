@@ -27,9 +27,9 @@ DIRECTIONS = ("AtoB", "BtoA")
 class Side(typing.NamedTuple):
     """How the inputs, or the targets, are read."""
     resize_method: str = "bilinear"  # one of RESIZE_METHODS
-    channels: int = 3  # 1 (grey) or 3 (colour)
-    low: float = 0.0  # the value that becomes -1
-    high: float = 255.0  # the value that becomes 1
+    channels: int = 3  # those of the files; or 1, the luminance of pictures; or 3, which repeat one band
+    low: float = 0.0  # becomes -1; on the scale of `image_files.decode`, where whole numbers fill 0..255
+    high: float = 255.0  # becomes 1
 
 
 class View(typing.NamedTuple):
@@ -56,7 +56,7 @@ class Batches(typing.NamedTuple):
 
 
 def pair_loader(pairs):
-    """Returns a function from the index of a pair to (A, B), [H, W, 3] in 0..255 each.
+    """Returns a function from the index of a pair to (A, B), [H, W, C] each, in 0..255 for pictures.
 
     The type is that of `file_loader`; it is float32 for `colorize`. For `inputs` both images are the input.
     """
@@ -72,7 +72,7 @@ def pair_loader(pairs):
             return tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(colour)), colour
         if pairs.layout == "inputs":
             return first, first
-        if pairs.layout == "folders":
+        if pairs.layout in ("folders", "arrays"):
             return first, last
         raise NotImplementedError(pairs.layout)
 
@@ -80,20 +80,21 @@ def pair_loader(pairs):
 
 
 def file_loader(images):
-    """Returns a function from an index to the decoded, upright pixels of that file, [H, W, 3] in 0..255.
+    """Returns a function from an index to the upright pixels of that file, [H, W, C] (see `image_files.decode`).
 
-    The type holds every pixel of these `image_files.Image`s: uint8, or float32 where one of them has 16 bits.
+    The `image_files.Image`s have one number of bands. The type holds every pixel of them: uint8 for pictures of 8 bits,
+    else float32.
     """
     paths = tf.constant([os.fsencode(image.path) for image in images])
     kinds, orientations = (tf.constant(column) for column in zip(*((image.kind, image.orientation)
                                                                    for image in images)))
     found = {image.kind for image in images}
     any_turned = any(image.orientation != 1 for image in images)
-    dtype = tf.float32 if image_files.DEEP in found else tf.uint8
+    dtype = tf.uint8 if found <= {image_files.PLAIN, image_files.OTHER} else tf.float32
 
     def load(index):
         kind = min(found) if len(found) == 1 else kinds[index]
-        pixels = image_files.decode(tf.read_file(paths[index]), kind, dtype)
+        pixels = image_files.decode(tf.read_file(paths[index]), kind, dtype, images[0].bands)
         return image_files.upright(pixels, orientations[index]) if any_turned else pixels
 
     return load
@@ -140,10 +141,18 @@ def jitter(pair, batches, seed):
 
 
 def normalise(image, side=Side()):
-    """[H, W, C] in low..high of a Side -> float32 [H, W, its channels] in [-1, 1]."""
+    """[H, W, C] -> float32 [H, W, channels] of a Side in [-1, 1]; what lies outside of low..high is clipped."""
     image = tf.cast(image, tf.float32)
-    image = (image - side.low if side.low else image) * (2.0 / (side.high - side.low)) - 1.0
-    return image if side.channels == image.shape[2] else tf.image.rgb_to_grayscale(image)
+    if (side.low, side.high) != (0.0, 255.0):
+        image = (tf.clip_by_value(image, side.low, side.high) - side.low) * (255.0 / (side.high - side.low))
+    return to_channels(image * (2.0 / 255.0) - 1.0, side.channels)
+
+
+def to_channels(image, channels):
+    """[H, W, C] -> [H, W, channels]: as it is, the luminance of a picture, or one band three times."""
+    if channels == image.shape[2]:
+        return image
+    return tf.image.rgb_to_grayscale(image) if channels == 1 else tf.image.grayscale_to_rgb(image)
 
 
 def as_seen(image, side, size=None):
@@ -280,6 +289,21 @@ def read_in_order(pairs, size=None, view=View()):
     with naming_bad_files(pairs), session:
         while not session.should_stop():
             yield session.run(pair)
+
+
+def originals(pairs, view):
+    """Yields (input, target) of each pair in order, as numpy float32 [H, W, channels] on the scale of the files.
+
+    See `image_files.decode`. Each image has its own size.
+    """
+    with tf.Graph().as_default(), queue_scope():
+        index = tf.placeholder(tf.int64, [])
+        pair = [to_channels(tf.cast(image, tf.float32), side.channels)
+                for image, side in zip(in_direction(pair_loader(pairs)(index), view.direction), view[1:])]
+        session = tf.Session()
+    with naming_bad_files(pairs), contextlib.closing(session):
+        for number in range(len(pairs.files)):
+            yield session.run(pair, {index: number})
 
 
 # ---------------------------------------------------------------------------------------------

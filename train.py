@@ -40,6 +40,7 @@ with output.held_stderr(), packages.needed():
     import pix2pix
     import reader
     from support import (
+        bands,
         checkpoints,
         devices,
         diagnostics,
@@ -51,6 +52,7 @@ with output.held_stderr(), packages.needed():
         hooks,
         label_maps,
         memory,
+        outputs,
         pair_files,
         palette,
         precisions,
@@ -123,8 +125,15 @@ flags.DEFINE_bool("test_resize", True, "Whether test mode resizes every image to
                   "images. With --notest_resize every image keeps its size: test mode pads it by reflection and crops "
                   "the output.")
 flags.DEFINE_bool("flip", True, "Whether each training pair is mirrored with probability 1/2.")
-flags.DEFINE_enum("input_channels", "3", ["1", "3"], "Channels of the input, 1 (grey) or 3 (colour).")
-flags.DEFINE_enum("output_channels", "3", ["1", "3"], "Channels of the output, 1 (grey) or 3 (colour).")
+flags.DEFINE_integer("input_channels", None, "Channels of the input. Default: the bands of the files, which are 3 for "
+                     "pictures. With 1, pictures are read as grey; with 3, a single band is repeated.", lower_bound=1)
+flags.DEFINE_integer("output_channels", None, "Channels of the output, as --input_channels.", lower_bound=1)
+flags.DEFINE_string("input_range", None, "LOW,HIGH in the units of the files: the values of the input that become -1 "
+                    "and 1. Default: for whole numbers of 8 or 16 bits, the range of their type; for other numbers, "
+                    "the lowest and the highest value in the training files.")
+flags.DEFINE_string("output_range", None, "LOW,HIGH of the output, as --input_range.")
+flags.DEFINE_string("show_bands", None, "I,J,K or I: the bands, counted from 0, that are red, green and blue in "
+                    "pictures to look at, where there are so many. Default: the first three.")
 flags.DEFINE_bool("one_hot", False, "Whether the networks see inputs, which must be label maps, as one channel per "
                   "class instead of as pictures; the class of a pixel is the nearest of --labels.")
 flags.DEFINE_string("labels", "", "With --one_hot: the label colours of the inputs, as RRGGBB,RRGGBB,... Default: "
@@ -229,14 +238,15 @@ RULES = run_flags.Rules(  # what a flag means for an existing run
     FLAGS,
     free=set("""mode output_dir checkpoint data_dir test_resize skip_bad_images reader_threads test_dropout
                 test_ema max_steps precision log_every sample_every save_every keep val_every val_pairs best_by
-                patience""".split()),
+                patience show_bands""".split()),
     restored=set("""seed data_dir layout direction image_size load_size resize_method input_resize output_resize
+                    input_range output_range show_bands
                     skip_bad_images reader_threads dropout dropout_blocks test_dropout gan_loss""".split()),
     networks=set("""input_channels output_channels one_hot labels generator ngf skip norm norm_epsilon bottleneck_norm
                     leaky_slope ndf patch conditional""".split()),
     in_old_checkpoint=set("""input_channels output_channels ngf skip norm bottleneck_norm ndf""".split()),
     decided={"jit_compile"},
-    older={"ema": 0.0, "jit_compile": "false"})
+    older={"ema": 0.0, "jit_compile": "false", "input_channels": 3, "output_channels": 3})
 MODULE_FLAGS = FLAGS.get_flags_for_module(sys.modules[__name__])
 Options = collections.namedtuple("Options", [flag.name for flag in MODULE_FLAGS])  # the value of each flag
 TITLES = {"mode": "The run", "data_dir": "Data", "ngf": "Networks", "gan_loss": "Losses", "epochs": "Training",
@@ -256,6 +266,10 @@ must("image_size", lambda text: is_size(text, 32),
      "must be N or HEIGHT,WIDTH in multiples of 32, such as 256 or 256,512")
 must("labels", label_maps.is_text, "must be two or more colours, such as 000000,ff0000, each of them once")
 must("load_size", lambda text: text == "0" or is_size(text, 1), "must be 0, N or HEIGHT,WIDTH")
+must("input_range output_range", lambda text: text is None or flag_texts.is_range(text),
+     "must be LOW,HIGH, two numbers in rising order")
+must("show_bands", lambda text: text is None or flag_texts.is_bands(text),
+     "must be one or three numbers of bands, such as 3,2,1")
 must("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
 must("ema", lambda decay: 0 <= decay < 1, "must be from 0 to below 1")
 must("output_dir checkpoint init_checkpoint", lambda path: not flag_texts.is_pattern(path or ""),
@@ -271,7 +285,7 @@ must("data_dir output_dir", bool, "must name a folder")
 flags.register_multi_flags_validator(
     ["one_hot", "labels"], lambda v: v["one_hot"] or not v["labels"], "--labels is for --one_hot")
 flags.register_multi_flags_validator(
-    ["one_hot", "input_channels"], lambda v: not v["one_hot"] or v["input_channels"] == "3",
+    ["one_hot", "input_channels"], lambda v: not v["one_hot"] or v["input_channels"] in (None, 3),
     "--one_hot needs --input_channels=3, because it takes the classes from the colours")
 flags.register_multi_flags_validator(
     ["load_size", "image_size"], lambda v: v["load_size"] == "0" or all(
@@ -312,6 +326,48 @@ def pairs_of(options, folder, skip_bad=None):
     return pairs
 
 
+def sides_of(pairs, direction):
+    """Returns [("input", its files), ("output", its files)] as `image_files.Image`s; the latter only if there are any.
+    """
+    sides = zip(("input", "output"), reader.in_direction(pair_files.images_of(pairs), direction))
+    return list(sides)[:1 if pairs.layout == "inputs" else 2]
+
+
+def data_of(options, split, way_out):
+    """Returns the Pairs of a split, and the Options with what is found in them; prints what is read and each doubt."""
+    pairs = pairs_of(options, folder_of(options, split))
+    options = options._replace(**{
+        name + "_channels": bands.channels(images, getattr(options, name + "_channels"), "--%s_channels" % name)
+        for name, images in sides_of(pairs, options.direction)})
+    reports.reading(pairs, options.direction, (options.input_channels, options.output_channels), way_out)
+    return pairs, with_ranges(options, pairs)
+
+
+def with_ranges(options, pairs):
+    """Returns the Options with the ranges of the values; prints each that training finds, and what lies outside of one.
+    """
+    sides = sides_of(pairs, options.direction)
+    as_they_are = [reader.Side(channels=images[0].bands) for _, images in sides]
+    ranges, lines = bands.ranges(
+        sides, {name: getattr(options, name + "_range") for name, _ in sides},
+        reader.originals(pairs, reader.View(options.direction, as_they_are[0], as_they_are[-1])),
+        finds=options.mode == "train")
+    for line in lines:
+        reports.say(line)
+    return options._replace(**{name + "_range": text for name, text in ranges.items()})
+
+
+def values_of(options, pairs):
+    """Returns {"input": what `bands.described` returns, "output": the same} of some pairs."""
+    return {name: bands.described(images[0], getattr(options, name + "_channels"), getattr(options, name + "_range"))
+            for name, images in sides_of(pairs, options.direction)}
+
+
+def shown_bands(options):
+    """The bands that --show_bands names, if it does."""
+    return flag_texts.bands_of(options.show_bands) if options.show_bands else ()
+
+
 def fixed_pairs(options, pairs):
     """Reads the fixed pairs of a run, (of the sample grids, of validation); each is (name, input, target) in numpy.
 
@@ -320,7 +376,7 @@ def fixed_pairs(options, pairs):
     """
     def first(some, count):
         some = some._replace(files=some.files[:count])
-        read = reader.read_in_order(some, size_of(options.image_size), view_of(options))
+        read = reader.read_in_order(some, size_of(options.image_size), view_of(options, some))
         return [(os.path.basename(files[0].path), *pair) for pair, files in zip(read, some.files)]
 
     val, measured = os.path.join(options.data_dir, "val"), options.val_pairs if options.val_every else 0
@@ -333,13 +389,26 @@ def fixed_pairs(options, pairs):
     return first(pairs, SAMPLE_ROWS), []
 
 
-def view_of(options):
-    """Returns the reader's View that training and testing have of a pair."""
-    resize, usual = options.input_resize, "nearest" if options.one_hot else options.resize_method
-    inputs = reader.Side(usual if resize == "auto" else resize, int(options.input_channels))
-    resize, usual = options.output_resize, options.resize_method
-    return reader.View(options.direction, inputs,
-                       reader.Side(usual if resize == "auto" else resize, int(options.output_channels)))
+def view_of(options, pairs):
+    """Returns the reader's View that training and testing have of some pairs."""
+    sides = []
+    for (name, images), method in zip(sides_of(pairs, options.direction), resize_methods(options)):
+        channels, given = (getattr(options, name + what) for what in ("_channels", "_range"))
+        sides.append(reader.Side(method, bands.channels(images, channels, "--%s_channels" % name),
+                                 *bands.limits(images, given, "--%s_range" % name)))
+    return reader.View(options.direction, sides[0], sides[-1])
+
+
+def resize_methods(options):
+    """Returns how inputs and targets are resized, two of reader.RESIZE_METHODS."""
+    usual = ["nearest" if options.one_hot else options.resize_method, options.resize_method]
+    return [auto if method == "auto" else method
+            for method, auto in zip((options.input_resize, options.output_resize), usual)]
+
+
+def channels_of(options):
+    """Returns the channels of input and output; 3 where neither a flag nor data says it, as with older checkpoints."""
+    return options.input_channels or 3, options.output_channels or 3
 
 
 def check_memory(options, what, images, size, cost):
@@ -351,7 +420,7 @@ def check_memory(options, what, images, size, cost):
 def label_pictures(options, pairs):
     """Returns (inputs, targets) in which `palette.find` looks for label colours, uint8 [*image_size, 3] each."""
     some = pairs._replace(files=pairs.files[::math.ceil(len(pairs.files) / PALETTE_PAIRS)])
-    direction, *sides = view_of(options)  # nearest makes no new colours
+    direction, *sides = view_of(options, some)  # nearest makes no new colours
     view = reader.View(direction, *(side._replace(resize_method="nearest") for side in sides))
     with contextlib.closing(reader.read_in_order(some, size_of(options.image_size), view)) as pairs_read:
         return list(zip(*([rendering.pixels(rendering.to_rgb(image[0])) for image in pair] for pair in pairs_read)))
@@ -359,6 +428,9 @@ def label_pictures(options, pairs):
 
 def with_labels(options, pairs):
     """Returns the Options with the label colours that --one_hot needs, those of the inputs if --labels is not given."""
+    if options.one_hot and options.input_channels != 3:
+        raise FlagError("--one_hot takes the classes from the colours of pictures, and the inputs in %s have %d "
+                        "channels" % (pairs.folder, options.input_channels))
     if not options.one_hot or options.labels:
         return options
     colours = list(palette.find(label_pictures(options, pairs)[0], label_maps.MOST).values())
@@ -383,7 +455,7 @@ def load_size_of(options):
 def generate(options, images, mask_number):
     """The generator as the options want it; `mask_number` as in `pix2pix.generator`."""
     return pix2pix.generator(network_input(options, images), pix2pix.GeneratorOptions(
-        output_channels=int(options.output_channels), filters=options.ngf,
+        output_channels=channels_of(options)[1], filters=options.ngf,
         depth=pix2pix.unet_depth(*size_of(options.image_size)),
         skip=options.skip if options.generator == "unet" else "none", norm=options.norm,
         norm_epsilon=options.norm_epsilon, bottleneck_norm=options.bottleneck_norm, leaky_slope=options.leaky_slope,
@@ -421,7 +493,8 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
     step = tf.train.get_or_create_global_step()
     batch = reader.training_batches(pairs, step, reader.Batches(
         batch_size=options.batch_size, image_size=size_of(options.image_size), load_size=load_size_of(options),
-        flip=options.flip, view=view_of(options), seed=options.seed, threads=options.reader_threads, share=team.share))
+        flip=options.flip, view=view_of(options, pairs), seed=options.seed, threads=options.reader_threads,
+        share=team.share))
     with tf.name_scope("dropout"):
         mask_number = team.masks_of(step)
     how = pix2pix.TrainingOptions(
@@ -459,7 +532,7 @@ def one_image(options, average=None):
       and the generated [1, H, W, C].
     """
     with tf.name_scope("sample"), pix2pix.weights_of(average):
-        image = tf.placeholder(tf.float32, [1, *size_of(options.image_size), int(options.input_channels)], "image")
+        image = tf.placeholder(tf.float32, [1, *size_of(options.image_size), channels_of(options)[0]], "image")
         mask_number = tf.placeholder(tf.int64, [], "mask_number")
         return image, mask_number, generate(options, image, mask_number if keeps_dropout(options) else None)
 
@@ -523,15 +596,15 @@ def job_of(team):
         checkpoint = checkpoints.newest(saved)
         weights = run_flags.to_train(RULES, checkpoint)
     options = options_in_force(init_checkpoint=weights, jit_compile=devices.decide_compilation(FLAGS.jit_compile))
-    pairs = pairs_of(options, folder_of(options, options.split or "train"))
-    reports.reading(pairs, options.direction, SINGLE)
+    pairs, options = data_of(options, options.split or "train", SINGLE)
     options = with_labels(options, pairs)
     images = options.batch_size // len(team)
     check_memory(options, "a batch of %d" % images, images, size_of(options.image_size), memory.TRAINING)
     steps = min(epoch_steps(options, len(pairs.files)), options.max_steps or sys.maxsize)
     options = options._replace(**hooks.intervals(
         steps, options.sample_every, options.save_every, options.val_every))
-    record = run_folder.describe(pairs, options.data_dir, precisions.resolve(options.precision), steps, len(team))
+    record = run_folder.describe(pairs, options.data_dir, precisions.resolve(options.precision), steps, len(team),
+                                 values_of(options, pairs))
     if team.is_chief:
         storage.make_folders(saved, run_folder.samples_of(FLAGS.output_dir))
         if checkpoint:
@@ -607,11 +680,12 @@ def hooks_of(job, batch, model, saver, closing):
         return closing.enter_context(contextlib.closing(opened))
 
     writer = closed(event_writer.EventWriter(folder, tf.get_default_graph(), job.start))
-    run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size)
+    run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size,
+                    shown_bands(options))
     (shown, measured), generator = fixed_pairs(options, job.pairs), one_image(options, model.average)
     metrics = closed(hooks.Metrics(model, run, options.log_every))
     samples = hooks.Samples(run, options.sample_every, shown, generator,
-                            events.of_batch(batch, model, middle_of(options)))
+                            events.of_batch(batch, model, middle_of(options), shown_bands(options)))
     saving = hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)
     if not measured:
         return [nan, metrics, samples, saving]
@@ -658,7 +732,8 @@ def finish(job, step):
 
 def target_colours(options, pairs):
     """Returns the label colours of the targets, [(red, green, blue)]; empty if they are not label maps, or missing."""
-    if pairs.layout == "inputs":
+    targets = dict(sides_of(pairs, options.direction)).get("output")
+    if not targets or not targets[0].is_plain:
         return []
     return list(palette.find(label_pictures(options, pairs)[1], label_maps.MOST).values())
 
@@ -676,8 +751,7 @@ def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
     checkpoint = run_flags.to_restore(RULES)
     options = as_tested(options_in_force(), checkpoint)
-    pairs = pairs_of(options, folder_of(options, options.split))
-    reports.reading(pairs, options.direction, "use --layout=inputs")
+    pairs, read_as = data_of(options, options.split, "use --layout=inputs")
     if not options.split:
         reports.training_pairs(pairs, options.data_dir, run_folder.run_of(checkpoint))
     if pairs.layout != "inputs" and not options.test_resize:
@@ -696,8 +770,10 @@ def test():
         ("image_size", "%dx%d" % size_of(options.image_size) if options.test_resize else None),
         ("test_dropout", options.test_dropout), ("weights", weights_taken(options)), ("precision", options.precision),
         ("pairs_sha256", checksum)])
-    with contextlib.closing(translated(options, checkpoint, pairs)) as translations, storage.replacing(path) as folder:
-        metrics = gallery.write(folder, title, translations, facts, middle_of(options), target_colours(options, pairs))
+    files = as_files(read_as, checkpoint, pairs)
+    with contextlib.closing(translated(read_as, checkpoint, pairs)) as translations, storage.replacing(path) as folder:
+        as_stored = outputs.beside(translations, files, shown_bands(options))
+        metrics = gallery.write(folder, title, as_stored, facts, middle_of(options), target_colours(read_as, pairs))
     gallery.write_results(os.path.dirname(path), title)
     print("%s, %s weights, translated %d images; open %s in a browser" % (
         checkpoint, weights_taken(options), len(pairs.files), os.path.join(path, "index.html")))
@@ -719,7 +795,7 @@ def weights_taken(options):
 
 
 def translated(options, checkpoint, pairs):
-    """Yields (name, {kind: picture}, patches, {measure: value}) for each pair, as `gallery.write` takes them.
+    """Yields (name, {kind: image}, patches, {measure: value}) for each pair; images are [1, H, W, C] in [-1, 1].
 
     `patches` is (D's logits, the image size that they belong to). The measures are computed in a float32 session of
     their own, since a bfloat16 session would compute SSIM in bfloat16 too.
@@ -734,14 +810,30 @@ def translated(options, checkpoint, pairs):
         session = checkpoints.restored_session(checkpoint, options.precision, options.test_ema)
         exact = tf.Session(config=precisions.session_config("float32"))
     size = size_of(options.image_size) if options.test_resize else None
-    with session, exact, contextlib.closing(reader.read_in_order(pairs, size, view_of(options))) as pairs_read:
+    with session, exact, contextlib.closing(reader.read_in_order(pairs, size, view_of(options, pairs))) as pairs_read:
         named = zip(tqdm.tqdm(names, unit="image", disable=None), pair_files.short_names(names), pairs_read)
         for name, short_name, pair in named:
             mask = seeds.of_name(name)
             with faults.naming_memory("%s at %dx%d pixels" % ((name,) + pair[0].shape[1:3]), LESS_MEMORY["test"]):
-                pictures, patches = session.run(shown, {image: pair[0], target: pair[1], mask_number: mask})
-                values = exact.run(measures, {shown[0]["output"]: pictures["output"], target: pair[1]})
+                fed = {image: pair[0], target: pair[1]} if measures else {image: pair[0]}
+                pictures, patches = session.run(shown, {**fed, mask_number: mask})
+                values = exact.run(measures, {shown[0]["output"]: pictures["output"], **fed}) if measures else {}
             yield short_name, pictures, patches, values
+
+
+def as_files(options, checkpoint, pairs):
+    """Yields the `outputs.File` of each pair: how its output is written as the run's targets are stored."""
+    record = run_folder.read_record(run_folder.run_of(checkpoint)) or {}
+    known = record.get("values", {}).get("output", {})
+    targets = dict(sides_of(pairs, options.direction)).get("output", [None] * len(pairs.files))
+    truths = reader.originals(pairs, view_of(options, pairs))
+    for image, target in zip((files[0] for files in pairs.files), targets):
+        size = pair_files.size_of_one(pairs, image)
+        dtype, ending = (target.dtype, target.ending) if target else (
+            known.get("dtype", "uint8"), known.get("file", ".png"))
+        is_plain = (dtype, options.output_range) == ("uint8", None)
+        truth = None if is_plain or not target else next(truths)[1]
+        yield outputs.File(size, dtype, ending, options.output_range, truth)
 
 
 def test_graph(options):
@@ -752,8 +844,8 @@ def test_graph(options):
       scalar that picks the dropout mask; {kind: [1, H, W, 1 or 3]} of what is to be seen; D's logits with the
       (height, width) that they are of, padding included; and what `gallery.measures` returns.
     """
-    image = tf.placeholder(tf.float32, [1, None, None, int(options.input_channels)], "image")
-    target = tf.placeholder(tf.float32, [1, None, None, int(options.output_channels)], "target")
+    image = tf.placeholder(tf.float32, [1, None, None, channels_of(options)[0]], "image")
+    target = tf.placeholder(tf.float32, [1, None, None, channels_of(options)[1]], "target")
     mask_number = tf.placeholder(tf.int64, [], "mask_number")
     height, width = tf.shape(image)[1], tf.shape(image)[2]
     inputs = padded(options, image)
@@ -774,7 +866,12 @@ def export():
     """Writes the generator as a SavedModel into export/STEP (see support/serving.py); returns the exit status."""
     checkpoint = run_flags.to_restore(RULES)
     options = options_in_force(test_ema=FLAGS.test_ema and checkpoints.has_averages(checkpoint))
-    size, inputs = size_of(options.image_size), inputs_for_palette(options)
+    size, (channels, output_channels) = size_of(options.image_size), channels_of(options)
+    are_pictures = {channels, output_channels} <= {1, 3} and not options.input_range and not options.output_range
+    inputs = inputs_for_palette(options) if are_pictures else []
+    values = (run_folder.read_record(run_folder.run_of(checkpoint)) or {}).get("values") or {
+        "input": bands.described(None, channels, options.input_range),
+        "output": bands.described(None, output_channels, options.output_range)}
     path = os.path.join(options.output_dir, "export", str(checkpoints.step_of(checkpoint)))  # as servers look for it
     with tf.Graph().as_default():
         mask_number = tf.constant(0, tf.int64) if options.test_dropout else None
@@ -784,12 +881,12 @@ def export():
             return outputs[:, :tf.shape(images)[1], :tf.shape(images)[2]]
 
         def to_input(image):  # as test mode reads a file
-            return reader.as_seen(image, view_of(options).input, size)
+            return reader.as_seen(image, reader.Side(resize_methods(options)[0], channels), size)
 
-        signatures = serving.signatures(translate, to_input, int(options.input_channels))
+        signatures = serving.signatures(translate, to_input if are_pictures else None, channels)
         restored = checkpoints.restored_session(checkpoint, averaged=options.test_ema)
         with restored as session, storage.replacing(path) as folder:
-            serving.write(folder, session, signatures, size, inputs)
+            serving.write(folder, session, signatures, values, (size, inputs) if are_pictures else None)
     print("exported %s to %s, %s weights, dropout %s" % (
         checkpoint, path, weights_taken(options), "on" if options.test_dropout else "off"))
     return 0

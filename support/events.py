@@ -92,13 +92,14 @@ def shown(tag, plugin, content, description):
     return tf.Summary.Value(tag=tag, tensor=tf.make_tensor_proto(content), metadata=metadata)
 
 
-def of_batch(batch, model, middle):
+def of_batch(batch, model, middle, show_bands=()):
     """Builds the view of a batch: the jittered pairs, the outputs and D's logits.
 
     Args:
       batch: (inputs, targets).
       model: a pix2pix.Training.
       middle: see `rendering.heat_map`; each image has a scale of its own.
+      show_bands: see `rendering.bands_of`.
 
     Returns:
       (the tensors that are shown, a serialized Summary of the values that are fed for them).
@@ -106,7 +107,8 @@ def of_batch(batch, model, middle):
     # Copies are fetched: a session computes the fetched tensor itself in float32, even where bfloat16 is wanted.
     tensors = [tf.identity(tensor) for tensor in (*batch, model.outputs, model.real_logits, model.fake_logits)]
     images, logits = zip(("inputs", "targets", "outputs"), tensors), zip(("real", "fake"), tensors[3:])
-    summaries = [tf.summary.image("batch/" + name, rendering.to_uint8(image)) for name, image in images]
+    summaries = [tf.summary.image("batch/" + name, rendering.to_uint8(rendering.visible(image, show_bands)))
+                 for name, image in images]
     for name, values in logits:
         reach = tf.reduce_max(tf.abs(values - middle), axis=[1, 2, 3], keepdims=True)
         heat = rendering.to_uint8(rendering.heat_map(values, middle, reach, tf.concat))

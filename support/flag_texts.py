@@ -1,5 +1,6 @@
-"""What the text of a flag can say: a size in pixels, or a path that TensorFlow takes as it is written."""
+"""What the text of a flag can say: a size in pixels, a range, bands, or a path that TensorFlow takes as written."""
 
+import math
 import os
 import re
 
@@ -16,6 +17,38 @@ def is_size(text, multiple):
     """Whether a text is N or HEIGHT,WIDTH, with sides that are multiples of a number."""
     try:
         return all(side > 0 and side % multiple == 0 for side in size_of(text))
+    except ValueError:
+        return False
+
+
+def range_of(text):
+    """Returns (low, high) of LOW,HIGH; raises ValueError for any other text."""
+    low, high = (float(end) for end in text.split(","))
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(text)
+    return low, high
+
+
+def is_range(text):
+    """Whether a text is LOW,HIGH, two finite numbers in rising order."""
+    try:
+        return bool(range_of(text))
+    except ValueError:
+        return False
+
+
+def bands_of(text):
+    """Returns [I, J, K] of I,J,K, the numbers of bands from 0 on; raises ValueError for any other text."""
+    bands = [int(band) for band in text.split(",")]
+    if len(bands) not in (1, 3) or min(bands) < 0:
+        raise ValueError(text)
+    return bands
+
+
+def is_bands(text):
+    """Whether a text is one band, or three."""
+    try:
+        return bool(bands_of(text))
     except ValueError:
         return False
 

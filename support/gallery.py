@@ -21,11 +21,16 @@ import tensorflow.compat.v1 as tf
 from support import charts, checkpoints, label_maps, rendering, results, run_folder, storage
 
 MEASURES = collections.OrderedDict([("l1", "L1 (lower is better)"), ("psnr", "PSNR in dB (higher is better)"),
-                                    ("ssim", "SSIM (higher is better)"), *label_maps.MEASURES.items()])
+                                    ("ssim", "SSIM (higher is better)"), *label_maps.MEASURES.items(),
+                                    ("mae", "mean absolute error in the data's units (lower is better)"),
+                                    ("rmse", "root mean square error in the data's units (lower is better)")])
 ABOUT_MEASURES = "Brackets are 95 % intervals of the mean."
 ABOUT_INPUTS = ("The inputs came alone (--layout=inputs): there is no target to show, and nothing to measure the "
                 "outputs against.")
-DECIMALS = {"l1": "%.4f", "psnr": "%.2f", "ssim": "%.4f", "accuracy": "%.4f", "iou": "%.4f"}
+DECIMALS = {"l1": "%.4f", "psnr": "%.2f", "ssim": "%.4f", "accuracy": "%.4f", "iou": "%.4f", "mae": "%.4g",
+            "rmse": "%.4g"}
+
+IN_UNITS = ("mae", "rmse")  # measures in the data's own units
 
 LEAST_PIXELS = 11  # a side of SSIM's window
 
@@ -41,14 +46,15 @@ def measures(output, target):
 
 
 def write(folder, title, translated, facts, middle, colours=()):
-    """Writes images/KIND/NAME.png, the page, metrics.csv and metrics.json.
+    """Writes images/KIND/NAME.png, outputs/NAME.ENDING, the page, metrics.csv and metrics.json.
 
     Args:
       folder: an empty one.
       title: what the page is called.
       translated: yields for each image (NAME, {kind: picture [1, H, W, C] in [-1, 1]}, (D's logits [1, h, w, 1], the
-        (height, width) that they are of), {name of MEASURES: value}); all have the same kinds and measures, and none
-        where there were no targets. A NAME that is too long for a file is shortened.
+        (height, width) that they are of), {name of MEASURES: value}, (ENDING, bytes) of the output in the data's own
+        units, or None); all have the same kinds and measures, and none where there were no targets. A NAME that is too
+        long for a file is shortened.
       facts: {name: value} that metrics.json holds too; see `described`.
       middle: see `rendering.heat_map`.
       colours: those of the labels, if the targets are label maps; the measures of support/label_maps.py are added.
@@ -58,7 +64,9 @@ def write(folder, title, translated, facts, middle, colours=()):
     """
     rows, shown, counts, reach = [], [], [], 0.0
     with tempfile.TemporaryFile(dir=folder) as kept:  # logits, until the largest is known
-        for name, pictures, (logits, size), values in translated:
+        for name, pictures, (logits, size), values, stored in translated:
+            if stored:
+                write_output(folder, results.fitting(name) + stored[0], stored[1])
             for kind, picture in pictures.items():
                 write_picture(folder, kind, results.fitting(name), picture[0])
             shown.append((size, picture.shape[1:3]))
@@ -89,6 +97,12 @@ def write_picture(folder, kind, name, picture):
     """Writes a picture [H, W, C] in [-1, 1] into a result's folder."""
     os.makedirs(os.path.join(folder, "images", kind), exist_ok=True)
     rendering.write_png(os.path.join(folder, "images", kind, name + ".png"), picture)
+
+
+def write_output(folder, name, contents):
+    """Writes the file of an output in the data's own units into a result's folder."""
+    os.makedirs(os.path.join(folder, "outputs"), exist_ok=True)
+    storage.write_file(os.path.join(folder, "outputs", name), contents)
 
 
 def write_numbers(folder, rows, metrics, facts):

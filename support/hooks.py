@@ -39,6 +39,7 @@ class Run(typing.NamedTuple):
     steps: int  # steps of the whole run
     pairs: int  # training pairs
     batch_size: int  # pairs in a step
+    show_bands: typing.Sequence[int] = ()  # see `rendering.bands_of`
 
 
 def is_due(step, every, last):
@@ -188,7 +189,8 @@ class Samples(tf.train.SessionRunHook):
         rows = []
         for number, (_, image, target) in enumerate(self.fixed):
             output = session.run(self.output, {self.image: image, self.mask_number: number})
-            rows.append(np.concatenate([rendering.to_rgb(picture[0]) for picture in (image, output, target)], axis=1))
+            rows.append(np.concatenate([rendering.to_rgb(picture[0], self.run.show_bands)
+                                        for picture in (image, output, target)], axis=1))
         folder = run_folder.samples_of(self.run.folder)
         path = os.path.join(folder, "step-%08d.png" % step)
         grid = np.concatenate(rows)

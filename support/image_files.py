@@ -1,12 +1,12 @@
 """Image files: checking them by their headers, decoding them in the graph, and turning them upright.
 
-TensorFlow decodes JPEG, PNG, GIF and most BMP files; imageio, with Pillow, decodes the rest. None of it depends on
-what an image is for.
+TensorFlow decodes JPEG, PNG, GIF and most BMP files; imageio, with Pillow, decodes other pictures; arrays.py decodes
+arrays of any bands. None of it depends on what an image is for.
 """
 
-import collections
 import os
 import stat
+import typing
 import zlib
 
 import imageio.v3 as imageio
@@ -15,54 +15,101 @@ import PIL.features
 import PIL.Image
 import tensorflow.compat.v1 as tf
 
-from support import faults
+from support import arrays, faults
 from support.errors import DataError
 
 HAS_AVIF = "avif" in PIL.features.modules and PIL.features.check("avif")  # Pillow has it from 11.3 on
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm",
-           *([".avif"] if HAS_AVIF else []))
+           ".npy", ".npz", *([".avif"] if HAS_AVIF else []))
 MAX_UPLOAD_PIXELS = 4096 * 4096  # 200 MB when decoded
 
 
-Image = collections.namedtuple("Image", "path kind height width orientation checksum")
-Image.__doc__ = """A checked image file.
+class Image(typing.NamedTuple):
+    """A checked image file."""
+    path: str
+    kind: int  # the decoder, one of the six below
+    height: int  # of the upright image, in pixels
+    width: int
+    orientation: int  # how to turn the decoded pixels upright (see `upright`); 1 for OTHER, whose decoder turns them
+    checksum: int  # the CRC-32 of the file's first and last KB
+    bands: int = 3  # every picture is decoded as RGB
+    dtype: str = "uint8"  # of the file's numbers
 
-* path: of the file.
-* kind: the decoder, one of PLAIN, DEEP and OTHER.
-* height, width: of the upright image, in pixels.
-* orientation: how to turn the decoded pixels upright (see `upright`); 1 for OTHER, whose decoder turns them.
-* checksum: the CRC-32 of the file's first and last KB.
-"""
-PLAIN, DEEP, OTHER = 0, 1, 2  # TensorFlow in 8 bits, TensorFlow in 16 bits (PNG), imageio
+    @property
+    def ending(self):
+        """The ending of a file that can hold the same numbers: .png, .tif or .npy."""
+        if self.kind not in MEMBERS:
+            return ".png"
+        return ".tif" if self.path.lower().endswith((".tif", ".tiff")) else ".npy"
+
+    @property
+    def is_plain(self):
+        """Whether it is a picture of 8 bits."""
+        return self.kind in (PLAIN, OTHER)
+
+
+# TensorFlow in 8 bits, TensorFlow in 16 bits (PNG), imageio; an array, or the array A or B of an .npz file.
+PLAIN, DEEP, OTHER, ARRAY, ARRAY_A, ARRAY_B = range(6)
+MEMBERS = {ARRAY: "", ARRAY_A: "A", ARRAY_B: "B"}
 
 
 # ---------------------------------------------------------------------------------------------
 # The file
 
 
-def check_image(path):
+def check_image(path, member=""):
     """Checks the header and the last bytes of a file, and returns its Image.
+
+    Args:
+      path: of the file.
+      member: A or B, of an .npz file that holds both.
 
     Raises:
       DataError: the file can't be read, is not an image, or is cut short.
     """
     head, tail, is_whole_jpeg = ends_of(path)
+    checksum = zlib.crc32(head + tail)
+    if arrays.is_array(head):
+        array = check_array(path, member)
+        if array:
+            height, width, bands, dtype, orientation = array
+            height, width = (width, height) if orientation >= 5 else (height, width)
+            kind = next(kind for kind, name in MEMBERS.items() if name == member)
+            return Image(path, kind, height, width, orientation, checksum, bands, dtype)
     is_jpeg, is_png = head.startswith(b"\xff\xd8\xff"), head.startswith(b"\x89PNG\r\n\x1a\n")
     is_other = (head.startswith((b"II*\0", b"MM\0*", b"P5", b"P6")) or head[8:12] == b"WEBP"
                 or (HAS_AVIF and head[4:12] in (b"ftypavif", b"ftypavis"))
                 or (head.startswith(b"BM") and head[28:29] != b"\x18"))  # TensorFlow reads BMP of 24 bits alone
     if not (is_jpeg or is_png or is_other or head.startswith((b"BM", b"GIF8"))):
-        raise DataError("%s: not a JPEG, PNG, BMP, GIF, TIFF, WebP%s or binary PPM or PGM image; convert or remove it"
-                        % (path, ", AVIF" if HAS_AVIF else ""))
+        raise DataError("%s: not a JPEG, PNG, BMP, GIF, TIFF, WebP%s, binary PPM or PGM image or NumPy array; convert "
+                        "or remove it" % (path, ", AVIF" if HAS_AVIF else ""))
     if (is_jpeg and not is_whole_jpeg) or (is_png and b"IEND" not in tail):
         raise DataError("%s: the file is cut short; copy or download it again" % path)
     height, width, mode, orientation = header_of(path)
     if is_other and mode.startswith(("I", "F")):
-        raise DataError("%s: only a PNG can have more than 8 bits per channel; convert the file" % path)
+        raise DataError("%s: only PNG, TIFF and NumPy files can have more than 8 bits per channel; convert the file"
+                        % path)
     kind = OTHER if is_other else DEEP if is_png and head[24] == 16 else PLAIN
     if orientation >= 5:
         height, width = width, height
-    return Image(path, kind, height, width, 1 if kind == OTHER else orientation, zlib.crc32(head + tail))
+    return Image(path, kind, height, width, 1 if kind == OTHER else orientation, checksum,
+                 dtype="uint16" if kind == DEEP else "uint8")
+
+
+def check_array(path, member):
+    """Returns the arrays.Header of a file, or None for a TIFF that is a picture; raises DataError."""
+    try:
+        with open(path, "rb") as file:
+            return arrays.header_of(file, member)
+    except OSError as error:
+        raise DataError("%s: can't be read (%s)" % (path, error.strerror))
+    except Exception as error:  # a broken header can raise anything
+        raise DataError("%s: the array can't be opened (%s); replace or remove it" % (path, first_line(error)))
+
+
+def first_line(error):
+    """Returns the first line of an exception's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def ends_of(path):
@@ -88,7 +135,7 @@ def header_of(path):
                 width, height = int(image.tag_v2[256]), int(image.tag_v2[257])
             return height, width, image.mode, orientation_of(image)
     except Exception as error:  # a broken header can raise anything
-        raise DataError("%s: the image can't be opened (%s)" % (path, (str(error).splitlines() or ["?"])[0]))
+        raise DataError("%s: the image can't be opened (%s)" % (path, first_line(error)))
 
 
 def orientation_of(image):
@@ -143,7 +190,7 @@ def undecodable(images):
     """Yields (path, message) of the Images whose pixels can't be decoded."""
     with tf.Graph().as_default(), tf.Session() as session:
         path, kind = tf.placeholder(tf.string, []), tf.placeholder(tf.int32, [])
-        decoded = tf.shape(decode(tf.read_file(path), kind))
+        decoded = tf.shape(decode(tf.read_file(path), kind, bands=None))
         for image in images:
             try:
                 session.run(decoded, {path: os.fsencode(image.path), kind: image.kind})
@@ -156,13 +203,16 @@ def undecodable(images):
 # The pixels, in the graph
 
 
-def decode(contents, kind=PLAIN, dtype=tf.uint8):
-    """Decodes the bytes of an image, or of the first frame of a GIF, to [H, W, 3] in 0..255.
+def decode(contents, kind=PLAIN, dtype=tf.uint8, bands=3):
+    """Decodes the bytes of an image, or of the first frame of a GIF, to [H, W, bands].
+
+    Whole numbers of 8 and 16 bits come in 0..255 (see `arrays.unit_of`), and all others as they are in the file.
 
     Args:
       contents: string scalar.
       kind: the decoder (see Image), an int or an int tensor.
-      dtype: of the result; float32 keeps the 16 bits of a DEEP image.
+      dtype: of the result; float32 keeps the 16 bits of a DEEP image and the numbers of an array.
+      bands: of the image; None leaves them open.
     """
     def decode_image(depth):
         return tf.image.decode_image(contents, channels=3, dtype=depth, expand_animations=False)
@@ -171,11 +221,18 @@ def decode(contents, kind=PLAIN, dtype=tf.uint8):
         turns = not contents.startswith((b"II*\0", b"MM\0*"))  # Pillow turns TIFF by itself
         return np.asarray(imageio.imread(contents, plugin="pillow", mode="RGB", index=0, rotate=turns))
 
+    def decode_array(member):
+        def read(contents):
+            return arrays.scaled(arrays.read(contents, member))
+
+        return lambda: tf.cast(tf.numpy_function(read, [contents], tf.float32), dtype)
+
     branches = [lambda: tf.cast(decode_image(tf.uint8), dtype),
                 lambda: tf.cast(tf.cast(decode_image(tf.uint16), tf.float32) / 257.0, dtype),
-                lambda: tf.cast(tf.numpy_function(decode_other, [contents], tf.uint8), dtype)]
+                lambda: tf.cast(tf.numpy_function(decode_other, [contents], tf.uint8), dtype),
+                *map(decode_array, MEMBERS.values())]
     image = branches[kind]() if isinstance(kind, int) else tf.switch_case(kind, branches)
-    image.set_shape([None, None, 3])
+    image.set_shape([None, None, bands])
     return image
 
 

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 
-NEEDED = ("tensorflow", "scipy", "numpy", "imageio", "PIL", "absl", "tqdm", "filelock")
+NEEDED = ("tensorflow", "scipy", "numpy", "imageio", "PIL", "absl", "tqdm", "filelock", "tifffile")
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 

@@ -5,10 +5,10 @@ import hashlib
 import os
 import re
 
-from support import image_files
+from support import arrays, image_files
 from support.errors import DataError
 
-LAYOUTS = ("side_by_side", "folders", "colorize", "inputs")
+LAYOUTS = ("side_by_side", "folders", "arrays", "colorize", "inputs")
 SPLITS = ("train", "val", "test")
 
 Pairs = collections.namedtuple("Pairs", "layout files skipped folder")
@@ -18,9 +18,10 @@ Pairs.__doc__ = """The pairs of a folder, in order.
 * layout: one of LAYOUTS.
     side_by_side: a pair is one file, A in its left half and B in its right half.
     folders: a pair is a file in one folder and the file of the same stem in another (see `sides_of`).
+    arrays: a pair is one .npz file with arrays named A and B.
     colorize: a pair is one file, which is B; A is its luminance.
     inputs: a pair is one file, the input; there is no target.
-* files: a list with a tuple of `image_files.Image` for each pair.
+* files: a list with a tuple of `image_files.Image` for each pair: one, or A's and B's.
 * skipped: the messages about files that were left out.
 * folder: where they are; for `folders`, the split's path, which `sides_of` takes.
 """
@@ -67,16 +68,19 @@ def find_pairs(folder, layout="auto", skip_bad=False):
 
     Args:
       folder: where the images are, or a split's path as `sides_of` takes it.
-      layout: one of LAYOUTS; auto is folders where `sides_of` finds two, else side_by_side.
+      layout: one of LAYOUTS; auto is folders where `sides_of` finds two, arrays where the first file is an .npz with A
+        and B, else side_by_side.
       skip_bad: whether files that can't be used are left out. All files are decoded then, which takes time.
 
     Raises:
       DataError: there is no such folder, no image in it, a file that can't be read, a file without its
-        partner in the other folder, or partners of different size.
+        partner in the other folder, partners of different size, or images of different numbers of bands.
     """
-    if layout == "auto":
-        layout = "folders" if sides_of(folder) else "side_by_side"
+    if layout == "auto" and sides_of(folder):
+        layout = "folders"
     names = partners(folder) if layout == "folders" else [(path,) for path in image_paths(folder)]
+    if layout == "auto":
+        layout = "arrays" if arrays.is_pair(names[0][0]) else "side_by_side"
     files, skipped = [], []
     for paths in names:
         try:
@@ -91,6 +95,8 @@ def find_pairs(folder, layout="auto", skip_bad=False):
         files = [pair for pair in files if not bad.keys() & {image.path for image in pair}]
     if not files:
         raise DataError("%s: none of its images can be used; the first error: %s" % (folder, skipped[0]))
+    for images in zip(*files):
+        check_alike(images)
     return Pairs(layout, files, tuple(skipped), folder)
 
 
@@ -169,24 +175,41 @@ def short_names(names):
 
 def check_pair(paths, layout):
     """Returns the Images of a pair's files; raises DataError where they can't be a pair."""
-    images = tuple(image_files.check_image(path) for path in paths)
+    if layout == "arrays":
+        images = tuple(image_files.check_image(paths[0], member) for member in arrays.MEMBERS)
+    else:
+        images = tuple(image_files.check_image(path) for path in paths)
     first, last = images[0], images[-1]
     if layout == "side_by_side" and first.width % 2:
         raise DataError("%s: %d pixels wide; a pair is two halves side by side and needs an even width"
                         % (first.path, first.width))
+    if layout == "colorize" and first.kind in image_files.MEMBERS:
+        raise DataError("%s: --layout=colorize takes pictures, not arrays" % first.path)
     if (first.height, first.width) != (last.height, last.width):
         raise DataError("%s is %dx%d pixels and %s is %dx%d; partners must have the same size" % (
             first.path, first.width, first.height, last.path, last.width, last.height))
     return images
 
 
+def check_alike(images):
+    """Raises DataError where Images that are read as one side can't be: of other bands, or types without one scale."""
+    first = images[0]
+    for image in images:
+        if image.bands != first.bands:
+            raise DataError("%s has %s and %s has %s; all must have the same number" % (
+                first.path, counted(first.bands, "band"), image.path, counted(image.bands, "band")))
+        if arrays.has_range(image.dtype) != arrays.has_range(first.dtype):
+            raise DataError("%s holds %s and %s holds %s, which have no common scale; convert one" % (
+                first.path, first.dtype, image.path, image.dtype))
+
+
 def check_sizes(pairs, least, advice):
     """Raises DataError where a picture of a pair has a side of fewer pixels than `least`."""
     for image in (files[-1] for files in pairs.files):
-        width = image.width // (2 if pairs.layout == "side_by_side" else 1)
-        if min(image.height, width) < least:
+        height, width = size_of_one(pairs, image)
+        if min(height, width) < least:
             raise DataError("%s: an image of %dx%d pixels, fewer than the %dx%d %s"
-                            % (image.path, width, image.height, least, least, advice))
+                            % (image.path, width, height, least, least, advice))
 
 
 def largest(pairs):
@@ -201,6 +224,11 @@ def count_pairs(folder):
     return len(image_names(folder)) if os.path.isdir(folder) else 0
 
 
+def images_of(pairs):
+    """Returns (the Images of A, the Images of B), a list each; a file that holds both is in both."""
+    return [files[0] for files in pairs.files], [files[-1] for files in pairs.files]
+
+
 def all_images(pairs):
     """All Images of the pairs, in order."""
     return [image for files in pairs.files for image in files]
@@ -210,17 +238,23 @@ def all_images(pairs):
 # What a reader of the terminal should know
 
 
-def summary(pairs, direction):
-    """Returns the line that says which pairs are read, from where, and as what; direction is AtoB or BtoA."""
+def summary(pairs, direction, channels=(3, 3)):
+    """Returns the line that says which pairs are read, from where, and as what.
+
+    Args:
+      pairs: Pairs.
+      direction: AtoB or BtoA.
+      channels: of the input and the target.
+    """
     names = {"A": "luminance", "B": "colour"} if pairs.layout == "colorize" else {"A": "A", "B": "B"}
     source, target = (names[side] for side in direction.split("to"))
-    how = {"side_by_side": "side by side, halves of %(size)s, %(source)s to %(target)s",
-           "folders": "two folders, pictures of %(size)s, %(source)s to %(target)s",
-           "colorize": "colorize, pictures of %(size)s, %(source)s to %(target)s",
-           "inputs": "inputs without targets, pictures of %(size)s"}[pairs.layout]
+    how = {"side_by_side": "side by side, halves of %(size)s, ", "folders": "two folders, pictures of %(size)s, ",
+           "arrays": "arrays of %(size)s, ", "colorize": "colorize, pictures of %(size)s, ",
+           "inputs": "inputs without targets, pictures of %(size)s, "}[pairs.layout] % {"size": sizes(pairs)}
+    how += "%d channels" % channels[0] if pairs.layout == "inputs" else "%s to %s, %d channels to %d" % (
+        source, target, *channels)
     noun = "picture" if pairs.layout == "inputs" else "pair"
-    return "reading %s from %s: %s" % (counted(len(pairs.files), noun), " and ".join(places(pairs)), how % {
-        "size": sizes(pairs), "source": source, "target": target})
+    return "reading %s from %s: %s" % (counted(len(pairs.files), noun), " and ".join(places(pairs)), how)
 
 
 def counted(count, noun):
@@ -230,13 +264,17 @@ def counted(count, noun):
 
 def places(pairs):
     """The folders in which the files of the pairs are, one or two."""
-    return [os.path.dirname(image.path) for image in pairs.files[0]]
+    return list(collections.OrderedDict.fromkeys(os.path.dirname(image.path) for image in pairs.files[0]))
+
+
+def size_of_one(pairs, image):
+    """Returns (height, width) of A or B in an Image of the pairs."""
+    return image.height, image.width // (2 if pairs.layout == "side_by_side" else 1)
 
 
 def sizes(pairs):
     """The size of the pairs' pictures as WIDTHxHEIGHT, or the range of them."""
-    widths, heights = zip(*((image.width // (2 if pairs.layout == "side_by_side" else 1), image.height)
-                            for image, *_ in pairs.files))
+    heights, widths = zip(*(size_of_one(pairs, image) for image, *_ in pairs.files))
     ends = ["%dx%d" % (end(widths), end(heights)) for end in (min, max)]
     return ends[0] if ends[0] == ends[1] else "%s to %s" % tuple(ends)
 

@@ -26,7 +26,7 @@ KNOWN = [
 
 
 def write(folder, size, inputs):
-    """Writes canvas.json and, if the inputs are label maps, empty.png into a new folder.
+    """Writes canvas.json and, if the inputs are label maps, empty.png into a folder.
 
     canvas.json is {"size": [width, height], "palette": {name: [red, green, blue]}}. empty.png is a picture to start
     from; see `empty`.
@@ -36,7 +36,6 @@ def write(folder, size, inputs):
       inputs: uint8 arrays [*size, 3], resized without new colours; may be empty.
     """
     palette = find(inputs) if inputs else {}
-    os.makedirs(folder)
     with open(os.path.join(folder, "canvas.json"), "w") as file:
         json.dump({"size": list(size[::-1]), "palette": palette}, file, indent=2)
     if palette:

@@ -44,5 +44,23 @@ def enlarged(logits, size, shown):
     return logits[rows][:, columns]
 
 
-def to_rgb(image):
-    return np.broadcast_to(image, image.shape[:2] + (3,))
+def bands_of(count, wanted=()):
+    """Returns the numbers of the bands, out of `count`, that people look at.
+
+    They are those wanted if all are there, else the first three, or the first of two.
+    """
+    return list(wanted) if wanted and max(wanted) < count else [0, 1, 2] if count > 2 else [0]
+
+
+def visible(images, wanted=()):
+    """Returns one or three bands of an array or a tensor [..., C], see `bands_of`."""
+    count = int(images.shape[-1])
+    bands = bands_of(count, wanted)
+    if bands == list(range(count)):
+        return images
+    return images[..., bands] if isinstance(images, np.ndarray) else tf.gather(images, bands, axis=-1)
+
+
+def to_rgb(image, wanted=()):
+    """[H, W, C] -> [H, W, 3], see `visible`."""
+    return np.broadcast_to(visible(image, wanted), image.shape[:2] + (3,))

@@ -2,7 +2,7 @@
 
 import os
 
-from support import checkpoints, pair_files, run_folder
+from support import checkpoints, gallery, pair_files, run_folder
 
 
 def left_out(pairs):
@@ -13,9 +13,9 @@ def left_out(pairs):
         say("%s: %d left out, %d pairs remain" % (pairs.folder, len(pairs.skipped), len(pairs.files)))
 
 
-def reading(pairs, direction, way_out):
-    """Prints which pairs are read, and a warning for each doubt; arguments as in `pair_files.doubts`."""
-    say(pair_files.summary(pairs, direction))
+def reading(pairs, direction, channels, way_out):
+    """Prints which pairs are read, and a warning for each doubt; arguments as in `pair_files.summary` and `doubts`."""
+    say(pair_files.summary(pairs, direction, channels))
     for doubt in pair_files.doubts(pairs, way_out):
         say("warning: " + doubt)
 
@@ -99,7 +99,8 @@ def best(row, by):
 def measured(metrics):
     """Prints the means of a test's measures with their intervals."""
     for measure, value in metrics.items():
-        print("%-5s %.4f  (95 %% interval %.4f to %.4f)" % (measure, value["mean"], value["low"], value["high"]))
+        form = gallery.DECIMALS[measure] if measure in gallery.IN_UNITS else "%.4f"
+        print("%-5s %s  (95 %% interval %s to %s)" % (measure, *(form % value[key] for key in ("mean", "low", "high"))))
 
 
 def fingerprint(checkpoint, repeats=True):

@@ -213,7 +213,7 @@ def choices(rules, options, usual, folder, checkpoint):
     if os.path.abspath(checkpoint) not in own:
         found["checkpoint"] = checkpoint
     deciding = rules.restored | rules.networks | {"test_resize", "test_ema", "precision"}
-    deciding -= {"data_dir", "load_size", "reader_threads"}
+    deciding -= {"data_dir", "load_size", "reader_threads", "show_bands"}
     found.update((name, value) for name, value in options._asdict().items()
                  if name in deciding and value != getattr(usual, name))
     return found

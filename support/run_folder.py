@@ -92,7 +92,7 @@ def read_pairs(folder):
         return []  # a run of an earlier version has none, and a damaged one only costs a name
 
 
-def describe(pairs, data_dir, precision, steps, workers):
+def describe(pairs, data_dir, precision, steps, workers, values):
     """Returns what run.json holds: the machine, the versions and the process of a run, its pairs and its length.
 
     Args:
@@ -100,6 +100,7 @@ def describe(pairs, data_dir, precision, steps, workers):
       precision: one of precisions.PRECISIONS.
       steps: of the whole run.
       workers: how many processes train together.
+      values: {"input" and "output": what `bands.described` returns}.
     """
     splits = {split: pair_files.count_pairs(os.path.join(data_dir, split)) for split in pair_files.SPLITS}
     return {"versions": {"python": platform.python_version(), "tensorflow": tf.version.VERSION,
@@ -107,7 +108,8 @@ def describe(pairs, data_dir, precision, steps, workers):
             "process": {"pid": os.getpid(), "host": platform.node()}, "workers": workers,
             "device": precisions.device_name(), "precision": precision,
             "pairs": dict({split: count for split, count in splits.items() if count}, train=len(pairs.files)),
-            "skipped": list(pairs.skipped), "pairs_sha256": pair_files.pairs_checksum(pairs), "steps": steps}
+            "values": values, "skipped": list(pairs.skipped), "pairs_sha256": pair_files.pairs_checksum(pairs),
+            "steps": steps}
 
 
 def write_pairs(folder, listing):

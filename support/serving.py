@@ -1,5 +1,6 @@
 """The SavedModel of a trained generator, as TensorFlow and its servers load it, with two signatures."""
 
+import json
 import os
 
 import tensorflow.compat.v1 as tf
@@ -11,8 +12,9 @@ def signatures(translate, to_input, channels):
     """Builds the graph of an export.
 
     Args:
-      translate: function that builds the generator, float32 [N, H, W, channels] -> [N, H, W, 1 or 3], both in [-1, 1].
-      to_input: function [H, W, 3] in 0..255 -> [h, w, channels] in [-1, 1], at the size that training saw.
+      translate: function that builds the generator, float32 [N, H, W, channels] -> [N, H, W, C], both in [-1, 1].
+      to_input: function [H, W, 3] in 0..255 -> [h, w, channels] in [-1, 1], at the size that training saw;
+        None where the data is not pictures.
       channels: of the input.
 
     Returns:
@@ -27,14 +29,16 @@ def signatures(translate, to_input, channels):
         return tf.image.encode_png(rendering.to_uint8(translate(image[tf.newaxis])[0]))
 
     images = tf.placeholder(tf.float32, [None, None, None, channels], "images")
-    image_bytes = tf.placeholder(tf.string, [None], "image_bytes")
     outputs = translate(checked(images, r"([1-9]\d*, ){3}%d" % channels, (
         "images must be a batch of one or more images, of shape [N, H, W, %d]" % channels)))
+    signature = tf.saved_model.predict_signature_def
+    by_array = {"serving_default": signature({"images": images}, {"outputs": outputs})}
+    if not to_input:
+        return by_array
+    image_bytes = tf.placeholder(tf.string, [None], "image_bytes")
     png_bytes = tf.map_fn(translate_bytes, checked(image_bytes, r"\d+", "image_bytes must be a list, of shape [N]"),
                           dtype=tf.string, parallel_iterations=1)  # memory for one
-    signature = tf.saved_model.predict_signature_def
-    return {"serving_default": signature({"images": images}, {"outputs": outputs}),
-            "serving_bytes": signature({"image_bytes": image_bytes}, {"png_bytes": png_bytes})}
+    return dict(by_array, serving_bytes=signature({"image_bytes": image_bytes}, {"png_bytes": png_bytes}))
 
 
 def checked(tensor, pattern, rule):
@@ -53,17 +57,23 @@ def checked(tensor, pattern, rule):
         return tf.identity(tensor)
 
 
-def write(folder, session, signatures, size, inputs):
+def write(folder, session, signatures, values, canvas):
     """Writes a session's graph and variables as a SavedModel into an empty folder.
 
     Args:
       folder: is removed first, because the builder makes it.
       session: holds the variables.
       signatures: see `signatures`.
-      size, inputs: of the canvas of demo/, and training inputs whose colours it offers; see `palette.write`.
+      values: {"input" and "output": what `bands.described` returns}, for assets.extra/values.json.
+      canvas: (size, inputs) of the canvas of demo/, see `palette.write`; None where the data is not pictures.
     """
     os.rmdir(folder)
     builder = tf.saved_model.Builder(folder)
     builder.add_meta_graph_and_variables(session, [tf.saved_model.tag_constants.SERVING], signatures)
     builder.save()
-    palette.write(os.path.join(folder, "assets.extra"), size, inputs)
+    extra = os.path.join(folder, "assets.extra")  # which TensorFlow and its servers ignore
+    os.makedirs(extra)
+    with open(os.path.join(extra, "values.json"), "w") as file:
+        json.dump(values, file, indent=2)
+    if canvas:
+        palette.write(extra, *canvas)

@@ -119,7 +119,7 @@ def test_an_export_holds_the_size_and_the_colours_of_its_run_and_no_input(export
     assert sorted(os.listdir(exports)) == ["1", "2"]
     export = os.path.join(exports, "2")
     assert canvas_in(export) == ([64, 64], sample_set.LABELS)
-    assert sorted(os.listdir(os.path.join(export, "assets.extra"))) == ["canvas.json", "empty.png"]
+    assert sorted(os.listdir(os.path.join(export, "assets.extra"))) == ["canvas.json", "empty.png", "values.json"]
 
 
 def test_an_export_without_data_or_of_photos_holds_the_size_alone(run, data, trained, tmp_path):
@@ -130,7 +130,7 @@ def test_an_export_without_data_or_of_photos_holds_the_size_alone(run, data, tra
                    "--image_size=" + size)[0] == 0
         export = os.path.join(copy, "export", "6")
         assert canvas_in(export) == ([64, 32] if size == "32,64" else [32, 32], {})
-        assert os.listdir(os.path.join(export, "assets.extra")) == ["canvas.json"]
+        assert sorted(os.listdir(os.path.join(export, "assets.extra"))) == ["canvas.json", "values.json"]
 
 
 # The page

@@ -45,7 +45,7 @@ def test_each_side_has_a_resize_method_of_its_own(maps, flags, same):
     def read(*flags):
         given = options(maps, "--direction=BtoA", *flags)
         pairs = train.pairs_of(given, train.folder_of(given, "val"))
-        return list(reader.read_in_order(pairs, (32, 32), train.view_of(given)))
+        return list(reader.read_in_order(pairs, (32, 32), train.view_of(given, pairs)))
 
     for ours, bilinear in zip(read(*flags), read()):
         assert [np.array_equal(*images) for images in zip(ours, bilinear)] == same

@@ -32,8 +32,9 @@ def read(path, size):
     Raises:
       DataError: it is none, is damaged, or has more than 8 bits a channel.
     """
-    if image_files.check_image(path).kind == image_files.DEEP:
-        raise DataError("%s: more than 8 bits per channel; a pair has 8. Train from A/ and B/ folders instead" % path)
+    if image_files.check_image(path).kind not in (image_files.PLAIN, image_files.OTHER):
+        raise DataError("%s: more than 8 bits per channel, or bands; a pair has 8 bits and three colours. Train from "
+                        "A/ and B/ folders instead" % path)
     try:
         with PIL.Image.open(path) as image:
             image = PIL.ImageOps.exif_transpose(image).convert("RGB")
