@@ -115,7 +115,7 @@ def whole(python, data, tmp_path_factory):
 # Shares
 
 
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(0, 9))
 def test_the_shares_put_together_are_the_whole_batch(numbered, count, size, threads, start):  # noqa: F811
     steps, options = 4, {"batch_size": count * size, "start": start, "seed": start}
