@@ -43,6 +43,13 @@ def training(peer, folder, batch, steps, **options):
     return {"seconds": timed(lambda: step(*next(data)), steps), "parameters": parameters}
 
 
+def fixed(peer, batch, count, **options):
+    """Seconds of each of a peer's steps without its reader, its losses fetched, and its peak bytes on the GPU."""
+    module = importlib.import_module(peer)
+    step = module.fixed_step(batch, **options)
+    return {"seconds": timed(step, count, warm_up=10), "peak": module.peak_bytes()}
+
+
 def inference(peer, batch, steps, **options):
     """Seconds of each call of a generator for a batch of 256x256 images, numpy in and out."""
     images = np.random.RandomState(0).uniform(-1, 1, (batch, 256, 256, 3)).astype(np.float32)

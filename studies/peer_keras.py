@@ -70,7 +70,7 @@ def pairs(folder, batch, direction="BtoA", resize="nearest"):
             .prefetch(tf.data.AUTOTUNE))
 
 
-def trainer(precision):
+def trainer(precision, jit_compile=None):
     """Returns (step, generate, {network: parameters}) of networks in a precision.
 
     step: (inputs, targets) -> losses, makes a training step. generate: [N, 256, 256, 3] float32 in numpy -> the same,
@@ -81,7 +81,7 @@ def trainer(precision):
     adams = {name: tf.keras.optimizers.Adam(2e-4, beta_1=0.5) for name in networks}
     entropy = tf.keras.losses.BinaryCrossentropy(from_logits=True)
 
-    @tf.function
+    @tf.function(jit_compile=jit_compile)
     def step(inputs, targets):
         with tf.GradientTape() as g_tape, tf.GradientTape() as d_tape:
             outputs = networks["generator"](inputs, training=True)
@@ -102,6 +102,18 @@ def trainer(precision):
 
     return step, lambda images: outputs_of(tf.constant(images)).numpy(), {
         name: sum(int(np.prod(v.shape)) for v in network.trainable_variables) for name, network in networks.items()}
+
+
+def fixed_step(batch, **options):
+    """Returns a function that makes a step on random images that are already on the device."""
+    step, _, _ = trainer(**options)
+    images = [tf.random.uniform([batch, SIZE, SIZE, 3], -1, 1) for _ in range(2)]
+    return lambda: [loss.numpy() for loss in step(*images)]
+
+
+def peak_bytes():
+    """Returns the peak of TensorFlow's memory on the GPU; 0 without a GPU."""
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"] if tf.config.list_physical_devices("GPU") else 0
 
 
 def translator(precision):

@@ -6,7 +6,8 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import convert_to_constants
 
 import reader
-from support import pair_files
+import study
+from support import devices, pair_files
 
 
 def pairs(folder, batch):
@@ -31,3 +32,17 @@ def translator(precision, export, constants=False):
         constant = convert_to_constants.convert_variables_to_constants_v2(translate)
         return lambda images: constant(tf.constant(images))[0].numpy()
     return lambda images: translate(images=tf.constant(images))["outputs"].numpy()
+
+
+def fixed_step(batch, flags):
+    """Returns a function that makes a step of train.py's graph with flags, whose queue is never empty."""
+    with tf.Graph().as_default():
+        _, model, config = study.training_graph(*flags, "--batch_size=%d" % batch)
+        session = tf.train.SingularMonitoredSession(config=config)
+    fetched = [model.train_op, model.d_loss, model.g_loss_gan, model.g_loss_l1, model.nan_probe]
+    return lambda: session.run(fetched)
+
+
+def peak_bytes():
+    """Returns the peak of TensorFlow's memory on the GPU; 0 without a GPU."""
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"] if devices.has_gpu() else 0

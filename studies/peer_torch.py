@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 SIZE = 256
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Level(nn.Module):
@@ -107,40 +108,45 @@ def adversarial(logits, is_real):
         logits.float(), torch.full_like(logits, float(is_real), dtype=torch.float32))
 
 
-def trainer(precision, channels_last, compiled=False):
+def trainer(precision, channels_last, compiled=False, capturable=False):
     """Returns (step, generate, {network: parameters}) of networks in a precision, through torch.compile if wanted.
 
-    step: (inputs, targets), makes a training step. generate: [N, 256, 256, 3] float32 in numpy -> the same, with the
-    statistics of the batch and dropout, as the collection's test script leaves them by default.
+    step: (inputs, targets) -> losses, makes a training step; a CUDA graph can capture it if it is `capturable`.
+    generate: [N, 256, 256, 3] float32 in numpy -> the same, with the statistics of the batch and dropout, as the
+    collection's test script leaves them by default.
     """
     networks = {"generator": generator(), "discriminator": discriminator()}
     order = torch.channels_last if channels_last else torch.contiguous_format
     for network in networks.values():
-        network.apply(initialise).to(memory_format=order)
+        network.apply(initialise).to(DEVICE, memory_format=order)
     g, d = networks.values()
-    g_adam, d_adam = (torch.optim.Adam(network.parameters(), 2e-4, betas=(0.5, 0.999)) for network in (g, d))
+    g_adam, d_adam = (torch.optim.Adam(network.parameters(), 2e-4, betas=(0.5, 0.999), fused=DEVICE == "cuda",
+                                       capturable=capturable) for network in (g, d))
     l1, lower = nn.L1Loss(), autocast(precision)
     parameters = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
     if compiled:
         g, d = torch.compile(g), torch.compile(d)
 
     def step(inputs, targets):
-        inputs, targets = (x.to(memory_format=order) for x in (inputs, targets))
+        inputs, targets = (x.to(DEVICE, memory_format=order) for x in (inputs, targets))
         with lower():
             outputs = g(inputs)
         d.requires_grad_(True)
-        d_adam.zero_grad()
+        d_adam.zero_grad(set_to_none=not capturable)
         with lower():
             fake = d(torch.cat([inputs, outputs.detach()], 1))
             real = d(torch.cat([inputs, targets], 1))
-        (0.5 * (adversarial(fake, False) + adversarial(real, True))).backward()
+        d_loss = 0.5 * (adversarial(fake, False) + adversarial(real, True))
+        d_loss.backward()
         d_adam.step()
         d.requires_grad_(False)
-        g_adam.zero_grad()
+        g_adam.zero_grad(set_to_none=not capturable)
         with lower():
             fake = d(torch.cat([inputs, outputs], 1))
-        (adversarial(fake, True) + 100 * l1(outputs.float(), targets)).backward()
+        g_losses = adversarial(fake, True), l1(outputs.float(), targets)
+        (g_losses[0] + 100 * g_losses[1]).backward()
         g_adam.step()
+        return [loss.detach() for loss in (d_loss, *g_losses)]
 
     return step, functools.partial(translate, g, order, lower), parameters
 
@@ -148,14 +154,45 @@ def trainer(precision, channels_last, compiled=False):
 def translate(network, order, lower, images):
     """Images [N, 256, 256, 3] float32 in numpy -> the generator's outputs, the same."""
     images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=order)
+    weights = next(network.parameters())
     with torch.inference_mode(), lower():
-        return network(images.to(next(network.parameters()).dtype)).float().permute(0, 2, 3, 1).numpy()
+        return network(images.to(weights.device, weights.dtype)).float().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def fixed_step(batch, precision, graph=False, compiled=False):
+    """Returns a function that makes a step on random images that are on the device; `graph`: as one CUDA graph."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = True
+    step, _, _ = trainer(precision, channels_last=precision == "bfloat16", compiled=compiled, capturable=graph)
+    images = [2 * torch.rand(batch, 3, SIZE, SIZE, device=DEVICE) - 1 for _ in range(2)]
+    if not graph:
+        return lambda: [float(loss) for loss in step(*images)]
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(5):  # a capture needs all memory to be there
+            step(*images)
+    torch.cuda.current_stream().wait_stream(stream)
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured):
+        losses = step(*images)
+
+    def replay():
+        captured.replay()
+        return [float(loss) for loss in losses]
+
+    return replay
+
+
+def peak_bytes():
+    """Returns the peak of PyTorch's memory on the GPU; 0 without a GPU."""
+    return torch.cuda.max_memory_allocated() if DEVICE == "cuda" else 0
 
 
 def translator(precision, channels_last, compiled=False):
     """Returns generate, as `trainer`'s, of an untrained generator with its weights in a precision."""
     order = torch.channels_last if channels_last else torch.contiguous_format
-    network = generator().apply(initialise).to(memory_format=order, dtype=getattr(torch, precision))
+    network = generator().apply(initialise).to(DEVICE, memory_format=order, dtype=getattr(torch, precision))
     # Weights in bfloat16 were a bit faster than autocast, which converts them in every call.
     return functools.partial(translate, torch.compile(network) if compiled else network, order, contextlib.nullcontext)
 
@@ -163,5 +200,5 @@ def translator(precision, channels_last, compiled=False):
 def autocast(precision):
     """Returns a function that opens the context of a forward pass."""
     if precision == "bfloat16":
-        return lambda: torch.autocast("cpu", torch.bfloat16)
+        return lambda: torch.autocast(DEVICE, torch.bfloat16)
     return contextlib.nullcontext

@@ -320,3 +320,17 @@ def test_a_convolution_and_its_two_gradients_count_three_times_its_operations(si
         fetch = tf.identity(tf.add_n([tf.reduce_sum(gradient) for gradient in [y, *gradients]]))
         counted = sum(flops for _, flops in contender.operations(fetch))
     assert counted == 3 * 2 * 2 * (side // 2) ** 2 * 16 * 5 * filters
+
+
+@pytest.mark.slow
+def test_the_study_of_a_gpu_measures_all_its_parts_on_tiny_networks(data, tmp_path):
+    command = [sys.executable, os.path.join(ROOT, "studies", "gpu.py"), "--small", "--steps=20", "--limit=600",
+               "--data_dir=" + data, "--output_dir=%s" % tmp_path]
+    first = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = study.read_json(str(tmp_path / "gpu.json"))
+    assert found["bits"] == {"repeated": {"equal": True}, "stopped and continued": {"equal": True}}
+    assert {"step, batch 4", "step, batch 1", "train.py, batch 4", "train.py, batch 1"} < set(found)
+    assert "failed" not in str(found) and set(found["after training"]) == {"test", "export"}
+    assert "step, batch 4 | this program, plain, float32 | ms " in first
+    again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert " | " not in again  # nothing is measured twice
