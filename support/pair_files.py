@@ -244,17 +244,20 @@ def summary(pairs, direction, channels=(3, 3)):
     Args:
       pairs: Pairs.
       direction: AtoB or BtoA.
-      channels: of the input and the target.
+      channels: of the input and the target; the line says them if they are not those of colour pictures.
     """
     names = {"A": "luminance", "B": "colour"} if pairs.layout == "colorize" else {"A": "A", "B": "B"}
     source, target = (names[side] for side in direction.split("to"))
-    how = {"side_by_side": "side by side, halves of %(size)s, ", "folders": "two folders, pictures of %(size)s, ",
-           "arrays": "arrays of %(size)s, ", "colorize": "colorize, pictures of %(size)s, ",
-           "inputs": "inputs without targets, pictures of %(size)s, "}[pairs.layout] % {"size": sizes(pairs)}
-    how += "%d channels" % channels[0] if pairs.layout == "inputs" else "%s to %s, %d channels to %d" % (
-        source, target, *channels)
-    noun = "picture" if pairs.layout == "inputs" else "pair"
-    return "reading %s from %s: %s" % (counted(len(pairs.files), noun), " and ".join(places(pairs)), how)
+    how = {"side_by_side": "side by side, halves of ", "folders": "two folders, pictures of ", "arrays": "arrays of ",
+           "colorize": "colorize, pictures of ", "inputs": "inputs without targets, pictures of "}[pairs.layout]
+    words, noun = [how + sizes(pairs)], "pair"
+    if pairs.layout == "inputs":
+        noun, channels = "picture", channels[:1]
+    else:
+        words.append("%s to %s" % (source, target))
+    if set(channels) != {3}:
+        words.append(" to ".join([counted(channels[0], "channel"), *map(str, channels[1:])]))
+    return "reading %s from %s: %s" % (counted(len(pairs.files), noun), " and ".join(places(pairs)), ", ".join(words))
 
 
 def counted(count, noun):

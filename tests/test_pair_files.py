@@ -149,15 +149,15 @@ def write_sizes(folder, *sizes):
 
 
 @pytest.mark.parametrize("sizes,layout,direction,says", [
-    ([(64, 16)], "auto", "AtoB", "reading 1 pair from {}: side by side, halves of 32x16, A to B, 3 channels to 3"),
+    ([(64, 16)], "auto", "AtoB", "reading 1 pair from {}: side by side, halves of 32x16, A to B"),
     ([(64, 16), (20, 40)], "auto", "BtoA",
-     "reading 2 pairs from {}: side by side, halves of 10x16 to 32x40, B to A, 3 channels to 3"),
+     "reading 2 pairs from {}: side by side, halves of 10x16 to 32x40, B to A"),
     ([(15, 16), (15, 16)], "colorize", "AtoB",
-     "reading 2 pairs from {}: colorize, pictures of 15x16, luminance to colour, 3 channels to 3"),
+     "reading 2 pairs from {}: colorize, pictures of 15x16, luminance to colour"),
     ([(15, 16)], "colorize", "BtoA",
-     "reading 1 pair from {}: colorize, pictures of 15x16, colour to luminance, 3 channels to 3"),
+     "reading 1 pair from {}: colorize, pictures of 15x16, colour to luminance"),
     ([(15, 16), (16, 16)], "inputs", "AtoB",
-     "reading 2 pictures from {}: inputs without targets, pictures of 15x16 to 16x16, 3 channels")])
+     "reading 2 pictures from {}: inputs without targets, pictures of 15x16 to 16x16")])
 def test_a_line_says_what_is_read(tmp_path, sizes, layout, direction, says):
     write_sizes(tmp_path, *sizes)
     assert pair_files.summary(pair_files.find_pairs(str(tmp_path), layout), direction) == says.format(tmp_path)
@@ -167,8 +167,14 @@ def test_a_line_says_what_is_read(tmp_path, sizes, layout, direction, says):
 def test_the_line_names_both_folders_of_partners(tmp_path, form):
     line = pair_files.summary(pair_files.find_pairs(write_split(tmp_path, form, "train")), "BtoA")
     first, second = (os.path.join(str(tmp_path), side.format("train")) for side in SIDES[form])
-    assert line == "reading 2 pairs from %s and %s: two folders, pictures of 16x16, B to A, 3 channels to 3" % (
-        first, second)
+    assert line == "reading 2 pairs from %s and %s: two folders, pictures of 16x16, B to A" % (first, second)
+
+
+def test_the_line_says_the_channels_that_are_not_those_of_colour_pictures(tmp_path):
+    write_sizes(tmp_path, (64, 16))
+    pairs = pair_files.find_pairs(str(tmp_path))
+    assert pair_files.summary(pairs, "AtoB", (12, 3)).endswith("A to B, 12 channels to 3")
+    assert pair_files.summary(pairs._replace(layout="inputs"), "AtoB", (1, 3)).endswith("of 64x16, 1 channel")
 
 
 def test_square_images_that_are_cut_into_halves_are_doubtful(tmp_path):
