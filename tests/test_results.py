@@ -187,7 +187,7 @@ def test_a_results_heat_maps_have_one_scale_which_its_page_says(tmp_path):
         for number in (1, 4, 2):  # the second image has the largest logits
             grey = np.zeros([1, 8, 8, 3], np.float32)
             logits = np.float32([[0.1, -0.25], [0.0, 0.2]]).reshape(1, 2, 2, 1) * number
-            yield str(number), {"input": grey, "output": grey}, (logits, np.array([8, 8])), {}
+            yield str(number), {"input": grey, "output": grey}, (logits, np.array([8, 8])), {}, None
 
     gallery.write(str(tmp_path), "mine", translated(), {"image_size": None}, 0.0)
     assert tuple(picture(tmp_path, "patches", 4)[0, 7]) == (0, 0, 255)  # the largest distance of all
