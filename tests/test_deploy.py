@@ -111,7 +111,7 @@ def test_a_newer_export_stays_beside_the_older_and_nothing_half_made_is_seen(run
 
     monkeypatch.setattr(palette, "write", spy)
     status, output = run("--mode=export", "--output_dir=" + folder)
-    assert status == 0 and "to %s, dropout off" % os.path.join(folder, "export", "6") in output
+    assert status == 0 and "to %s, plain weights, dropout off" % os.path.join(folder, "export", "6") in output
     assert seen == ["4"] and sorted(os.listdir(os.path.join(folder, "export"))) == ["4", "6"]
     (tmp_path / "run" / "export" / "6.x1").mkdir()
     assert run_folder.newest_export(folder + "/export") == os.path.join(folder, "export", "6")
@@ -202,8 +202,8 @@ np.save(sys.argv[2], signature(images=tf.constant(np.load("images.npy")))["outpu
 @pytest.mark.skipif(bool(precisions.bfloat16_lacks()), reason="the CPU has no bfloat16")
 def test_test_mode_takes_a_precision_and_its_measures_stay_float32(run, trained, tmp_path, monkeypatch):
     configs, session = [], train.checkpoints.restored_session
-    monkeypatch.setattr(train.checkpoints, "restored_session", lambda path, precision="float32": (
-        configs.append(precision), session(path, precision))[1])
+    monkeypatch.setattr(train.checkpoints, "restored_session", lambda path, precision="float32", *more: (
+        configs.append(precision), session(path, precision, *more))[1])
     found = []
     for precision in ("auto", "float32", "bfloat16"):
         folder = shutil.copytree(trained, str(tmp_path / precision))

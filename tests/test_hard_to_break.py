@@ -265,8 +265,8 @@ def test_a_value_that_is_not_finite_stops_the_run_at_its_step_naming_tensor_and_
     shutil.copytree(two_steps, tmp_path)
     good = checkpoints.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-2"))
     if where == "inputs":
-        monkeypatch.setattr(reader, "normalise", lambda image: image * np.nan)
-        monkeypatch.setattr(train, "sample_pairs", lambda options, pairs: [])
+        monkeypatch.setattr(reader, "normalise", lambda image, *limits: image * np.nan)
+        monkeypatch.setattr(train, "fixed_pairs", lambda options, pairs: ([], []))
         monkeypatch.setattr(hooks.Samples, "write", lambda self, session, step: None)
     elif where == "gradients":  # the square root's gradient at 0 is infinite
         l1_loss = pix2pix.l1_loss

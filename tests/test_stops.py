@@ -384,8 +384,10 @@ def test_a_lack_of_memory_in_training_is_a_line(run, tmp_path, monkeypatch):
 
 
 def test_a_lack_of_memory_in_test_mode_names_the_picture(run, trained, monkeypatch):
-    def session(checkpoint, precision, whole=checkpoints.restored_session):
-        made = whole(checkpoint, precision)
+    whole = checkpoints.restored_session
+
+    def session(*arguments):
+        made = whole(*arguments)
         monkeypatch.setattr(made, "run", lambda *arguments: (_ for _ in ()).throw(LACKING[0]))
         return made
 

@@ -90,7 +90,8 @@ def test_the_reader_gets_the_papers_jitter(monkeypatch, data):
 
     monkeypatch.setattr(train.reader, "training_batches", training_batches)
     with tf.Graph().as_default():
-        train.training_graph(options("--ngf=2", "--ndf=2"), pair_files.Pairs("side_by_side", [()]), "float32")
+        pairs = pair_files.find_pairs(os.path.join(data, "train"))
+        train.training_graph(options("--ngf=2", "--ndf=2"), pairs, "float32")
     assert (asked["image_size"], asked["load_size"], asked["flip"], asked["batch_size"]) == (
         (256, 256), (286, 286), True, 4)
 
