@@ -358,6 +358,18 @@ def test_a_known_function_of_the_bands_is_learned_within_a_small_part_of_its_ran
         metrics = json.load(file)
     low, high = ends_of(tmp_path / "train" / "B")
     assert metrics["mae"]["mean"] < 0.02 * (high - low) and metrics["rmse"]["mean"] < 0.03 * (high - low)
+    assert call("--mode=export", "--output_dir=%s" % (tmp_path / "run")) == 0
+    export = tmp_path / "run" / "export" / "600"
+    sides = json.loads((export / "assets.extra" / "values.json").read_text())
+    (path,) = (tmp_path / "test" / "A").glob("0.*")
+    image = np.load(path) if is_float else tifffile.imread(path)
+    image = np.float32((image - sides["input"]["low"]) / (sides["input"]["high"] - sides["input"]["low"]) * 2 - 1)
+    output = tf.compat.v2.saved_model.load(str(export)).signatures["serving_default"](images=tf.constant(image[np.newaxis]))
+    values = (output["outputs"].numpy()[0, ..., 0] + 1) / 2 * (sides["output"]["high"] - sides["output"]["low"])
+    truth = np.load(tmp_path / "test" / "B" / "0.npy") - sides["output"]["low"]
+    assert np.abs(values - truth).mean() < 0.02 * (high - low)
+    print("mae of test mode %(mean).4g" % metrics["mae"], "of the export %.4g" % np.abs(values - truth).mean(),
+          "in a range of %.4g" % (high - low))
 
 
 def png(array):
