@@ -58,10 +58,10 @@ def after_step(hook, context, values, whole=workers.StopTogether.after_run):
             np.savez(file, *[np.concatenate([each.ravel() for each in part]) for part in gradients[:4]])
         del kept[:]
     whole(hook, context, values)
-    variables = tf.global_variables()
-    weights = dict(zip((v.op.name for v in variables), context.session.run(variables)))
-    step = int(weights["global_step"])
+    step = context.session.run(tf.train.get_global_step())
     if "WATCH" in os.environ:
+        variables = tf.global_variables()
+        weights = dict(zip((v.op.name for v in variables), context.session.run(variables)))
         digest = hashlib.sha256(b"".join(weights[name].tobytes() for name in sorted(weights))).hexdigest()
         with open(os.environ["WATCH"], "a") as file:
             file.write("%d %s\n" % (step, digest))
