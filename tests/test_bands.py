@@ -364,7 +364,8 @@ def test_a_known_function_of_the_bands_is_learned_within_a_small_part_of_its_ran
     (path,) = (tmp_path / "test" / "A").glob("0.*")
     image = np.load(path) if is_float else tifffile.imread(path)
     image = np.float32((image - sides["input"]["low"]) / (sides["input"]["high"] - sides["input"]["low"]) * 2 - 1)
-    output = tf.compat.v2.saved_model.load(str(export)).signatures["serving_default"](images=tf.constant(image[np.newaxis]))
+    translate = tf.compat.v2.saved_model.load(str(export)).signatures["serving_default"]
+    output = translate(images=tf.constant(image[np.newaxis]))
     values = (output["outputs"].numpy()[0, ..., 0] + 1) / 2 * (sides["output"]["high"] - sides["output"]["low"])
     truth = np.load(tmp_path / "test" / "B" / "0.npy") - sides["output"]["low"]
     assert np.abs(values - truth).mean() < 0.02 * (high - low)
