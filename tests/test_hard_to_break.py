@@ -319,6 +319,7 @@ sys.exit(train.main(train.parse(sys.argv)))
 """
 
 
+@SLOW
 def test_a_long_run_leaks_neither_memory_nor_handles_nor_threads(data, tmp_path):
     steps = int(os.environ.get("STEPS", "600"))
     argv = [*SMALL, "--epochs=1000000", "--max_steps=%d" % steps, "--sample_every=%d" % (steps // 40),

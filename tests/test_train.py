@@ -96,8 +96,8 @@ def test_the_reader_gets_the_papers_jitter(monkeypatch, data):
         (256, 256), (286, 286), True, 4)
 
 
-@pytest.mark.parametrize("begun,continued", [
-    ("float32", "bfloat16"), pytest.param("bfloat16", "float32", marks=pytest.mark.slow)])
+@pytest.mark.slow  # tests/test_devices.py has the choice itself
+@pytest.mark.parametrize("begun,continued", [("float32", "bfloat16"), ("bfloat16", "float32")])
 def test_a_run_keeps_the_precision_it_began_with_on_another_cpu(run, data, tmp_path, monkeypatch, begun, continued):
     used, training = [], train.pix2pix.training
 
@@ -131,6 +131,7 @@ def test_bfloat16_is_what_the_session_computes_in_or_is_refused_by_name(run, dat
     assert precisions.is_bfloat16(metadata)
 
 
+@pytest.mark.slow
 def test_bfloat16_without_onednn_is_refused_by_name_and_auto_is_float32(data, tmp_path):
     argv = ["--data_dir=" + data, *SMALL, "--max_steps=1"]
     (refused, _), (status, output) = several_commands(*(

@@ -300,6 +300,7 @@ def test_the_workers_mean_gradients_are_the_means_of_the_shares_gradients(whole,
         assert np.abs(own[0] - own[1]).max() > 0
 
 
+@pytest.mark.slow
 def test_a_killed_chief_or_a_signal_ends_all_and_a_restart_makes_the_run_that_nothing_stopped(
         whole, python, data, tmp_path):
     folder, of_whole, _ = whole
