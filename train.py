@@ -69,7 +69,7 @@ with output.held_stderr(), packages.needed():
         workers,
     )
     from support.errors import DataError, FlagError, UserError
-    from support.flag_texts import is_size, size_of
+    from support.flag_texts import is_read_by, is_size, size_of
 
 gc.freeze()  # else the collector scans all imported modules again and again, a sixth of the time to build the graph
 tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
@@ -246,6 +246,7 @@ RULES = run_flags.Rules(  # what a flag means for an existing run
                     leaky_slope ndf patch conditional""".split()),
     in_old_checkpoint=set("""input_channels output_channels ngf skip norm bottleneck_norm ndf""".split()),
     decided={"jit_compile"},
+    unkept={"mode", "output_dir", "checkpoint", "test_resize", "test_ema"},
     older={"ema": 0.0, "jit_compile": "false", "input_channels": 3, "output_channels": 3})
 MODULE_FLAGS = FLAGS.get_flags_for_module(sys.modules[__name__])
 Options = collections.namedtuple("Options", [flag.name for flag in MODULE_FLAGS])  # the value of each flag
@@ -266,9 +267,9 @@ must("image_size", lambda text: is_size(text, 32),
      "must be N or HEIGHT,WIDTH in multiples of 32, such as 256 or 256,512")
 must("labels", label_maps.is_text, "must be two or more colours, such as 000000,ff0000, each of them once")
 must("load_size", lambda text: text == "0" or is_size(text, 1), "must be 0, N or HEIGHT,WIDTH")
-must("input_range output_range", lambda text: text is None or flag_texts.is_range(text),
+must("input_range output_range", lambda text: text is None or is_read_by(flag_texts.range_of, text),
      "must be LOW,HIGH, two numbers in rising order")
-must("show_bands", lambda text: text is None or flag_texts.is_bands(text),
+must("show_bands", lambda text: text is None or is_read_by(flag_texts.bands_of, text),
      "must be one or three numbers of bands, such as 3,2,1")
 must("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
 must("ema", lambda decay: 0 <= decay < 1, "must be from 0 to below 1")
@@ -700,8 +701,7 @@ def keep_record(job):
     if job.team.is_chief:
         job.record["parameters"] = pix2pix.parameters(tf.get_default_graph())
         run_folder.write_flags(folder, {name: value for name, value in job.options._asdict().items()
-                                        if name not in ("mode", "output_dir", "checkpoint", "test_resize",
-                                                        "test_ema")})
+                                        if name not in RULES.unkept})
         run_folder.write_pairs(folder, pair_files.listing(job.pairs))
         run_folder.write_record(folder, job.record)
 
@@ -750,7 +750,8 @@ def epoch_steps(options, pairs):
 def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
     checkpoint = run_flags.to_restore(RULES)
-    options = as_tested(options_in_force(), checkpoint)
+    has_averages = checkpoints.has_averages(checkpoint)
+    options = as_tested(options_in_force(), has_averages)
     pairs, read_as = data_of(options, options.split, "use --layout=inputs")
     if not options.split:
         reports.training_pairs(pairs, options.data_dir, run_folder.run_of(checkpoint))
@@ -758,7 +759,7 @@ def test():
         pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
     what, size = ("a picture", size_of(options.image_size)) if options.test_resize else pair_files.largest(pairs)
     check_memory(options, what, 1, size, memory.TEST[options.generator])
-    usual = as_tested(Options(*(FLAGS[name].default for name in Options._fields)), checkpoint)  # now the run's
+    usual = as_tested(Options(*(FLAGS[name].default for name in Options._fields)), has_averages)  # now the run's
     step = checkpoints.step_of(checkpoint)
     differing = run_flags.choices(RULES, options, usual, pairs.folder, checkpoint)
     checksum = pair_files.pairs_checksum(pairs)
@@ -782,11 +783,11 @@ def test():
     return 0
 
 
-def as_tested(options, checkpoint):
+def as_tested(options, has_averages):
     """Returns the Options with what None and auto stand for in test mode; test_ema is False without averages."""
     precision = "float32" if options.precision == "auto" else precisions.resolve(options.precision)
     return options._replace(test_dropout=keeps_dropout(options), precision=precision,
-                            test_ema=options.test_ema and checkpoints.has_averages(checkpoint))
+                            test_ema=options.test_ema and has_averages)
 
 
 def weights_taken(options):
@@ -823,8 +824,7 @@ def translated(options, checkpoint, pairs):
 
 def as_files(options, checkpoint, pairs):
     """Yields the `outputs.File` of each pair: how its output is written as the run's targets are stored."""
-    record = run_folder.read_record(run_folder.run_of(checkpoint)) or {}
-    known = record.get("values", {}).get("output", {})
+    known = run_folder.values_of(run_folder.run_of(checkpoint)).get("output", {})
     targets = dict(sides_of(pairs, options.direction)).get("output", [None] * len(pairs.files))
     truths = reader.originals(pairs, view_of(options, pairs))
     for image, target in zip((files[0] for files in pairs.files), targets):
@@ -869,7 +869,7 @@ def export():
     size, (channels, output_channels) = size_of(options.image_size), channels_of(options)
     are_pictures = {channels, output_channels} <= {1, 3} and not options.input_range and not options.output_range
     inputs = inputs_for_palette(options) if are_pictures else []
-    values = (run_folder.read_record(run_folder.run_of(checkpoint)) or {}).get("values") or {
+    values = run_folder.values_of(run_folder.run_of(checkpoint)) or {
         "input": bands.described(None, channels, options.input_range),
         "output": bands.described(None, output_channels, options.output_range)}
     path = os.path.join(options.output_dir, "export", str(checkpoints.step_of(checkpoint)))  # as servers look for it

@@ -53,16 +53,10 @@ def measurements(options):
     yield "after training", "export", functools.partial(after, options, "export")
 
 
-def limited(options, python, *command):
-    """Runs a program as `study.run` does, but not longer than --limit seconds."""
-    return study.run("timeout", str(options.limit), python, *command)
-
-
 def train(options, folder, *flags):
-    """Trains in a folder of the study; returns the rows of metrics.csv and the fingerprint."""
-    text, _ = limited(options, sys.executable, study.TRAIN, "--output_dir=" + folder, "--data_dir=" + options.data_dir,
-                      "--epochs=100000", *options.size, *flags)
-    return study.read_csv(os.path.join(folder, "metrics.csv")), text.strip().splitlines()[-1]
+    """Trains in a folder of the study; returns the study.Run."""
+    return study.train(folder, "--data_dir=" + options.data_dir, "--epochs=100000", *options.size, *flags,
+                       limit=options.limit)
 
 
 def bits(options, name):
@@ -72,8 +66,8 @@ def bits(options, name):
     for steps in [(60,), (60,)] if name == "repeated" else [(60,), (40, 60)]:
         shutil.rmtree(folder, ignore_errors=True)
         for count in steps:
-            _, fingerprint = train(options, folder, *flags, "--max_steps=%d" % count)
-        ends.append(fingerprint)
+            run = train(options, folder, *flags, "--max_steps=%d" % count)
+        ends.append(run.fingerprint)
     return {"equal": len(set(ends)) == 1}
 
 
@@ -90,9 +84,7 @@ def peer_steps(options, peer, batch, how):
 
 
 def steps(options, python, **what):
-    text, _ = limited(options, python, os.path.join(study.HERE, "contender.py"), "fixed", json.dumps(
-        dict(what, count=options.steps)))
-    found = json.loads(text.splitlines()[-1])
+    found, _ = study.measure(python, "fixed", limit=options.limit, count=options.steps, **what)
     return {"ms": 1000 * statistics.median(found["seconds"]), "peak GB": found["peak"] / 1e9}
 
 
@@ -100,16 +92,16 @@ def whole(options, batch, flags):
     """Milliseconds of a step of train.py as a user runs it, saving and sample grids not counted."""
     folder = os.path.join(options.output_dir, "run")
     shutil.rmtree(folder, ignore_errors=True)
-    rows, _ = train(options, folder, "--batch_size=%d" % batch, "--log_every=10", *flags,
-                    "--max_steps=%d" % (10 * (3 + options.steps // 10)))
-    return {"ms": statistics.median(1000 * batch / float(row["images_per_second"]) for row in rows[2:-1])}
+    run = train(options, folder, "--batch_size=%d" % batch, "--log_every=10", *flags,
+                "--max_steps=%d" % (10 * (3 + options.steps // 10)))
+    return {"ms": 1000 * statistics.median(run.seconds[2:-1])}
 
 
 def after(options, mode):
     """Seconds of a whole test or export of the run that was trained last."""
     begin = os.times().elapsed
-    limited(options, sys.executable, study.TRAIN, "--mode=" + mode,
-            "--output_dir=" + os.path.join(options.output_dir, "run"))
+    study.run(sys.executable, study.TRAIN, "--mode=" + mode,
+              "--output_dir=" + os.path.join(options.output_dir, "run"), limit=options.limit)
     return {"seconds": os.times().elapsed - begin}
 
 

@@ -38,11 +38,15 @@ Run.__doc__ = """A training run: metrics.csv's rows as dicts, the seconds of a s
 networks have, the fingerprint of the weights, and the peak resident memory in bytes."""
 
 
-def run(python, *command):
-    """Runs a program; returns (what it printed, its peak resident memory in bytes), or ends with its error's line."""
+def run(python, *command, limit=None):
+    """Runs a program; returns (what it printed, its peak resident memory in bytes), or ends with its error's line.
+
+    A program that runs longer than `limit` seconds, if given, is ended, which is an error.
+    """
+    whole = [*(["timeout", str(limit)] if limit else []), python, *command]
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         try:
-            process = subprocess.Popen([python, *command], stdout=output, stderr=errors)
+            process = subprocess.Popen(whole, stdout=output, stderr=errors)
         except OSError as error:
             sys.exit("error: %s: %s; it must be the path of a Python" % (python, error.strerror))
         try:
@@ -60,9 +64,9 @@ def run(python, *command):
     return texts[0], usage.ru_maxrss * 1024
 
 
-def train(folder, *flags, python=sys.executable):
+def train(folder, *flags, python=sys.executable, limit=None):
     """Runs train.py in a folder, where it goes on or finds itself finished; returns the Run."""
-    text, peak = run(python, TRAIN, "--output_dir=" + folder, *flags)
+    text, peak = run(python, TRAIN, "--output_dir=" + folder, *flags, limit=limit)
     rows = read_csv(os.path.join(folder, "metrics.csv"))
     with open(os.path.join(folder, "flags.txt")) as file:
         batch = int(re.search(r"^--batch_size=(\d+)$", file.read(), re.MULTILINE).group(1))
@@ -88,9 +92,9 @@ def export(folder):
     return os.path.join(folder, "export", str(read_json(os.path.join(folder, "run.json"))["steps"]))
 
 
-def measure(python, what, **options):
+def measure(python, what, limit=None, **options):
     """Runs a function of contender.py in a process of its own; returns (what it found, its peak bytes)."""
-    text, peak = run(python, os.path.join(HERE, "contender.py"), what, json.dumps(options))
+    text, peak = run(python, os.path.join(HERE, "contender.py"), what, json.dumps(options), limit=limit)
     return json.loads(text.splitlines()[-1]), peak
 
 

@@ -13,12 +13,18 @@ def size_of(text):
     return sides[0], sides[-1]
 
 
-def is_size(text, multiple):
-    """Whether a text is N or HEIGHT,WIDTH, with sides that are multiples of a number."""
+def is_read_by(parse, text):
+    """Whether one of the functions of this module reads a text without a ValueError."""
     try:
-        return all(side > 0 and side % multiple == 0 for side in size_of(text))
+        parse(text)
     except ValueError:
         return False
+    return True
+
+
+def is_size(text, multiple):
+    """Whether a text is N or HEIGHT,WIDTH, with sides that are multiples of a number."""
+    return is_read_by(size_of, text) and all(side > 0 and side % multiple == 0 for side in size_of(text))
 
 
 def range_of(text):
@@ -29,28 +35,12 @@ def range_of(text):
     return low, high
 
 
-def is_range(text):
-    """Whether a text is LOW,HIGH, two finite numbers in rising order."""
-    try:
-        return bool(range_of(text))
-    except ValueError:
-        return False
-
-
 def bands_of(text):
     """Returns [I, J, K] of I,J,K, the numbers of bands from 0 on; raises ValueError for any other text."""
     bands = [int(band) for band in text.split(",")]
     if len(bands) not in (1, 3) or min(bands) < 0:
         raise ValueError(text)
     return bands
-
-
-def is_bands(text):
-    """Whether a text is one band, or three."""
-    try:
-        return bool(bands_of(text))
-    except ValueError:
-        return False
 
 
 def is_pattern(path):

@@ -199,25 +199,11 @@ class Samples(tf.train.SessionRunHook):
         self.run.writer.add_summary(events.picture("samples/fixed_pairs", path, *grid.shape[:2]), step)
 
 
-class Validation(tf.train.SessionRunHook):
-    """Measures the generator on pairs of val/, and keeps val_metrics.csv and the best checkpoint.
+class Periodic(tf.train.SessionRunHook):
+    """A hook that calls `act` after each step that is due, see `is_due`."""
 
-    It does so at multiples of `every` and at the run's last step, also for the step from which a run goes on if that
-    one lacks its row.
-    """
-
-    def __init__(self, run, every, measures, best, metrics, saving):
-        """Takes a validation.Measures, a validation.Best, and the hooks Metrics, for its line, and Checkpoints."""
-        self.run, self.every, self.measures, self.best, self.metrics, self.saving, self.seen = (
-            run, every, measures, best, metrics, saving, run.start)
-
-    def after_create_session(self, session, coord):
-        del coord
-        rows = validation.rows_of(self.run.folder, self.run.start)
-        validation.write_rows(self.run.folder, rows)
-        self.metrics.line.validation = rows[-1].l1 if rows else math.nan
-        if self.run.start and is_due(self.run.start, self.every, 0) and self.run.start not in {r.step for r in rows}:
-            self.validate(session, self.run.start)
+    def __init__(self, run, every):
+        self.run, self.every, self.seen = run, every, run.start
 
     def before_run(self, run_context):
         del run_context
@@ -226,9 +212,30 @@ class Validation(tf.train.SessionRunHook):
     def after_run(self, run_context, run_values):
         del run_values
         if is_due(self.seen, self.every, self.run.steps):
-            self.validate(run_context.session, self.seen)
+            self.act(run_context.session, self.seen)
 
-    def validate(self, session, step):
+
+class Validation(Periodic):
+    """Measures the generator on pairs of val/, and keeps val_metrics.csv and the best checkpoint.
+
+    It does so at multiples of `every` and at the run's last step, also for the step from which a run goes on if that
+    one lacks its row.
+    """
+
+    def __init__(self, run, every, measures, best, metrics, saving):
+        """Takes a validation.Measures, a validation.Best, and the hooks Metrics, for its line, and Checkpoints."""
+        super().__init__(run, every)
+        self.measures, self.best, self.metrics, self.saving = measures, best, metrics, saving
+
+    def after_create_session(self, session, coord):
+        del coord
+        rows = validation.rows_of(self.run.folder, self.run.start)
+        validation.write_rows(self.run.folder, rows)
+        self.metrics.line.validation = rows[-1].l1 if rows else math.nan
+        if self.run.start and is_due(self.run.start, self.every, 0) and self.run.start not in {r.step for r in rows}:
+            self.act(session, self.run.start)
+
+    def act(self, session, step):
         values = [step * self.run.batch_size / self.run.pairs, *self.measures.of(session)]
         row = validation.Row(step, *(float("%.9g" % value) for value in values))  # as a restart reads it
         before = self.best.row()
@@ -241,7 +248,7 @@ class Validation(tf.train.SessionRunHook):
         gallery.write_samples(run_folder.samples_of(self.run.folder))
 
 
-class Checkpoints(tf.train.SessionRunHook):
+class Checkpoints(Periodic):
     """Saves at multiples of `every` and at the end of the session, unless an error ended it.
 
     Attributes:
@@ -249,19 +256,13 @@ class Checkpoints(tf.train.SessionRunHook):
     """
 
     def __init__(self, run, saver, every, keep, weights_finite):
-        self.run, self.saver, self.every, self.keep, self.weights_finite = run, saver, every, keep, weights_finite
-        self.folder, self.step, self.seen, self.saved = (
-            run_folder.checkpoints_of(run.folder), tf.train.get_global_step(), run.start, run.start)
+        super().__init__(run, every)
+        self.saver, self.keep, self.weights_finite, self.saved = saver, keep, weights_finite, run.start
+        self.folder, self.step = run_folder.checkpoints_of(run.folder), tf.train.get_global_step()
         self.megabytes = sum(v.shape.num_elements() * v.dtype.size for v in tf.global_variables()) / 1e6
 
-    def before_run(self, run_context):
-        del run_context
-        self.seen += 1
-
-    def after_run(self, run_context, run_values):
-        del run_values
-        if is_due(self.seen, self.every, self.run.steps):
-            self.save(run_context.session, self.seen)
+    def act(self, session, step):
+        self.save(session, step)
 
     def end(self, session):
         self.save(session, int(session.run(self.step)))

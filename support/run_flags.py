@@ -28,6 +28,7 @@ class Rules(typing.NamedTuple):
     networks: set  # test and export take them from the run and refuse another value
     in_old_checkpoint: set  # the checkpoint of a one-file TF1 program decides them
     decided: set  # their "auto" is decided when a run starts, and a continued run takes what was decided
+    unkept: set  # flags.txt leaves them out, since they are not about the run
     older: dict  # {name: value in runs that are older than the flag}, if that is not the flag's default
 
     @property

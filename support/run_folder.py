@@ -65,6 +65,11 @@ def read_record(folder):
         return None
 
 
+def values_of(folder):
+    """Returns what run.json says of the values of input and output (see `bands.described`); {} where it does not."""
+    return (read_record(folder) or {}).get("values") or {}
+
+
 def write_record(folder, record):
     """Writes run.json."""
     storage.write_file(os.path.join(folder, "run.json"), json.dumps(record, indent=2) + "\n")
