@@ -65,10 +65,13 @@ def conv(x, filters, size=4, stride=2, padding=(1, 1)):
     faster = convolutions.faster_form(x, kernel, stride, padding)
     if faster is not None:  # on a CPU, and for some sizes: what follows, computed in another way
         return faster
+    x = tf.cast(x, kernel.dtype)  # see `convolutions.built_for`
     if stride == 2 or size == 1:  # "SAME" pads an even side by one pixel at each end, and for a 1x1 kernel by none
-        return tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
-    x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
-    return tf.nn.conv2d(x, kernel, strides=[1, 1, 1, 1], padding="VALID")
+        x = tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
+    else:
+        x = tf.pad(x, [[0, 0], padding, padding, [0, 0]])
+        x = tf.nn.conv2d(x, kernel, strides=[1, 1, 1, 1], padding="VALID")
+    return tf.cast(x, tf.float32)
 
 
 def conv_transpose(x, filters):
@@ -80,7 +83,8 @@ def conv_transpose(x, filters):
     _, height, width, _ = x.shape.as_list()
     size = tf.shape(x)  # an export leaves height and width open
     shape = tf.stack([size[0], 2 * (height or size[1]), 2 * (width or size[2]), filters])
-    return tf.nn.conv2d_transpose(x, kernel, shape, strides=[1, 2, 2, 1], padding="SAME")
+    x = tf.nn.conv2d_transpose(tf.cast(x, kernel.dtype), kernel, shape, strides=[1, 2, 2, 1], padding="SAME")
+    return tf.cast(x, tf.float32)
 
 
 def norm_or_bias(x, norm, epsilon):
@@ -403,7 +407,7 @@ class TrainingOptions(typing.NamedTuple):
     # One of UPDATES. simultaneous: both gradients come from one forward pass, both updates follow. alternating: D is
     # updated, then G against the new D on the same fake image.
     update: str = "simultaneous"
-    precision: str = "float32"  # of the session's convolutions; bfloat16 selects other kernel gradients
+    precision: str = "float32"  # one of precisions.PRECISIONS, see `convolutions.built_for`
     ema: float = 0.0  # decay a step of the moving average of the generator's variables, see `average_step`; 0: none
 
 
@@ -449,7 +453,7 @@ def training(batch, step, generate, discriminate, options=TrainingOptions(), mea
     check_choice("update", options.update, UPDATES)
     check_choice("pixel_loss", options.objective.pixel_loss, PIXEL_LOSSES)
     (inputs, targets), objective = batch, options.objective
-    with convolutions.gradients_for(options.precision):  # marks the convolutions built in it, for tf.gradients below
+    with convolutions.built_for(options.precision):
         outputs = generate(inputs)
         with tf.name_scope("discriminator_real"):
             real_logits = discriminate(inputs, targets)
@@ -463,8 +467,9 @@ def training(batch, step, generate, discriminate, options=TrainingOptions(), mea
 
     judged = fake_logits
     if options.update == "alternating":
-        with tf.control_dependencies([d_update]), tf.name_scope("discriminator_updated"):
-            judged = discriminate(inputs, outputs)  # outside gradients_for: no kernel gradient is taken of it
+        with tf.control_dependencies([d_update]), tf.name_scope("discriminator_updated"), convolutions.built_for(
+                options.precision):
+            judged = discriminate(inputs, outputs)
     with tf.name_scope("generator_loss"):
         gan, l1 = generator_gan_loss(judged, objective.gan_loss, objective.eps), l1_loss(outputs, targets)
         pixel = l1 if objective.pixel_loss == "l1" else l2_loss(outputs, targets)

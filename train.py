@@ -42,6 +42,7 @@ with output.held_stderr(), packages.needed():
     from support import (
         bands,
         checkpoints,
+        convolutions,
         devices,
         diagnostics,
         event_writer,
@@ -849,8 +850,9 @@ def test_graph(options):
     mask_number = tf.placeholder(tf.int64, [], "mask_number")
     height, width = tf.shape(image)[1], tf.shape(image)[2]
     inputs = padded(options, image)
-    outputs = generate(options, inputs, mask_number if keeps_dropout(options) else None)
-    patches = discriminate(options, inputs, outputs), tf.shape(inputs)[1:3]
+    with convolutions.built_for(options.precision):
+        outputs = generate(options, inputs, mask_number if keeps_dropout(options) else None)
+        patches = discriminate(options, inputs, outputs), tf.shape(inputs)[1:3]
     output = outputs[:, :height, :width]
     pictures = collections.OrderedDict([("input", image), ("output", output), ("target", target)])
     return image, target, mask_number, pictures, patches, gallery.measures(output, target)

@@ -119,7 +119,7 @@ def training_graph(*flags):
 def precisions():
     """Returns (the precisions in which convolutions run here, what bfloat16 lacks, empty where it is one)."""
     from support import precisions
-    lacks = precisions.bfloat16_lacks()
+    lacks = precisions.lacks("bfloat16")
     return ["float32"] + ["bfloat16"] * (not lacks), lacks
 
 

@@ -80,12 +80,28 @@ def col2im(rows, count, height, width):
 
 
 # ---------------------------------------------------------------------------------------------
-# Gradients of convolutions that run in bfloat16
+# Convolutions in bfloat16
 
 
-def gradients_for(precision):
-    """Returns a context that builds convolutions with the gradients for a session in float32 or bfloat16."""
-    return tf.get_default_graph().gradient_override_map(BFLOAT16_GRADIENTS if precision == "bfloat16" else {})
+@contextlib.contextmanager
+def built_for(precision):
+    """Convolutions that are built in this context compute in a precision, in a session of `precisions.session_config`.
+
+    In bfloat16, a CPU's session rewrites them, and they get other gradients here. On a GPU, they get kernels that are
+    cast to bfloat16, and `pix2pix.conv` casts their images to the type of the kernel and their results back.
+    """
+    def cast(getter, name, *args, **options):
+        value = getter(name, *args, **options)
+        return tf.cast(value, tf.bfloat16) if name.endswith("/kernel") else value
+
+    if precision != "bfloat16":
+        yield
+    elif devices.has_gpu():
+        with tf.variable_scope(tf.get_variable_scope(), custom_getter=cast):
+            yield
+    else:
+        with tf.get_default_graph().gradient_override_map(BFLOAT16_GRADIENTS):  # for tf.gradients of them
+            yield
 
 
 def convolution_gradient(op, gradient):

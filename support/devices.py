@@ -6,7 +6,7 @@ import os
 
 import tensorflow.compat.v1 as tf
 
-TF32_CAPABILITY = (8, 0)  # compute capability of NVIDIA's Ampere, the first with TF32
+AMPERE = (8, 0)  # compute capability of NVIDIA's Ampere, the first with TF32 and bfloat16
 
 
 @functools.lru_cache()
@@ -27,9 +27,9 @@ def has_gpu():
     return gpu() is not None
 
 
-def has_tf32():
-    """Returns whether the GPU computes convolutions in TF32 if it is asked to."""
-    return has_gpu() and gpu()["compute_capability"] >= TF32_CAPABILITY
+def has_ampere():
+    """Returns whether the GPU computes convolutions in TF32 and in bfloat16 if it is asked to."""
+    return has_gpu() and gpu()["compute_capability"] >= AMPERE
 
 
 def make_deterministic():
@@ -43,7 +43,7 @@ def make_deterministic():
 
 def allow_tf32(is_allowed):
     """Sets for the whole process whether float32 convolutions may run in TF32, as TensorFlow's default is."""
-    if has_tf32():
+    if has_ampere():
         tf.config.experimental.enable_tensor_float_32_execution(is_allowed)
 
 

@@ -16,14 +16,14 @@ PRECISIONS = ("float32", "bfloat16", "tf32")
 def session_config(precision):
     """Returns the ConfigProto of a session whose convolutions run in a precision, one of PRECISIONS.
 
-    On a GPU, `devices.allow_tf32` tells float32 from tf32.
+    On a GPU, `devices.allow_tf32` tells float32 from tf32, and `convolutions.built_for` makes bfloat16.
     """
     config = tf.ConfigProto()
     # One pass of Grappler is enough, and the older optimizer after it would draw most of the initial values twice.
     config.graph_options.rewrite_options.meta_optimizer_iterations = 1
     config.graph_options.optimizer_options.opt_level = tf.OptimizerOptions.L0
     config.gpu_options.allow_growth = True
-    if precision == "bfloat16":
+    if precision == "bfloat16" and not devices.has_gpu():
         config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
     return config
 
@@ -52,29 +52,23 @@ def resolve(precision):
         return "float32" if lacks("tf32") else "tf32"
     native = cpu_fact("flags").split()  # other CPUs convert to float32 and gain nothing
     is_native = "amx_bf16" in native or "avx512_bf16" in native
-    return "bfloat16" if is_native and not bfloat16_lacks() else "float32"
+    return "bfloat16" if is_native and not lacks("bfloat16") else "float32"
 
 
 def lacks(precision):
     """Returns what this machine lacks for a precision, as text; empty if TensorFlow can compute in it."""
-    if precision == "bfloat16":
-        return bfloat16_lacks()
-    if precision == "tf32" and not (devices.has_tf32() and not IS_TF1):
-        return "TensorFlow 2 and an NVIDIA GPU of compute capability %d.%d or more" % devices.TF32_CAPABILITY
+    gpu = "an NVIDIA GPU of compute capability %d.%d or more" % devices.AMPERE
+    if precision == "tf32" or (precision == "bfloat16" and devices.has_gpu()):
+        return "" if devices.has_ampere() and not IS_TF1 else "TensorFlow 2 and " + gpu
+    if precision == "bfloat16" and IS_TF1:
+        return "TensorFlow 2; this is %s" % tf.version.VERSION
+    if precision == "bfloat16" and not runs_bfloat16():
+        return "a CPU with AVX-512 or AMX and oneDNN switched on (TF_ENABLE_ONEDNN_OPTS), or " + gpu
     return ""
 
 
-def bfloat16_lacks():
-    """Returns what convolutions in bfloat16 lack on this machine, as text; empty if TensorFlow can run them."""
-    if IS_TF1:
-        return "TensorFlow 2; this is %s" % tf.version.VERSION
-    if runs_bfloat16():
-        return ""
-    return "a CPU with AVX-512 or AMX, oneDNN switched on (TF_ENABLE_ONEDNN_OPTS) and no GPU"
-
-
 def runs_bfloat16():
-    """Returns whether TensorFlow 2 rewrites the graph of a convolution to bfloat16 on this machine."""
+    """Returns whether TensorFlow 2 rewrites the graph of a convolution to bfloat16 on this machine, without a GPU."""
     metadata, config = tf.RunMetadata(), session_config("bfloat16")
     config.graph_options.rewrite_options.min_graph_nodes = -1  # otherwise so small a graph is not rewritten
     with tf.Graph().as_default(), tf.Session(config=config) as session:

@@ -71,7 +71,7 @@ def test_the_average_is_of_the_weights_after_each_step_and_forgets_the_first_one
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(precisions.bfloat16_lacks()), reason="no bfloat16 here")
+@pytest.mark.skipif(bool(precisions.lacks("bfloat16")), reason="no bfloat16 here")
 @pytest.mark.parametrize("update", ["simultaneous", "alternating"])
 def test_it_is_float32_in_a_bfloat16_run(data, tmp_path, update):
     argv = "--precision=bfloat16", "--ngf=16", "--update=" + update

@@ -184,7 +184,7 @@ def test_the_json_of_the_curl_lines_is_what_the_signatures_take(place):
     assert len(CURL) == 2
 
 
-@pytest.mark.skipif(bool(precisions.bfloat16_lacks()), reason="the CPU has no bfloat16")
+@pytest.mark.skipif(bool(precisions.lacks("bfloat16")), reason="the CPU has no bfloat16")
 def test_the_line_for_bfloat16_changes_an_exports_arithmetic_a_little(place):
     script = """
 import sys, numpy as np, tensorflow as tf
@@ -199,7 +199,7 @@ np.save(sys.argv[2], signature(images=tf.constant(np.load("images.npy")))["outpu
     assert 0 < np.abs(np.load("there.npy") - here).max() < 0.1
 
 
-@pytest.mark.skipif(bool(precisions.bfloat16_lacks()), reason="the CPU has no bfloat16")
+@pytest.mark.skipif(bool(precisions.lacks("bfloat16")), reason="the CPU has no bfloat16")
 def test_test_mode_takes_a_precision_and_its_measures_stay_float32(run, trained, tmp_path, monkeypatch):
     configs, session = [], train.checkpoints.restored_session
     monkeypatch.setattr(train.checkpoints, "restored_session", lambda path, precision="float32", *more: (

@@ -5,7 +5,8 @@ import os
 import pytest
 import tensorflow.compat.v1 as tf
 
-from conftest import SMALL
+import train
+from conftest import SMALL, options
 from support import devices, precisions
 from support.errors import RunError
 
@@ -23,13 +24,13 @@ def pretend_gpu(monkeypatch):
 
 def test_auto_is_tf32_on_gpus_that_have_it_and_float32_on_older_ones(pretend_gpu, monkeypatch):
     pretend_gpu(9, 0)
-    assert [precisions.resolve(name) for name in ("auto", "tf32", "float32")] == ["tf32", "tf32", "float32"]
-    with pytest.raises(RunError, match=r"bfloat16 needs a CPU .* and no GPU"):
-        precisions.resolve("bfloat16")
+    assert precisions.resolve("auto") == "tf32"
+    assert [precisions.resolve(name) for name in precisions.PRECISIONS] == list(precisions.PRECISIONS)
     pretend_gpu(7, 5)
     assert precisions.resolve("auto") == "float32"
-    with pytest.raises(RunError, match=r"tf32 needs TensorFlow 2 and an NVIDIA GPU of compute capability 8\.0"):
-        precisions.resolve("tf32")
+    for name in ("tf32", "bfloat16"):
+        with pytest.raises(RunError, match=name + r" needs TensorFlow 2 and an NVIDIA GPU of compute capability 8\.0"):
+            precisions.resolve(name)
     pretend_gpu(9, 0)
     monkeypatch.setattr(precisions, "IS_TF1", True)
     assert precisions.resolve("auto") == "float32"
@@ -39,6 +40,36 @@ def test_auto_is_tf32_on_gpus_that_have_it_and_float32_on_older_ones(pretend_gpu
 def test_tf32_without_a_gpu_is_refused_by_name(run, tmp_path):
     status, _ = run("--output_dir=%s" % tmp_path, *SMALL, "--max_steps=1", "--precision=tf32")
     assert status.startswith("error: --precision=tf32 needs TensorFlow 2 and an NVIDIA GPU") and "\n" not in status
+
+
+def first_step(precision, *argv):
+    """Returns (the graph of a training step, its losses)."""
+    chosen = options(*SMALL, "--jit_compile=false", *argv)
+    with tf.Graph().as_default() as graph:
+        _, model = train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), precision)
+        with tf.train.SingularMonitoredSession(config=precisions.session_config(precision)) as session:
+            losses = session.run([model.d_loss, model.g_loss_gan, model.g_loss_l1, model.train_op])[:3]
+    return graph, losses
+
+
+OTHERS = [("--norm=instance", "--update=alternating", "--ema=0.9"), ("--norm=none", "--patch=1", "--gan_loss=lsgan"),
+          ("--jit_compile=true",), ("--jit_compile=true", "--update=alternating", "--gan_loss=log_literal")]
+
+
+@pytest.mark.parametrize("argv", [(), *(pytest.param(argv, marks=pytest.mark.slow) for argv in OTHERS)], ids="-".join)
+def test_bfloat16_on_a_gpu_is_in_the_convolutions_alone(data, pretend_gpu, argv):
+    pretend_gpu(8, 0)
+    graph, losses = first_step("bfloat16", "--data_dir=" + data, *argv)
+    convolutions = [op for op in graph.get_operations() if "Conv2D" in op.type]
+    assert len(convolutions) > 30 and {op.get_attr("T") for op in convolutions} == {tf.bfloat16}
+    around = {op for op in graph.get_operations() if tf.bfloat16 in {x.dtype for x in (*op.inputs, *op.outputs)}}
+    assert {op.type for op in around} <= {"Cast", "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter",
+                                          "Pad", "Slice", "ShapeN"}
+    assert not any(name in op.name for op in around for name in ("_loss/", "diagnostics", "Adam"))
+    assert {v.dtype.base_dtype for v in graph.get_collection("variables")} == {tf.float32, tf.int64}
+    rewrites = precisions.session_config("bfloat16").graph_options.rewrite_options
+    assert not rewrites.auto_mixed_precision_onednn_bfloat16
+    assert losses == pytest.approx(first_step("float32", "--data_dir=" + data, *argv)[1], rel=5e-3)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "float32"])
@@ -72,9 +103,13 @@ def test_a_cpu_needs_no_deterministic_kernels(monkeypatch):
     assert "TF_DETERMINISTIC_OPS" not in os.environ
 
 
-def test_a_run_that_goes_on_on_another_device_says_so_once(run, tmp_path, pretend_gpu):
-    argv = ["--output_dir=%s" % tmp_path, *SMALL, "--precision=float32", "--jit_compile=false"]
-    assert "another device" not in run(*argv, "--max_steps=1")[1]
+def test_a_run_that_goes_on_on_another_device_says_so_once_and_keeps_its_precision(run, tmp_path, pretend_gpu,
+                                                                                   monkeypatch):
+    argv = ["--output_dir=%s" % tmp_path, *SMALL, "--jit_compile=false"]
     pretend_gpu(8, 0)
-    assert "this is GPU of a test" in run(*argv, "--max_steps=2")[1]
-    assert "another device" not in run(*argv, "--max_steps=3")[1]
+    assert run(*argv, "--precision=bfloat16", "--max_steps=1")[0] == 0
+    monkeypatch.setattr(devices, "gpu", lambda: None)
+    monkeypatch.setattr(precisions, "runs_bfloat16", lambda: True)
+    _, output = run(*argv, "--precision=auto", "--max_steps=2")
+    assert "the run was last on another device (GPU of a test; " in output and "2 steps, bfloat16\n" in output
+    assert "another device" not in run(*argv, "--precision=auto", "--max_steps=3")[1]
