@@ -21,6 +21,7 @@ from support.seeds import normal, seeded, stream, uniform, zeros
 GAN_LOSSES = ("log", "log_literal", "logits", "lsgan")
 NORMS = ("batch", "instance", "none")
 SKIPS = ("post", "pre", "none")
+UPSAMPLINGS = ("transposed", "resize")
 PIXEL_LOSSES = ("l1", "l2")
 UPDATES = ("simultaneous", "alternating")
 
@@ -74,9 +75,20 @@ def conv(x, filters, size=4, stride=2, padding=(1, 1)):
     return tf.cast(x, tf.float32)
 
 
-def conv_transpose(x, filters):
-    """4x4 transposed convolution, stride 2, padding (1, 1), without bias: [N, H, W, C] -> [N, 2H, 2W, filters]."""
-    kernel = tf.get_variable("kernel", [4, 4, filters, int(x.shape[3])], initializer=normal(0.0))
+def conv_transpose(x, filters, upsample="transposed"):
+    """Convolution that doubles height and width, without bias: [N, H, W, C] -> [N, 2H, 2W, filters].
+
+    Args:
+      x: float32 [N, H, W, C].
+      filters: channels of the result.
+      upsample: one of UPSAMPLINGS. transposed: a transposed convolution with a 4x4 kernel, stride 2 and padding (1, 1).
+        resize: resizing by nearest neighbour, and then a convolution with a 3x3 kernel, stride 1 and padding (1, 1),
+        which leaves no woven texture (Odena, Dumoulin and Olah 2016, "Deconvolution and Checkerboard Artifacts").
+    """
+    size = 4 if upsample == "transposed" else 3
+    kernel = tf.get_variable("kernel", [size, size, filters, int(x.shape[3])], initializer=normal(0.0))
+    if upsample == "resize":
+        kernel = resizing_kernel(kernel)
     faster = convolutions.faster_transposed_form(x, kernel)
     if faster is not None:  # as in `conv`
         return faster
@@ -85,6 +97,18 @@ def conv_transpose(x, filters):
     shape = tf.stack([size[0], 2 * (height or size[1]), 2 * (width or size[2]), filters])
     x = tf.nn.conv2d_transpose(tf.cast(x, kernel.dtype), kernel, shape, strides=[1, 2, 2, 1], padding="SAME")
     return tf.cast(x, tf.float32)
+
+
+def resizing_kernel(kernel):
+    """Returns the 4x4 kernel of the transposed convolution that does what resizing and a convolution do.
+
+    The kernel is that of the convolution, [3, 3, filters, C]. Resizing makes two equal neighbours of each pixel, so the
+    weights that meet both are added up.
+    """
+    for axis in (0, 1):
+        first, middle, last = tf.unstack(kernel, axis=axis)
+        kernel = tf.stack([last, middle + last, first + middle, first], axis=axis)
+    return kernel
 
 
 def norm_or_bias(x, norm, epsilon):
@@ -156,6 +180,7 @@ class GeneratorOptions(typing.NamedTuple):
     # One of SKIPS. The decoder gets the outputs of the encoder's leaky ReLUs (post), or their inputs, joined before the
     # decoder's own ReLU (pre, as in the paper's code), or nothing (none, the paper's encoder-decoder).
     skip: str = "post"
+    upsample: str = "transposed"  # how the decoder doubles the image: one of UPSAMPLINGS, see `conv_transpose`
     norm: str = "batch"  # one of NORMS, see `norm_or_bias`
     norm_epsilon: float = 1e-5
     # Whether the innermost encoder layer is normalised too. The paper's erratum says no: the output of a batch norm on
@@ -191,9 +216,10 @@ def generator(images, options=GeneratorOptions(), mask_number=None):
       float32 [N, H, W, output_channels] in [-1, 1].
 
     Raises:
-      ValueError: skip or norm is unknown, or the depth is None and H or W is not a multiple of 32.
+      ValueError: skip, upsample or norm is unknown, or the depth is None and H or W is not a multiple of 32.
     """
     check_choice("skip", options.skip, SKIPS)
+    check_choice("upsample", options.upsample, UPSAMPLINGS)
     depth = options.depth or unet_depth(*images.shape.as_list()[1:3])
     widths = [options.filters * min(2 ** i, 8) for i in range(depth)]  # 64 128 256 512 512 512 512 512
 
@@ -211,7 +237,7 @@ def generator(images, options=GeneratorOptions(), mask_number=None):
 
         for level in range(depth, 1, -1):
             with tf.variable_scope("decoder_%d" % level):
-                x = conv_transpose(x, widths[level - 2])
+                x = conv_transpose(x, widths[level - 2], options.upsample)
                 x = norm_or_bias(x, options.norm, options.norm_epsilon)
                 if depth - level < options.dropout_blocks:
                     x = dropout(x, options.dropout_rate, options.seed, mask_number)
@@ -223,7 +249,8 @@ def generator(images, options=GeneratorOptions(), mask_number=None):
                 x = tf.identity(x, "output")
 
         with tf.variable_scope("decoder_1"):
-            x = norm_or_bias(conv_transpose(x, options.output_channels), "none", options.norm_epsilon)
+            x = conv_transpose(x, options.output_channels, options.upsample)
+            x = norm_or_bias(x, "none", options.norm_epsilon)
             return tf.tanh(x, name="output")
 
 

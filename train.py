@@ -152,6 +152,9 @@ flags.DEFINE_enum("generator", "unet", ["unet", "encoder_decoder"], "unet has sk
 flags.DEFINE_enum("skip", "post", pix2pix.SKIPS[:2], "What a skip of the U-Net carries: post is the encoder's "
                   "output after its leaky ReLU; pre is the value before it, to which the decoder applies its own ReLU "
                   "(the paper's code).")
+flags.DEFINE_enum("upsample", "transposed", pix2pix.UPSAMPLINGS, "How the decoder doubles the image. transposed: a 4x4 "
+                  "transposed convolution of stride 2 (paper). resize: resizing by nearest neighbour and a 3x3 "
+                  "convolution, which leave no woven texture; both are computed as one transposed convolution.")
 flags.DEFINE_enum("norm", "batch", pix2pix.NORMS, "Normalisation after the convolutions, with the "
                   "statistics of the batch at hand in training, test and export alike (paper: batch).")
 flags.DEFINE_float("norm_epsilon", 1e-5, "Added to the variance in normalisation.", lower_bound=0.0)
@@ -243,12 +246,12 @@ RULES = run_flags.Rules(  # what a flag means for an existing run
     restored=set("""seed data_dir layout direction image_size load_size resize_method input_resize output_resize
                     input_range output_range show_bands
                     skip_bad_images reader_threads dropout dropout_blocks test_dropout gan_loss""".split()),
-    networks=set("""input_channels output_channels one_hot labels generator ngf skip norm norm_epsilon bottleneck_norm
-                    leaky_slope ndf patch conditional""".split()),
-    in_old_checkpoint=set("""input_channels output_channels ngf skip norm bottleneck_norm ndf""".split()),
+    networks=set("""input_channels output_channels one_hot labels generator ngf skip upsample norm norm_epsilon
+                    bottleneck_norm leaky_slope ndf patch conditional""".split()),
+    in_old_checkpoint=set("""input_channels output_channels ngf skip upsample norm bottleneck_norm ndf""".split()),
     decided={"jit_compile"},
     unkept={"mode", "output_dir", "checkpoint", "test_resize", "test_ema"},
-    older={"ema": 0.0, "jit_compile": "false", "input_channels": 3, "output_channels": 3})
+    older={"ema": 0.0, "upsample": "transposed", "jit_compile": "false", "input_channels": 3, "output_channels": 3})
 MODULE_FLAGS = FLAGS.get_flags_for_module(sys.modules[__name__])
 Options = collections.namedtuple("Options", [flag.name for flag in MODULE_FLAGS])  # the value of each flag
 TITLES = {"mode": "The run", "data_dir": "Data", "ngf": "Networks", "gan_loss": "Losses", "epochs": "Training",
@@ -459,9 +462,10 @@ def generate(options, images, mask_number):
     return pix2pix.generator(network_input(options, images), pix2pix.GeneratorOptions(
         output_channels=channels_of(options)[1], filters=options.ngf,
         depth=pix2pix.unet_depth(*size_of(options.image_size)),
-        skip=options.skip if options.generator == "unet" else "none", norm=options.norm,
-        norm_epsilon=options.norm_epsilon, bottleneck_norm=options.bottleneck_norm, leaky_slope=options.leaky_slope,
-        dropout_rate=options.dropout, dropout_blocks=options.dropout_blocks, seed=options.seed), mask_number)
+        skip=options.skip if options.generator == "unet" else "none", upsample=options.upsample,
+        norm=options.norm, norm_epsilon=options.norm_epsilon, bottleneck_norm=options.bottleneck_norm,
+        leaky_slope=options.leaky_slope, dropout_rate=options.dropout, dropout_blocks=options.dropout_blocks,
+        seed=options.seed), mask_number)
 
 
 def network_input(options, images):

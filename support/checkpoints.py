@@ -209,7 +209,8 @@ def options_of(shapes):
     depth = max([int(level.group(1)) for level in levels if level], default=0)
     if depth and "generator/decoder_1/kernel" in shapes and "generator/encoder_1/kernel" in shapes:
         _, _, options["input_channels"], options["ngf"] = shapes["generator/encoder_1/kernel"]
-        options["output_channels"] = shapes["generator/decoder_1/kernel"][2]
+        size, _, options["output_channels"], _ = shapes["generator/decoder_1/kernel"]
+        options["upsample"] = "transposed" if size == 4 else "resize"
         options["image_size"] = 2 ** depth
         options["bottleneck_norm"] = "generator/encoder_%d/gamma" % depth in shapes
         options["norm"] = "batch" if "generator/encoder_2/gamma" in shapes else "none"

@@ -14,7 +14,7 @@ with open(os.path.join(ROOT, "docs", "as_a_library.md")) as _file:
 CHECKS = """
 assert np.mean(losses[-3:]) < np.mean(losses[:3]) - 0.01, losses
 assert outputs.shape == (1, 128, 128, 3) and 0 < abs(outputs).max() <= 1
-found = tf.train.load_checkpoint("runs/quick/checkpoints/model.ckpt-1").get_tensor("generator/decoder_1/bias")
+found = tf.train.load_checkpoint("runs/quick/checkpoints/model.ckpt-1").get_tensor("generator/decoder_1/bias/average")
 with translated.graph.as_default():
     restored, = (v for v in tf.global_variables() if v.op.name == "generator/decoder_1/bias")
 assert (session.run(restored) == found).all() and abs(found).max() > 0

@@ -446,7 +446,8 @@ def test_an_old_checkpoint_exports_without_a_flag(run, old, tmp_path):
     path, image, expected = old
     status, output = run("--mode=export", "--checkpoint=" + path, "--output_dir=%s" % tmp_path)
     assert status == 0
-    assert ("--bottleneck_norm=True --input_channels=3 --ndf=4 --ngf=2 --norm=batch --output_channels=3 --skip=pre"
+    assert ("--bottleneck_norm=True --input_channels=3 --ndf=4 --ngf=2 --norm=batch --output_channels=3 --skip=pre "
+            "--upsample=transposed"
             in output)
     with tf.Graph().as_default(), tf.Session() as session:
         signature = tf.saved_model.loader.load(session, ["serve"], str(tmp_path / "export" / "80")).signature_def

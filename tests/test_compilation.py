@@ -65,7 +65,8 @@ def test_what_auto_decides_is_kept_by_the_run_whatever_the_device(run, data, tmp
 @pytest.mark.slow  # XLA compiles each of the five runs
 @pytest.mark.parametrize("argv", [
     (), ("--update=alternating", "--gan_loss=lsgan", "--norm=instance", "--ema=0.9"),
-    ("--gan_loss=log_literal", "--norm=none", "--skip=pre", "--decay_epochs=1")], ids="-".join)
+    ("--gan_loss=log_literal", "--norm=none", "--skip=pre", "--upsample=resize",
+     "--decay_epochs=1")], ids="-".join)
 def test_a_compiled_run_has_the_same_losses_repeats_and_goes_on_to_the_bit(run, data, tmp_path, argv):
     def trained(name, *more):
         status, output = run("--data_dir=" + data, "--output_dir=%s" % (tmp_path / name), *SMALL, *argv, *more)

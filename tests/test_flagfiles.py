@@ -59,7 +59,7 @@ def test_every_flagfile_says_what_it_reproduces_and_is_in_the_list_of_systems(na
 def test_no_system_changes_with_the_recipe_that_is_the_default(name):
     with open(os.path.join(ROOT, "flags", name)) as file:
         given = {line.split("=")[0] for line in file if line.startswith("--")}
-    assert {"--norm", "--skip", "--d_weight", "--update", "--decay_epochs", "--ema"} <= given
+    assert {"--norm", "--skip", "--upsample", "--d_weight", "--update", "--decay_epochs", "--ema"} <= given
 
 
 @pytest.mark.slow

@@ -59,6 +59,15 @@ def test_transposed_convolution_agrees_with_scipy(session, monkeypatch, has_gpu)
     np.testing.assert_allclose(ours[0], reference, atol=1e-5)
 
 
+@pytest.mark.parametrize("height,width", [(1, 1), (3, 4), (8, 8), (16, 20)])
+def test_upsampling_by_resize_is_nearest_neighbour_and_a_3x3_convolution(session, height, width):
+    x, kernel = tf.constant(image(2, height, width, 5)), image(3, 3, 2, 5, seed=1)
+    ours = run_layer(session, lambda: pix2pix.conv_transpose(x, 2, "resize"), kernel=kernel)
+    resized = tf.image.resize_nearest_neighbor(x, [2 * height, 2 * width])
+    reference = tf.nn.conv2d(resized, kernel.transpose(0, 1, 3, 2), [1, 1, 1, 1], "SAME")
+    np.testing.assert_allclose(ours, session.run(reference), atol=1e-5)
+
+
 @pytest.mark.parametrize("norm,axes", [("batch", (0, 1, 2)), ("instance", (1, 2))])
 def test_normalisation_agrees_with_numpy(session, norm, axes):
     x, gamma, beta = image(3, 4, 5, 2) * 3 + 1, image(2, seed=1), image(2, seed=2)
@@ -438,6 +447,7 @@ def test_scalar_losses_are_means_over_patches_and_d_is_not_halved(session):
 @pytest.mark.parametrize("name, build", [
     ("gan_loss", lambda x: pix2pix.patch_loss(x, True, "minimax")),
     ("skip", lambda x: pix2pix.generator(x, G(skip="both"))),
+    ("upsample", lambda x: pix2pix.generator(x, G(upsample="cubic"))),
     ("norm", lambda x: pix2pix.generator(x, G(filters=1, norm="layer"))),
     ("norm", lambda x: pix2pix.discriminator(x, x, D(filters=1, norm="layer"))),
     ("patch", lambda x: pix2pix.discriminator(x, x, D(patch=71))),

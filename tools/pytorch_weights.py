@@ -50,8 +50,9 @@ def generator(state):
         weights.update(decoder)
     _, _, inputs, ngf = weights["generator/encoder_1/kernel"].shape
     return {"input_channels": inputs, "output_channels": weights["generator/decoder_1/kernel"].shape[2],
-            "image_size": 2 ** depth, "generator": "unet", "ngf": ngf, "skip": "pre", "norm": norm,
-            "norm_epsilon": 1e-5, "bottleneck_norm": False, "leaky_slope": 0.2, "dropout_blocks": depth - 5}, weights
+            "image_size": 2 ** depth, "generator": "unet", "ngf": ngf, "skip": "pre",
+            "upsample": "transposed", "norm": norm, "norm_epsilon": 1e-5, "bottleneck_norm": False, "leaky_slope": 0.2,
+            "dropout_blocks": depth - 5}, weights
 
 
 def discriminator(state):
