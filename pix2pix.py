@@ -66,7 +66,7 @@ def conv(x, filters, size=4, stride=2, padding=(1, 1)):
     faster = convolutions.faster_form(x, kernel, stride, padding)
     if faster is not None:  # on a CPU, and for some sizes: what follows, computed in another way
         return faster
-    x = tf.cast(x, kernel.dtype)  # see `convolutions.built_for`
+    x, kernel = convolutions.cast(x, kernel)
     if stride == 2 or size == 1:  # "SAME" pads an even side by one pixel at each end, and for a 1x1 kernel by none
         x = tf.nn.conv2d(x, kernel, strides=[1, stride, stride, 1], padding="SAME")
     else:
@@ -95,7 +95,8 @@ def conv_transpose(x, filters, upsample="transposed"):
     _, height, width, _ = x.shape.as_list()
     size = tf.shape(x)  # an export leaves height and width open
     shape = tf.stack([size[0], 2 * (height or size[1]), 2 * (width or size[2]), filters])
-    x = tf.nn.conv2d_transpose(tf.cast(x, kernel.dtype), kernel, shape, strides=[1, 2, 2, 1], padding="SAME")
+    x, kernel = convolutions.cast(x, kernel)
+    x = tf.nn.conv2d_transpose(x, kernel, shape, strides=[1, 2, 2, 1], padding="SAME")
     return tf.cast(x, tf.float32)
 
 

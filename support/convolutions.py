@@ -5,12 +5,14 @@ TensorFlow 2.21. With a GPU, no form is used, and TensorFlow's own convolutions 
 """
 
 import contextlib
+import contextvars
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from support import devices
 
+BUILT_IN = contextvars.ContextVar("the type in which convolutions compute", default=tf.float32)
 BORDER = [[0, 0], [1, 1], [1, 1], [0, 0]]  # one pixel around each image of [N, H, W, C]
 
 
@@ -87,21 +89,22 @@ def col2im(rows, count, height, width):
 def built_for(precision):
     """Convolutions that are built in this context compute in a precision, in a session of `precisions.session_config`.
 
-    In bfloat16, a CPU's session rewrites them, and they get other gradients here. On a GPU, they get kernels that are
-    cast to bfloat16, and `pix2pix.conv` casts their images to the type of the kernel and their results back.
+    In bfloat16, a CPU's session rewrites the convolutions, and they get other gradients here. On a GPU, `cast` makes
+    them compute in bfloat16.
     """
-    def cast(getter, name, *args, **options):
-        value = getter(name, *args, **options)
-        return tf.cast(value, tf.bfloat16) if name.endswith("/kernel") else value
+    on_gpu = devices.has_gpu()
+    before = BUILT_IN.set(tf.bfloat16 if precision == "bfloat16" and on_gpu else tf.float32)
+    gradients = BFLOAT16_GRADIENTS if precision == "bfloat16" and not on_gpu else {}
+    try:
+        with tf.get_default_graph().gradient_override_map(gradients):  # for tf.gradients of what is built here
+            yield
+    finally:
+        BUILT_IN.reset(before)
 
-    if precision != "bfloat16":
-        yield
-    elif devices.has_gpu():
-        with tf.variable_scope(tf.get_variable_scope(), custom_getter=cast):
-            yield
-    else:
-        with tf.get_default_graph().gradient_override_map(BFLOAT16_GRADIENTS):  # for tf.gradients of them
-            yield
+
+def cast(x, kernel):
+    """Returns the image and the kernel of a convolution in the type in which it computes, see `built_for`."""
+    return tf.cast(x, BUILT_IN.get()), tf.cast(kernel, BUILT_IN.get())
 
 
 def convolution_gradient(op, gradient):
