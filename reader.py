@@ -16,27 +16,9 @@ import typing
 import tensorflow.compat.v1 as tf
 
 from support import image_files
+from support.bands import Side, View
 from support.errors import DataError
-from support.pair_files import all_images
-
-RESIZE_METHODS = ("bilinear", "nearest", "bicubic", "area")
-
-DIRECTIONS = ("AtoB", "BtoA")
-
-
-class Side(typing.NamedTuple):
-    """How the inputs, or the targets, are read."""
-    resize_method: str = "bilinear"  # one of RESIZE_METHODS
-    channels: int = 3  # those of the files; or 1, the luminance of pictures; or 3, which repeat one band
-    low: float = 0.0  # becomes -1; on the scale of `image_files.decode`, where whole numbers fill 0..255
-    high: float = 255.0  # becomes 1
-
-
-class View(typing.NamedTuple):
-    """How a pair of files is seen as an input and a target."""
-    direction: str = "AtoB"  # AtoB makes A the input and B the target; BtoA swaps them
-    input: Side = Side()
-    target: Side = Side()
+from support.pair_files import all_images, in_direction
 
 
 class Batches(typing.NamedTuple):
@@ -98,11 +80,6 @@ def file_loader(images):
         return image_files.upright(pixels, orientations[index]) if any_turned else pixels
 
     return load
-
-
-def in_direction(pair, direction):
-    """(A, B) -> (input, target), of a direction."""
-    return pair if direction == "AtoB" else pair[::-1]
 
 
 def resize(image, size, side=Side()):

@@ -43,6 +43,7 @@ with output.held_stderr(), packages.needed():
         bands,
         checkpoints,
         convolutions,
+        data_flags,
         devices,
         diagnostics,
         event_writer,
@@ -55,9 +56,7 @@ with output.held_stderr(), packages.needed():
         memory,
         outputs,
         pair_files,
-        palette,
         precisions,
-        rendering,
         reports,
         results,
         run_flags,
@@ -69,7 +68,8 @@ with output.held_stderr(), packages.needed():
         validation,
         workers,
     )
-    from support.errors import DataError, FlagError, UserError
+    from support.data_flags import channels_of
+    from support.errors import FlagError, UserError
     from support.flag_texts import is_read_by, is_size, size_of
 
 gc.freeze()  # else the collector scans all imported modules again and again, a sixth of the time to build the graph
@@ -77,10 +77,7 @@ tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.1
 tf.logging.set_verbosity(tf.logging.ERROR)
 
 FLAGS = flags.FLAGS
-SAMPLE_SET = "data/sample"
 SINGLE = "put the partners into A/ and B/, or use --layout=colorize"  # advice for data that are single pictures
-SAMPLE_ROWS = 4  # pairs in a sample grid
-PALETTE_PAIRS = 64  # pairs in which test mode and export look for label colours
 LESS_MEMORY = {"train": "a smaller --batch_size, --image_size, --ngf or --ndf takes less",
                "test": "--test_resize with a smaller --image_size takes less",
                "export": "end other programs"}
@@ -101,7 +98,7 @@ flags.DEFINE_integer("seed", 0, "Decides the initial weights, the order of the p
                      "with equal flags and seeds are equal bit for bit on one kind of hardware.", lower_bound=0,
                      upper_bound=2 ** 63 - 1)
 
-flags.DEFINE_string("data_dir", SAMPLE_SET, "Folder with the splits train/, val/ and test/, or with the images "
+flags.DEFINE_string("data_dir", sample_set.FOLDER, "Folder with the splits train/, val/ and test/, or with the images "
                     "themselves. The default, a drawn sample set, is made on first use.")
 flags.DEFINE_string("split", None, "The folder inside data_dir to read. Default: train; in test mode the first of "
                     "test, val and train that exists.")
@@ -110,17 +107,17 @@ flags.DEFINE_enum("layout", "auto", ["auto", *pair_files.LAYOUTS],
                   "folders with matching file names, such as A/ and B/ or trainA/ and trainB/. colorize: colour "
                   "images, which are B; A is their luminance. inputs: inputs without targets, for test mode. auto "
                   "detects side_by_side and folders.")
-flags.DEFINE_enum("direction", "AtoB", reader.DIRECTIONS,
+flags.DEFINE_enum("direction", "AtoB", pair_files.DIRECTIONS,
                   "AtoB makes A (the left half, or the folder A/) the input and B the target; BtoA swaps them.")
 flags.DEFINE_string("image_size", "256", "Size in pixels of the images that the networks see in training, N or "
                     "HEIGHT,WIDTH, in multiples of 32 (paper: 256).")
 flags.DEFINE_string("load_size", "0", "Size in pixels to which training images are resized before the random crop to "
                     "image_size; 0 means image_size x 286 / 256 (paper: 286).")
-flags.DEFINE_enum("resize_method", "bilinear", reader.RESIZE_METHODS, "How images are resized.")
-flags.DEFINE_enum("input_resize", "auto", ["auto", *reader.RESIZE_METHODS],
+flags.DEFINE_enum("resize_method", "bilinear", bands.RESIZE_METHODS, "How images are resized.")
+flags.DEFINE_enum("input_resize", "auto", ["auto", *bands.RESIZE_METHODS],
                   "How inputs are resized; auto is --resize_method, or nearest with --one_hot. nearest makes no new "
                   "colours in label maps.")
-flags.DEFINE_enum("output_resize", "auto", ["auto", *reader.RESIZE_METHODS],
+flags.DEFINE_enum("output_resize", "auto", ["auto", *bands.RESIZE_METHODS],
                   "How targets are resized; auto is --resize_method.")
 flags.DEFINE_bool("test_resize", True, "Whether test mode resizes every image to image_size, the size of the training "
                   "images. With --notest_resize every image keeps its size: test mode pads it by reflection and crops "
@@ -312,145 +309,10 @@ def options_in_force(**changed):
     return Options(*(FLAGS[name].value for name in Options._fields))._replace(**changed)
 
 
-# ---------------------------------------------------------------------------------------------
-# From flags to data
-
-
-def folder_of(options, split):
-    """Returns the folder to read (see `pair_files.split_folder`); draws the sample set on its first use."""
-    if options.data_dir == SAMPLE_SET and not os.path.exists(options.data_dir):
-        print("drawing the sample set in %s" % options.data_dir)
-        sample_set.draw(options.data_dir)
-    return pair_files.split_folder(options.data_dir, split, is_named=bool(options.split))
-
-
-def pairs_of(options, folder, skip_bad=None):
-    """Returns the Pairs of a folder and prints what was left out; `skip_bad`, if given, replaces --skip_bad_images."""
-    pairs = pair_files.find_pairs(folder, options.layout, options.skip_bad_images if skip_bad is None else skip_bad)
-    reports.left_out(pairs)
-    return pairs
-
-
-def sides_of(pairs, direction):
-    """Returns [("input", its files), ("output", its files)] as `image_files.Image`s; the latter only if there are any.
-    """
-    sides = zip(("input", "output"), reader.in_direction(pair_files.images_of(pairs), direction))
-    return list(sides)[:1 if pairs.layout == "inputs" else 2]
-
-
-def data_of(options, split, way_out):
-    """Returns the Pairs of a split, and the Options with what is found in them; prints what is read and each doubt."""
-    pairs = pairs_of(options, folder_of(options, split))
-    options = options._replace(**{
-        name + "_channels": bands.channels(images, getattr(options, name + "_channels"), "--%s_channels" % name)
-        for name, images in sides_of(pairs, options.direction)})
-    reports.reading(pairs, options.direction, (options.input_channels, options.output_channels), way_out)
-    return pairs, with_ranges(options, pairs)
-
-
-def with_ranges(options, pairs):
-    """Returns the Options with the ranges of the values; prints each that training finds, and what lies outside of one.
-    """
-    sides = sides_of(pairs, options.direction)
-    as_they_are = [reader.Side(channels=images[0].bands) for _, images in sides]
-    ranges, lines = bands.ranges(
-        sides, {name: getattr(options, name + "_range") for name, _ in sides},
-        reader.originals(pairs, reader.View(options.direction, as_they_are[0], as_they_are[-1])),
-        finds=options.mode == "train")
-    for line in lines:
-        reports.say(line)
-    return options._replace(**{name + "_range": text for name, text in ranges.items()})
-
-
-def values_of(options, pairs):
-    """Returns {"input": what `bands.described` returns, "output": the same} of some pairs."""
-    return {name: bands.described(images[0], getattr(options, name + "_channels"), getattr(options, name + "_range"))
-            for name, images in sides_of(pairs, options.direction)}
-
-
-def shown_bands(options):
-    """The bands that --show_bands names, if it does."""
-    return flag_texts.bands_of(options.show_bands) if options.show_bands else ()
-
-
-def fixed_pairs(options, pairs):
-    """Reads the fixed pairs of a run, (of the sample grids, of validation); each is (name, input, target) in numpy.
-
-    Both are the first of val, [1, H, W, C] in [-1, 1]. Where none of val can be used, the sample grids show training
-    pairs and validation has none.
-    """
-    def first(some, count):
-        some = some._replace(files=some.files[:count])
-        read = reader.read_in_order(some, size_of(options.image_size), view_of(options, some))
-        return [(os.path.basename(files[0].path), *pair) for pair, files in zip(read, some.files)]
-
-    val, measured = os.path.join(options.data_dir, "val"), options.val_pairs if options.val_every else 0
-    for skip_bad in sorted({options.skip_bad_images, True}) if pair_files.count_pairs(val) else ():
-        try:
-            read = first(pairs_of(options, val, skip_bad), max(SAMPLE_ROWS, measured))
-            return read[:SAMPLE_ROWS], read[:measured]
-        except DataError as error:  # which must not end a run
-            print("warning: %s; sample grids and validation leave it out" % error)
-    return first(pairs, SAMPLE_ROWS), []
-
-
-def view_of(options, pairs):
-    """Returns the reader's View that training and testing have of some pairs."""
-    sides = []
-    for (name, images), method in zip(sides_of(pairs, options.direction), resize_methods(options)):
-        channels, given = (getattr(options, name + what) for what in ("_channels", "_range"))
-        sides.append(reader.Side(method, bands.channels(images, channels, "--%s_channels" % name),
-                                 *bands.limits(images, given, "--%s_range" % name)))
-    return reader.View(options.direction, sides[0], sides[-1])
-
-
-def resize_methods(options):
-    """Returns how inputs and targets are resized, two of reader.RESIZE_METHODS."""
-    usual = ["nearest" if options.one_hot else options.resize_method, options.resize_method]
-    return [auto if method == "auto" else method
-            for method, auto in zip((options.input_resize, options.output_resize), usual)]
-
-
-def channels_of(options):
-    """Returns the channels of input and output; 3 where neither a flag nor data says it, as with older checkpoints."""
-    return options.input_channels or 3, options.output_channels or 3
-
-
 def check_memory(options, what, images, size, cost):
     """Raises RunError if a number of images of a size, (height, width), can't fit into memory; see `memory.check`."""
     memory.check("%s at %dx%d pixels" % (what, *size), images * size[0] * size[1], cost, (options.ngf, options.ndf),
                  LESS_MEMORY[options.mode])
-
-
-def label_pictures(options, pairs):
-    """Returns (inputs, targets) in which `palette.find` looks for label colours, uint8 [*image_size, 3] each."""
-    some = pairs._replace(files=pairs.files[::math.ceil(len(pairs.files) / PALETTE_PAIRS)])
-    direction, *sides = view_of(options, some)  # nearest makes no new colours
-    view = reader.View(direction, *(side._replace(resize_method="nearest") for side in sides))
-    with contextlib.closing(reader.read_in_order(some, size_of(options.image_size), view)) as pairs_read:
-        return list(zip(*([rendering.pixels(rendering.to_rgb(image[0])) for image in pair] for pair in pairs_read)))
-
-
-def with_labels(options, pairs):
-    """Returns the Options with the label colours that --one_hot needs, those of the inputs if --labels is not given."""
-    if options.one_hot and options.input_channels != 3:
-        raise FlagError("--one_hot takes the classes from the colours of pictures, and the inputs in %s have %d "
-                        "channels" % (pairs.folder, options.input_channels))
-    if not options.one_hot or options.labels:
-        return options
-    colours = list(palette.find(label_pictures(options, pairs)[0], label_maps.MOST).values())
-    if len(colours) < 2:
-        raise FlagError("--one_hot: the inputs in %s are not label maps, which have few colours; name the colours with "
-                        "--labels=RRGGBB,RRGGBB,..., or leave --one_hot out" % pairs.folder)
-    reports.say("%d classes in the inputs: --labels=%s" % (len(colours), label_maps.text_of(colours)))
-    return options._replace(labels=label_maps.text_of(colours))
-
-
-def load_size_of(options):
-    """Returns (height, width) before the random crop, in pixels."""
-    if options.load_size != "0":
-        return size_of(options.load_size)
-    return tuple(round(side * 286 / 256) for side in size_of(options.image_size))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -498,9 +360,9 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
     """
     step = tf.train.get_or_create_global_step()
     batch = reader.training_batches(pairs, step, reader.Batches(
-        batch_size=options.batch_size, image_size=size_of(options.image_size), load_size=load_size_of(options),
-        flip=options.flip, view=view_of(options, pairs), seed=options.seed, threads=options.reader_threads,
-        share=team.share))
+        batch_size=options.batch_size, image_size=size_of(options.image_size), flip=options.flip,
+        load_size=data_flags.load_size_of(options), view=data_flags.view_of(options, pairs), seed=options.seed,
+        threads=options.reader_threads, share=team.share))
     with tf.name_scope("dropout"):
         mask_number = team.masks_of(step)
     how = pix2pix.TrainingOptions(
@@ -602,15 +464,15 @@ def job_of(team):
         checkpoint = checkpoints.newest(saved)
         weights = run_flags.to_train(RULES, checkpoint)
     options = options_in_force(init_checkpoint=weights, jit_compile=devices.decide_compilation(FLAGS.jit_compile))
-    pairs, options = data_of(options, options.split or "train", SINGLE)
-    options = with_labels(options, pairs)
+    pairs, options = data_flags.find(options, options.split or "train", SINGLE, reader.originals)
+    options = data_flags.with_labels(options, pairs, reader.read_in_order)
     images = options.batch_size // len(team)
     check_memory(options, "a batch of %d" % images, images, size_of(options.image_size), memory.TRAINING)
     steps = min(epoch_steps(options, len(pairs.files)), options.max_steps or sys.maxsize)
     options = options._replace(**hooks.intervals(
         steps, options.sample_every, options.save_every, options.val_every))
     record = run_folder.describe(pairs, options.data_dir, precisions.resolve(options.precision), steps, len(team),
-                                 values_of(options, pairs))
+                                 data_flags.values_of(options, pairs))
     if team.is_chief:
         storage.make_folders(saved, run_folder.samples_of(FLAGS.output_dir))
         if checkpoint:
@@ -687,11 +549,12 @@ def hooks_of(job, batch, model, saver, closing):
 
     writer = closed(event_writer.EventWriter(folder, tf.get_default_graph(), job.start))
     run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size,
-                    shown_bands(options))
-    (shown, measured), generator = fixed_pairs(options, job.pairs), one_image(options, model.average)
+                    data_flags.shown_bands(options))
+    shown, measured = data_flags.fixed_pairs(options, job.pairs, reader.read_in_order)
+    generator = one_image(options, model.average)
     metrics = closed(hooks.Metrics(model, run, options.log_every))
     samples = hooks.Samples(run, options.sample_every, shown, generator,
-                            events.of_batch(batch, model, middle_of(options), shown_bands(options)))
+                            events.of_batch(batch, model, middle_of(options), data_flags.shown_bands(options)))
     saving = hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)
     if not measured:
         return [nan, metrics, samples, saving]
@@ -735,14 +598,6 @@ def finish(job, step):
         print("%s: finished, %d steps done; the run is with %s" % (job.team.name, step, job.team.names[0]))
 
 
-def target_colours(options, pairs):
-    """Returns the label colours of the targets, [(red, green, blue)]; empty if they are not label maps, or missing."""
-    targets = dict(sides_of(pairs, options.direction)).get("output")
-    if not targets or not targets[0].is_plain:
-        return []
-    return list(palette.find(label_pictures(options, pairs)[1], label_maps.MOST).values())
-
-
 def epoch_steps(options, pairs):
     """Returns the number of steps in --epochs passes over `pairs` pairs."""
     return math.ceil(options.epochs * pairs / options.batch_size)
@@ -757,7 +612,7 @@ def test():
     checkpoint = run_flags.to_restore(RULES)
     has_averages = checkpoints.has_averages(checkpoint)
     options = as_tested(options_in_force(), has_averages)
-    pairs, read_as = data_of(options, options.split, "use --layout=inputs")
+    pairs, read_as = data_flags.find(options, options.split, "use --layout=inputs", reader.originals)
     if not options.split:
         reports.training_pairs(pairs, options.data_dir, run_folder.run_of(checkpoint))
     if pairs.layout != "inputs" and not options.test_resize:
@@ -777,9 +632,10 @@ def test():
         ("test_dropout", options.test_dropout), ("weights", weights_taken(options)), ("precision", options.precision),
         ("pairs_sha256", checksum)])
     files = as_files(read_as, checkpoint, pairs)
+    colours = data_flags.target_colours(read_as, pairs, reader.read_in_order)
     with contextlib.closing(translated(read_as, checkpoint, pairs)) as translations, storage.replacing(path) as folder:
-        as_stored = outputs.beside(translations, files, shown_bands(options))
-        metrics = gallery.write(folder, title, as_stored, facts, middle_of(options), target_colours(read_as, pairs))
+        as_stored = outputs.beside(translations, files, data_flags.shown_bands(options))
+        metrics = gallery.write(folder, title, as_stored, facts, middle_of(options), colours)
     gallery.write_results(os.path.dirname(path), title)
     print("%s, %s weights, translated %d images; open %s in a browser" % (
         checkpoint, weights_taken(options), len(pairs.files), os.path.join(path, "index.html")))
@@ -815,8 +671,8 @@ def translated(options, checkpoint, pairs):
         devices.allow_tf32(options.precision == "tf32")
         session = checkpoints.restored_session(checkpoint, options.precision, options.test_ema)
         exact = tf.Session(config=precisions.session_config("float32"))
-    size = size_of(options.image_size) if options.test_resize else None
-    with session, exact, contextlib.closing(reader.read_in_order(pairs, size, view_of(options, pairs))) as pairs_read:
+    size, view = size_of(options.image_size) if options.test_resize else None, data_flags.view_of(options, pairs)
+    with session, exact, contextlib.closing(reader.read_in_order(pairs, size, view)) as pairs_read:
         named = zip(tqdm.tqdm(names, unit="image", disable=None), pair_files.short_names(names), pairs_read)
         for name, short_name, pair in named:
             mask = seeds.of_name(name)
@@ -830,8 +686,8 @@ def translated(options, checkpoint, pairs):
 def as_files(options, checkpoint, pairs):
     """Yields the `outputs.File` of each pair: how its output is written as the run's targets are stored."""
     known = run_folder.values_of(run_folder.run_of(checkpoint)).get("output", {})
-    targets = dict(sides_of(pairs, options.direction)).get("output", [None] * len(pairs.files))
-    truths = reader.originals(pairs, view_of(options, pairs))
+    targets = pair_files.images_of(pairs, options.direction).get("output", [None] * len(pairs.files))
+    truths = reader.originals(pairs, data_flags.view_of(options, pairs))
     for image, target in zip((files[0] for files in pairs.files), targets):
         size = pair_files.size_of_one(pairs, image)
         dtype, ending = (target.dtype, target.ending) if target else (
@@ -874,8 +730,11 @@ def export():
     options = options_in_force(test_ema=FLAGS.test_ema and checkpoints.has_averages(checkpoint))
     size, (channels, output_channels) = size_of(options.image_size), channels_of(options)
     are_pictures = {channels, output_channels} <= {1, 3} and not options.input_range and not options.output_range
-    inputs = inputs_for_palette(options) if are_pictures else []
-    values = run_folder.values_of(run_folder.run_of(checkpoint)) or {
+    run, inputs = run_folder.run_of(checkpoint), []
+    before = run_folder.read_flags(run)
+    if are_pictures and ("data_dir" in before or not FLAGS["data_dir"].using_default_value):
+        inputs = data_flags.inputs_for_palette(options, before.get("split", "train"), reader.read_in_order)
+    values = run_folder.values_of(run) or {
         "input": bands.described(None, channels, options.input_range),
         "output": bands.described(None, output_channels, options.output_range)}
     path = os.path.join(options.output_dir, "export", str(checkpoints.step_of(checkpoint)))  # as servers look for it
@@ -887,7 +746,7 @@ def export():
             return outputs[:, :tf.shape(images)[1], :tf.shape(images)[2]]
 
         def to_input(image):  # as test mode reads a file
-            return reader.as_seen(image, reader.Side(resize_methods(options)[0], channels), size)
+            return reader.as_seen(image, bands.Side(data_flags.resize_methods(options)[0], channels), size)
 
         signatures = serving.signatures(translate, to_input if are_pictures else None, channels)
         restored = checkpoints.restored_session(checkpoint, averaged=options.test_ema)
@@ -896,22 +755,6 @@ def export():
     print("exported %s to %s, %s weights, dropout %s" % (
         checkpoint, path, weights_taken(options), "on" if options.test_dropout else "off"))
     return 0
-
-
-def inputs_for_palette(options):
-    """Returns the first training inputs at image_size, uint8 [H, W, 3], in which an export looks for label colours.
-
-    The list is empty if the run's data_dir is unknown or missing; the export then holds no label colours.
-    """
-    before = run_folder.read_flags(options.output_dir)
-    is_known = "data_dir" in before or not FLAGS["data_dir"].using_default_value
-    if not is_known or not os.path.isdir(options.data_dir):
-        return []
-    try:
-        return label_pictures(options, pairs_of(options, folder_of(options, before.get("split", "train"))))[0]
-    except DataError as error:
-        print("warning: %s; the export has no label colours for demo/" % error)
-        return []
 
 
 def main(argv):

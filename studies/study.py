@@ -104,14 +104,14 @@ def training_graph(*flags):
     No other study looks into train.py.
     """
     import train as program
-    from support import devices, pair_files, precisions
+    from support import data_flags, devices, precisions
     program.FLAGS(["train.py", *flags])
     options = program.options_in_force()
     precision = precisions.resolve(options.precision)
     devices.allow_tf32(precision == "tf32")
     if options.deterministic:
         devices.make_deterministic()
-    pairs = pair_files.find_pairs(program.folder_of(options, "train"))
+    pairs = data_flags.pairs_of(options, "train")
     batch, model = program.training_graph(options, pairs, precision)
     return batch, model, precisions.session_config(precision)
 

@@ -1,4 +1,4 @@
-"""What the inputs, or the targets, of some pairs hold: the number of channels, and the range of the values.
+"""How the inputs, or the targets, of some pairs are seen: the number of channels, and the range of the values.
 
 The values of pictures, and of all whole numbers of 8 and 16 bits, have the range of their type. Those of other types,
 such as floats, need a range LOW,HIGH in the data's own units, which training finds in the files. Either is the range
@@ -14,7 +14,23 @@ from support import arrays
 from support.errors import DataError
 from support.flag_texts import range_of
 
+RESIZE_METHODS = ("bilinear", "nearest", "bicubic", "area")
 PICTURE = ("uint8", ".png")  # the type and the ending of what is known of no file
+
+
+class Side(typing.NamedTuple):
+    """How the inputs, or the targets, are read."""
+    resize_method: str = "bilinear"  # one of RESIZE_METHODS
+    channels: int = 3  # those of the files; or 1, the luminance of pictures; or 3, which repeat one band
+    low: float = 0.0  # becomes -1; on the scale of `image_files.decode`, where whole numbers fill 0..255
+    high: float = 255.0  # becomes 1
+
+
+class View(typing.NamedTuple):
+    """How a pair of files is seen as an input and a target."""
+    direction: str = "AtoB"  # one of pair_files.DIRECTIONS
+    input: Side = Side()
+    target: Side = Side()
 
 
 def channels(images, given, flag):
@@ -92,7 +108,7 @@ def ranges(sides, given, both, finds):
     """Returns {name: LOW,HIGH} for the sides that need a range, and the lines that say what was found.
 
     Args:
-      sides: [(name, its `image_files.Image`s)], input and output or input alone.
+      sides: {name: its `image_files.Image`s}, see `pair_files.images_of`.
       given: {name: the text of a range, or None}.
       both: yields the arrays of each pair, in the order of the sides, on the scale of the images.
       finds: whether a range that is not given is found in the files.
@@ -100,13 +116,13 @@ def ranges(sides, given, both, finds):
     Raises:
       DataError: see `limits`.
     """
-    needed = {name: images for name, images in sides
+    needed = {name: images for name, images in sides.items()
               if given[name] or not arrays.has_range(images[0].dtype)}
     ends = {name: limits(images, given[name], "--%s_range" % name) if given[name] or not finds else None
             for name, images in needed.items()}
     seen = dict.fromkeys(needed, Values())
     for pair in both if needed else ():
-        seen.update((name, seen[name].and_of(image, ends[name])) for (name, _), image in zip(sides, pair)
+        seen.update((name, seen[name].and_of(image, ends[name])) for name, image in zip(sides, pair)
                     if name in needed)
     texts = {name: given[name] or found(images, seen[name].low, seen[name].high) for name, images in needed.items()}
     return texts, list(filter(None, (about(name, given[name], text, seen[name]) for name, text in texts.items())))

@@ -10,6 +10,7 @@ from support.errors import DataError
 
 LAYOUTS = ("side_by_side", "folders", "arrays", "colorize", "inputs")
 SPLITS = ("train", "val", "test")
+DIRECTIONS = ("AtoB", "BtoA")  # AtoB makes A the input and B the target; BtoA swaps them
 
 Pairs = collections.namedtuple("Pairs", "layout files skipped folder")
 Pairs.__new__.__defaults__ = ((), "")
@@ -224,9 +225,15 @@ def count_pairs(folder):
     return len(image_names(folder)) if os.path.isdir(folder) else 0
 
 
-def images_of(pairs):
-    """Returns (the Images of A, the Images of B), a list each; a file that holds both is in both."""
-    return [files[0] for files in pairs.files], [files[-1] for files in pairs.files]
+def in_direction(pair, direction):
+    """(A, B) -> (input, target)."""
+    return pair if direction == "AtoB" else pair[::-1]
+
+
+def images_of(pairs, direction):
+    """Returns {"input": Images, "output": Images}, the latter only if there are targets; a file may be in both."""
+    sides = in_direction([[files[0] for files in pairs.files], [files[-1] for files in pairs.files]], direction)
+    return collections.OrderedDict(list(zip(("input", "output"), sides))[:1 if pairs.layout == "inputs" else 2])
 
 
 def all_images(pairs):

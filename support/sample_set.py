@@ -9,6 +9,7 @@ import scipy.ndimage
 from support import storage
 from support.errors import RunError
 
+FOLDER = "data/sample"
 COUNTS = {"train": 64, "val": 16}
 LABELS = {"sky": (120, 190, 250), "roof": (130, 60, 160), "wall": (20, 50, 190),
           "cornice": (0, 220, 220), "window": (250, 210, 40), "balcony": (90, 210, 80),

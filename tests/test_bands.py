@@ -48,7 +48,7 @@ def npz(**members):
 def originals(folder, layout="inputs"):
     """The first inputs and targets of a folder, in the files' own numbers."""
     pairs = pair_files.find_pairs(str(folder), layout)
-    sides = pair_files.images_of(pairs)
+    sides = [[files[0] for files in pairs.files], [files[-1] for files in pairs.files]]
     view = reader.View("AtoB", *(reader.Side(channels=images[0].bands) for images in sides))
     pair = next(reader.originals(pairs, view))
     units = (arrays.unit_of(images[0].dtype) for images in sides)

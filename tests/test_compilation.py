@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 
 import train
 from conftest import SMALL, fingerprint, options, rows
-from support import devices, workers
+from support import data_flags, devices, workers
 
 TWO = {"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker", "index": 0}}
 
@@ -16,7 +16,7 @@ TWO = {"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "
 def built(*argv, team=workers.ALONE):
     """Builds the training graph in the default graph."""
     chosen = options(*SMALL, *argv)
-    train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "float32", team)
+    train.training_graph(chosen, data_flags.pairs_of(chosen, "train"), "float32", team)
 
 
 def of_types(graph, *types):

@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 
 import train
 from conftest import SMALL, options
+from support import data_flags
 
 VARIABLES = ["global_step", "beta1_power", "beta2_power", "beta1_power_1", "beta2_power_1"]
 SCOPES = {"reader", "generator", "discriminator", "discriminator_real", "discriminator_fake", "discriminator_loss",
@@ -34,7 +35,7 @@ def test_options_that_need_more_ops_have_scopes_for_them(data):
                      "--pixel_loss=l2", "--norm=instance", "--ema=0.9")
     with tf.Graph().as_default() as graph:
         _, model = train.training_graph(
-            chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "bfloat16")
+            chosen, data_flags.pairs_of(chosen, "train"), "bfloat16")
         train.one_image(chosen, model.average)
     scopes, rest = names_of(graph.get_operations())
     assert scopes == SCOPES | {"discriminator_updated", "generator_average", "learning_rate", "sample"}
@@ -44,7 +45,7 @@ def test_options_that_need_more_ops_have_scopes_for_them(data):
 def test_each_networks_gradients_and_updates_are_in_its_own_scope(data):
     chosen = options(*SMALL, "--data_dir=" + data)
     with tf.Graph().as_default() as graph:
-        train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "float32")
+        train.training_graph(chosen, data_flags.pairs_of(chosen, "train"), "float32")
         variables = collections.Counter(v.op.name.split("/")[0] + "_update" for v in tf.trainable_variables())
     updates = [op for op in graph.get_operations() if op.type == "ResourceApplyAdam"]
     assert collections.Counter(op.name.split("/")[0] for op in updates) == variables
@@ -71,7 +72,7 @@ def test_variables_have_the_names_that_checkpoints_rely_on(data, update, ema):
                 for leaf in layers[network][layer].split() for slot in slots[network]}
     chosen = options(*SMALL, "--data_dir=" + data, "--update=" + update, "--ema=" + ema)
     with tf.Graph().as_default():
-        train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "float32")
+        train.training_graph(chosen, data_flags.pairs_of(chosen, "train"), "float32")
         names = [v.op.name for v in tf.global_variables()]
         local = [v.op.name for v in tf.local_variables()]
     assert sorted(names) == sorted({*expected, *VARIABLES})

@@ -11,9 +11,8 @@ import pytest
 import tensorflow as tf
 
 import reader
-import train
 from conftest import SMALL, options, picture, result_in
-from support import label_maps
+from support import data_flags, label_maps
 
 COLOURS = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (40, 60, 250)]
 
@@ -44,8 +43,8 @@ def maps(tmp_path_factory):
 def test_each_side_has_a_resize_method_of_its_own(maps, flags, same):
     def read(*flags):
         given = options(maps, "--direction=BtoA", *flags)
-        pairs = train.pairs_of(given, train.folder_of(given, "val"))
-        return list(reader.read_in_order(pairs, (32, 32), train.view_of(given, pairs)))
+        pairs = data_flags.pairs_of(given, "val")
+        return list(reader.read_in_order(pairs, (32, 32), data_flags.view_of(given, pairs)))
 
     for ours, bilinear in zip(read(*flags), read()):
         assert [np.array_equal(*images) for images in zip(ours, bilinear)] == same

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 import reader
 from conftest import write_folders, write_pairs
-from support import image_files, pair_files, sample_set
+from support import bands, image_files, pair_files, sample_set
 from support.errors import DataError
 from support.image_files import DEEP, OTHER, PLAIN
 
@@ -304,7 +304,7 @@ def jittered(session, pair, seed, load_size=20, image_size=16, flip=True):
     return np.stack(session.run(reader.jitter(tf.unstack(pair), batches, tf.constant(seed, tf.int64))))
 
 
-@pytest.mark.parametrize("method", reader.RESIZE_METHODS)
+@pytest.mark.parametrize("method", bands.RESIZE_METHODS)
 def test_images_are_resized_and_cropped_to_height_and_width(session, method):
     pair = np.random.RandomState(0).uniform(0, 255, (2, 20, 30, 3)).astype(np.float32)
     view = reader.View(input=reader.Side(method), target=reader.Side("nearest"))
@@ -315,7 +315,7 @@ def test_images_are_resized_and_cropped_to_height_and_width(session, method):
     assert made_new == [method != "nearest", False]
 
 
-@pytest.mark.parametrize("method", reader.RESIZE_METHODS)
+@pytest.mark.parametrize("method", bands.RESIZE_METHODS)
 def test_resizing_an_edge_stays_in_range(session, method):
     edge = np.zeros((16, 16, 3), np.uint8)
     edge[:, 8:] = 255

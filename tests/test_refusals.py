@@ -11,10 +11,9 @@ from absl import flags
 from absl.testing import flagsaver
 
 import pix2pix
-import reader
 import train
 from conftest import SMALL, command, options, write_pairs
-from support import checkpoints, pair_files
+from support import bands, checkpoints, pair_files
 
 
 @pytest.mark.parametrize("flag,says", [
@@ -194,7 +193,7 @@ def test_test_and_export_without_a_run_say_so(run, tmp_path):
 
 
 def test_the_flags_offer_what_the_modules_know():
-    known = {"layout": ("auto", *pair_files.LAYOUTS), "resize_method": reader.RESIZE_METHODS, "norm": pix2pix.NORMS,
+    known = {"layout": ("auto", *pair_files.LAYOUTS), "resize_method": bands.RESIZE_METHODS, "norm": pix2pix.NORMS,
              "skip": [skip for skip in pix2pix.SKIPS if skip != "none"], "gan_loss": pix2pix.GAN_LOSSES,
              "pixel_loss": pix2pix.PIXEL_LOSSES, "update": pix2pix.UPDATES, "patch": map(str, pix2pix.PATCHES)}
     for name, choices in known.items():

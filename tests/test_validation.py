@@ -14,9 +14,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
+import reader
 import train
 from conftest import ROOT, SMALL, fingerprint, options, result_in, write_pairs
-from support import charts, checkpoints, gallery, hooks, pair_files, run_folder, validation
+from support import charts, checkpoints, data_flags, gallery, hooks, pair_files, run_folder, validation
 from test_workers import BOTH, Team
 
 ARGV = [*SMALL, "--max_steps=6", "--val_every=1", "--best_by=l1", "--keep=1"]
@@ -96,7 +97,7 @@ def test_without_val_nothing_is_validated(run, tmp_path):
     ((), 16, "123456"), ((), 2, "12"), ((2, 3), 3, "145"), ((2, 3, 4, 5, 6), 3, "1"), (range(1, 7), 3, "")])
 def test_validation_takes_the_first_pairs_of_val_that_can_be_read(tmp_path, capsys, bad, count, measured):
     chosen = options(pairs_with_val(tmp_path, bad), *SMALL, "--val_every=1", "--val_pairs=%d" % count)
-    _, pairs = train.fixed_pairs(chosen, pair_files.find_pairs(str(tmp_path / "train")))
+    _, pairs = data_flags.fixed_pairs(chosen, pair_files.find_pairs(str(tmp_path / "train")), reader.read_in_order)
     assert [name for name, _, _ in pairs] == ["%s.png" % number for number in measured]
     assert all(image.shape == target.shape == (1, 32, 32, 3) for _, image, target in pairs)
     assert ("warning: %s" % (tmp_path / "val") in capsys.readouterr().out) == bool(bad)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import links
 import train
 from conftest import LIMIT, ROOT, SMALL, fingerprint, free_addresses, options, rows, without_timing
-from support import cluster, precisions, workers
+from support import cluster, data_flags, precisions, workers
 from support.errors import WorkerError
 from test_reader import numbered, read_training  # noqa: F401
 
@@ -130,7 +130,7 @@ def graph_of(team, **flags):
     """A training step's graph as text, without the numbers in its functions' names, which count those of all graphs."""
     chosen = options(*SMALL, *("--%s=%s" % item for item in flags.items()))
     with tf.Graph().as_default() as graph:
-        train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "float32", team)
+        train.training_graph(chosen, data_flags.pairs_of(chosen, "train"), "float32", team)
         made = graph.as_graph_def()
     nodes, functions = ([re.sub(r"_(true|false|case|branch[0-9]+)_[0-9]+", r"_\1", str(each)) for each in part]
                         for part in (made.node, made.library.function))
@@ -155,7 +155,7 @@ def test_each_worker_has_dropout_masks_of_its_own(data):
     for team in (workers.ALONE, *(workers.Workers(config_of(["a:1", "b:1"], i)) for i in range(2))):
         chosen = options(*SMALL, "--data_dir=" + data, "--batch_size=%d" % len(team))
         with tf.Graph().as_default() as graph, tf.Session() as session:
-            train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "float32", team)
+            train.training_graph(chosen, data_flags.pairs_of(chosen, "train"), "float32", team)
             drawn = [op.outputs[0] for op in graph.get_operations()
                      if op.name.startswith("generator/decoder_") and op.type == "GreaterEqual"]
             assert len(drawn) == 3
@@ -281,7 +281,7 @@ class Share(workers.Workers):
 def gradients_of_share(i, data):
     chosen, share = options(*SMALL, "--data_dir=" + data), Share(config_of(["a:1", "b:1"], i))
     with tf.Graph().as_default():
-        train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), "float32", share)
+        train.training_graph(chosen, data_flags.pairs_of(chosen, "train"), "float32", share)
         with tf.train.SingularMonitoredSession() as session:
             return [np.concatenate([each.ravel() for each in part]) for part in session.run(share.gradients)]
 
