@@ -313,13 +313,6 @@ def layer_table(graph):
             for name, count in counts.items()]
 
 
-def parameters(graph):
-    """Returns the number of parameters of each network, {"generator": count, "discriminator": count}."""
-    table = layer_table(graph)
-    return {network: sum(count for name, _, count in table if name.startswith(network))
-            for network in ("generator", "discriminator")}
-
-
 # ---------------------------------------------------------------------------------------------
 # Losses
 

@@ -28,7 +28,6 @@ import collections
 import contextlib
 import gc
 import math
-import typing
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
 
@@ -52,6 +51,7 @@ with output.held_stderr(), packages.needed():
         flag_texts,
         gallery,
         hooks,
+        jobs,
         label_maps,
         memory,
         outputs,
@@ -409,17 +409,6 @@ def one_image(options, average=None):
 # --mode=train
 
 
-class Job(typing.NamedTuple):
-    """The options, the data and the starting point of this process in a training run."""
-
-    options: Options
-    pairs: pair_files.Pairs  # to train on
-    record: dict  # what run.json holds, see `run_folder.describe`
-    start: int  # the step from which the run goes on
-    checkpoint: typing.Optional[str]  # the checkpoint of that step; None in a new run
-    team: workers.Workers  # all workers of the run, one without TF_CONFIG; only the chief has a run folder
-
-
 def train():
     """Trains a new run, or continues the run in --output_dir; returns the exit status."""
     check_training_flags()
@@ -430,9 +419,11 @@ def train():
         if step < last:
             with tf.Graph().as_default(), contextlib.ExitStack() as closing:
                 batch, model = training_graph(job.options, job.pairs, job.record["precision"], team)
-                scaffold = scaffold_of(job, model.average)
-                keep_record(job)
-                announce(job)
+                scaffold = checkpoints.scaffold(job.checkpoint, job.options.init_checkpoint, model.average,
+                                                team.ready_for_local_init())
+                layers = pix2pix.layer_table(tf.get_default_graph())
+                jobs.keep_record(job, RULES.unkept, layers)
+                jobs.announce(job, layers)
                 nan, *keeping = hooks_of(job, batch, model, scaffold.saver, closing)
                 signals, saving = stops.Signals(), keeping[-1] if keeping else None
                 together = workers.StopTogether(team, signals, saving)
@@ -443,7 +434,7 @@ def train():
             if step < last:
                 print("%s: stopped and saved at step %d of %d; the same command continues" % (
                     stops.name_of(together.number), step, last))
-        finish(job, step)
+        jobs.finish(job, step)
     return 0 if step >= last else 128 + together.number
 
 
@@ -457,70 +448,23 @@ def check_training_flags():
 
 
 def job_of(team):
-    """Returns the Job of this process, on which all workers agree; the chief makes the run folder ready for it."""
-    saved, checkpoint = run_folder.checkpoints_of(FLAGS.output_dir), None
-    weights = None
-    if team.is_chief:
-        checkpoint = checkpoints.newest(saved)
-        weights = run_flags.to_train(RULES, checkpoint)
+    """Returns the jobs.Job of this process."""
+    checkpoint, weights = run_flags.to_train(RULES) if team.is_chief else (None, None)
     options = options_in_force(init_checkpoint=weights, jit_compile=devices.decide_compilation(FLAGS.jit_compile))
     pairs, options = data_flags.find(options, options.split or "train", SINGLE, reader.originals)
     options = data_flags.with_labels(options, pairs, reader.read_in_order)
     images = options.batch_size // len(team)
     check_memory(options, "a batch of %d" % images, images, size_of(options.image_size), memory.TRAINING)
-    steps = min(epoch_steps(options, len(pairs.files)), options.max_steps or sys.maxsize)
-    options = options._replace(**hooks.intervals(
-        steps, options.sample_every, options.save_every, options.val_every))
-    record = run_folder.describe(pairs, options.data_dir, precisions.resolve(options.precision), steps, len(team),
-                                 data_flags.values_of(options, pairs))
-    if team.is_chief:
-        storage.make_folders(saved, run_folder.samples_of(FLAGS.output_dir))
-        if checkpoint:
-            record["precision"] = run_flags.check_same_run(RULES, options, pairs, record)
-            validation.Best(FLAGS.output_dir, options.best_by).settle(checkpoints.step_of(checkpoint))
-        checkpoints.tidy(saved, checkpoint, options.keep)
-    facts = {"--" + name: value for name, (value, _) in run_flags.that_must_agree(RULES, options).items()}
-    del facts["--init_checkpoint"]  # the chief alone reads it
-    facts["--precision"] = options.precision
-    start, record["precision"] = team.agree_on_run(facts, record, checkpoints.step_of(checkpoint or ""))
-    return Job(options, pairs, record, start, checkpoint, team)
-
-
-def scaffold_of(job, average):
-    """Returns the tf.train.Scaffold: the saver, and what gives a new run the weights of --init_checkpoint.
-
-    The `average` of the generator's variables, or None, starts at these weights too.
-
-    This function checks the job's checkpoint; the session restores it.
-
-    Raises:
-      CheckpointError: a checkpoint does not fit the networks.
-    """
-    saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `checkpoints.tidy` removes old checkpoints
-    init_fn = None
-    if job.checkpoint:
-        checkpoints.check_own(job.checkpoint, tf.global_variables())
-    elif job.options.init_checkpoint:
-        path = job.options.init_checkpoint
-        weights = tf.train.Saver(checkpoints.check_checkpoint(path, tf.trainable_variables()))
-        with tf.name_scope("generator_average/"):
-            start = [average.average(v).assign(v) for v in tf.trainable_variables("generator/") if average]
-
-        def init_fn(scaffold, session):
-            weights.restore(session, path)
-            session.run(start)
-
-    return tf.train.Scaffold(saver=saver, init_fn=init_fn, ready_for_local_init_op=job.team.ready_for_local_init())
+    return jobs.agreed(RULES, options, pairs, checkpoint, team)
 
 
 @contextlib.contextmanager
 def training_session(job, scaffold, hooks, saving):
     """The session of a run; `saving`, a hooks.Checkpoints or None, saves if an error comes between two whole steps."""
-    devices.allow_tf32(job.record["precision"] == "tf32")
-    team, config = job.team, precisions.session_config(job.record["precision"])
-    config.MergeFrom(team.config)
-    with reader.naming_bad_files(job.pairs), team.naming_lost(reader.is_from_queues), tf.train.SingularMonitoredSession(
-            hooks=hooks, master=team.target, config=config, scaffold=scaffold,
+    precision = job.record["precision"]
+    devices.allow_tf32(precision == "tf32")
+    with reader.naming_bad_files(job.pairs), job.team.session(
+            precisions.session_config(precision), reader.is_from_queues, hooks=hooks, scaffold=scaffold,
             checkpoint_filename_with_path=job.checkpoint) as session:
         try:
             yield session
@@ -533,15 +477,14 @@ def training_session(job, scaffold, hooks, saving):
 
 
 def hooks_of(job, batch, model, saver, closing):
-    """Returns the hooks of a run: the stop at NaN and, on the chief, what keeps the run folder, the saving hook last.
+    """Returns the hooks of a run: the stop at NaN and, with a run folder, what keeps the folder, the saving hook last.
 
     `closing`, an ExitStack, closes the files that they open.
     """
     options, folder, finite = job.options, job.options.output_dir, diagnostics.finite_weights()
-    kept_in = run_folder.checkpoints_of(folder) if job.team.is_chief else "the run of %s" % job.team.names[0]
-    nan = hooks.StopOnNan(model, finite, kept_in, lambda step: reader.files_of_step(
+    nan = hooks.StopOnNan(model, finite, job.kept_in, lambda step: reader.files_of_step(
         job.pairs, step, options.batch_size, options.seed))
-    if not job.team.is_chief:
+    if not job.has_folder:
         return [nan]
 
     def closed(opened):
@@ -563,46 +506,6 @@ def hooks_of(job, batch, model, saver, closing):
         folder, options.best_by), metrics, saving), saving]
 
 
-def keep_record(job):
-    """Writes flags.txt, pairs.txt and run.json, on the chief."""
-    folder = job.options.output_dir
-    if job.team.is_chief:
-        job.record["parameters"] = pix2pix.parameters(tf.get_default_graph())
-        run_folder.write_flags(folder, {name: value for name, value in job.options._asdict().items()
-                                        if name not in RULES.unkept})
-        run_folder.write_pairs(folder, pair_files.listing(job.pairs))
-        run_folder.write_record(folder, job.record)
-
-
-def announce(job):
-    """Prints what starts and, on the chief, the layers."""
-    if job.team.is_chief:
-        reports.start(job.options.output_dir, job.start, job.record, pix2pix.layer_table(tf.get_default_graph()),
-                      job.options.jit_compile == "true")
-        reports.intervals(job.options)
-    else:
-        print("%s: from step %d, %s" % (job.team.name, job.start, reports.size_of_run(job.record)), flush=True)
-
-
-def finish(job, step):
-    """Makes samples/progress.gif of what was trained; at the run's last step, says that it is finished."""
-    options, steps = job.options, job.record["steps"]
-    if job.team.is_chief and step > job.start:
-        gallery.write_progress(run_folder.samples_of(options.output_dir))
-    if step >= steps and job.team.is_chief:
-        reports.best(validation.Best(options.output_dir, options.best_by).row(), options.best_by)
-        limits = [("--epochs", epoch_steps(options, len(job.pairs.files))), ("--max_steps", options.max_steps)]
-        repeats = options.deterministic or not devices.has_gpu()
-        reports.finished(options.output_dir, step, reports.way_on(steps, limits, options.decay_epochs), repeats)
-    elif step >= steps:
-        print("%s: finished, %d steps done; the run is with %s" % (job.team.name, step, job.team.names[0]))
-
-
-def epoch_steps(options, pairs):
-    """Returns the number of steps in --epochs passes over `pairs` pairs."""
-    return math.ceil(options.epochs * pairs / options.batch_size)
-
-
 # ---------------------------------------------------------------------------------------------
 # --mode=test and --mode=export
 
@@ -612,33 +515,24 @@ def test():
     checkpoint = run_flags.to_restore(RULES)
     has_averages = checkpoints.has_averages(checkpoint)
     options = as_tested(options_in_force(), has_averages)
-    pairs, read_as = data_flags.find(options, options.split, "use --layout=inputs", reader.originals)
-    if not options.split:
-        reports.training_pairs(pairs, options.data_dir, run_folder.run_of(checkpoint))
-    if pairs.layout != "inputs" and not options.test_resize:
-        pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
-    what, size = ("a picture", size_of(options.image_size)) if options.test_resize else pair_files.largest(pairs)
-    check_memory(options, what, 1, size, memory.TEST[options.generator])
     usual = as_tested(Options(*(FLAGS[name].default for name in Options._fields)), has_averages)  # now the run's
-    step = checkpoints.step_of(checkpoint)
-    differing = run_flags.choices(RULES, options, usual, pairs.folder, checkpoint)
-    checksum = pair_files.pairs_checksum(pairs)
-    path = results.path_of(options.output_dir, results.folder_name(pairs.folder, step, differing), checksum)
+    run = run_folder.run_of(checkpoint)
+    pairs, read_as = data_flags.find(options, options.split, "use --layout=inputs", reader.originals)
+    check_pairs(options, pairs, run)
+    facts = results.facts_of(options, pairs, checkpoint)
+    path = results.path_of(options.output_dir, facts, run_flags.choices(
+        RULES, options, usual, pairs.folder, checkpoint))
     title = os.path.basename(os.path.abspath(options.output_dir))
-    facts = collections.OrderedDict([
-        ("checkpoint", os.path.basename(checkpoint)), ("step", step), ("folder", pairs.folder),
-        ("layout", pairs.layout), ("direction", options.direction),
-        ("image_size", "%dx%d" % size_of(options.image_size) if options.test_resize else None),
-        ("test_dropout", options.test_dropout), ("weights", weights_taken(options)), ("precision", options.precision),
-        ("pairs_sha256", checksum)])
-    files = as_files(read_as, checkpoint, pairs)
+    known, targets = run_folder.values_of(run), pair_files.images_of(pairs, options.direction).get("output")
+    truths = reader.originals(pairs, data_flags.view_of(read_as, pairs))
+    files = outputs.files_of(pairs, targets, known.get("output", {}), read_as.output_range, truths)
     colours = data_flags.target_colours(read_as, pairs, reader.read_in_order)
     with contextlib.closing(translated(read_as, checkpoint, pairs)) as translations, storage.replacing(path) as folder:
         as_stored = outputs.beside(translations, files, data_flags.shown_bands(options))
         metrics = gallery.write(folder, title, as_stored, facts, middle_of(options), colours)
     gallery.write_results(os.path.dirname(path), title)
     print("%s, %s weights, translated %d images; open %s in a browser" % (
-        checkpoint, weights_taken(options), len(pairs.files), os.path.join(path, "index.html")))
+        checkpoint, facts["weights"], len(pairs.files), os.path.join(path, "index.html")))
     reports.measured(metrics)
     reports.fingerprint(checkpoint)
     return 0
@@ -651,71 +545,53 @@ def as_tested(options, has_averages):
                             test_ema=options.test_ema and has_averages)
 
 
-def weights_taken(options):
-    """Returns which of a checkpoint's weights a result or an export has."""
-    return "averaged" if options.test_ema else "plain"
+def check_pairs(options, pairs, run):
+    """Warns of a test on the training pairs of the run in a folder; raises an error where pairs can't be tested."""
+    if not options.split:
+        reports.training_pairs(pairs, options.data_dir, run)
+    if pairs.layout != "inputs" and not options.test_resize:
+        pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
+    what, size = ("a picture", size_of(options.image_size)) if options.test_resize else pair_files.largest(pairs)
+    check_memory(options, what, 1, size, memory.TEST[options.generator])
 
 
 def translated(options, checkpoint, pairs):
     """Yields (name, {kind: image}, patches, {measure: value}) for each pair; images are [1, H, W, C] in [-1, 1].
 
-    `patches` is (D's logits, the image size that they belong to). The measures are computed in a float32 session of
-    their own, since a bfloat16 session would compute SSIM in bfloat16 too.
+    `patches` is (D's logits, the image size that they belong to).
     """
     names = [os.path.basename(files[0].path) for files in pairs.files]
     with tf.Graph().as_default():
-        image, target, mask_number, *shown, measures = test_graph(options)
-        if pairs.layout == "inputs":
-            del shown[0]["target"]
-            measures = {}
+        image, mask_number, *made = test_graph(options)
         devices.allow_tf32(options.precision == "tf32")
         session = checkpoints.restored_session(checkpoint, options.precision, options.test_ema)
-        exact = tf.Session(config=precisions.session_config("float32"))
+    exact = contextlib.closing(gallery.Measures([1, None, None, channels_of(options)[1]]))
     size, view = size_of(options.image_size) if options.test_resize else None, data_flags.view_of(options, pairs)
-    with session, exact, contextlib.closing(reader.read_in_order(pairs, size, view)) as pairs_read:
+    with session, exact as measures, contextlib.closing(reader.read_in_order(pairs, size, view)) as pairs_read:
         named = zip(tqdm.tqdm(names, unit="image", disable=None), pair_files.short_names(names), pairs_read)
-        for name, short_name, pair in named:
-            mask = seeds.of_name(name)
-            with faults.naming_memory("%s at %dx%d pixels" % ((name,) + pair[0].shape[1:3]), LESS_MEMORY["test"]):
-                fed = {image: pair[0], target: pair[1]} if measures else {image: pair[0]}
-                pictures, patches = session.run(shown, {**fed, mask_number: mask})
-                values = exact.run(measures, {shown[0]["output"]: pictures["output"], **fed}) if measures else {}
+        for name, short_name, (source, target) in named:
+            with faults.naming_memory("%s at %dx%d pixels" % ((name,) + source.shape[1:3]), LESS_MEMORY["test"]):
+                output, patches = session.run(made, {image: source, mask_number: seeds.of_name(name)})
+                pictures, values = collections.OrderedDict([("input", source), ("output", output)]), {}
+                if pairs.layout != "inputs":
+                    pictures["target"], values = target, measures.of(output, target)
             yield short_name, pictures, patches, values
-
-
-def as_files(options, checkpoint, pairs):
-    """Yields the `outputs.File` of each pair: how its output is written as the run's targets are stored."""
-    known = run_folder.values_of(run_folder.run_of(checkpoint)).get("output", {})
-    targets = pair_files.images_of(pairs, options.direction).get("output", [None] * len(pairs.files))
-    truths = reader.originals(pairs, data_flags.view_of(options, pairs))
-    for image, target in zip((files[0] for files in pairs.files), targets):
-        size = pair_files.size_of_one(pairs, image)
-        dtype, ending = (target.dtype, target.ending) if target else (
-            known.get("dtype", "uint8"), known.get("file", ".png"))
-        is_plain = (dtype, options.output_range) == ("uint8", None)
-        truth = None if is_plain or not target else next(truths)[1]
-        yield outputs.File(size, dtype, ending, options.output_range, truth)
 
 
 def test_graph(options):
     """Builds the model for one image of any size.
 
     Returns:
-      (image, target, mask_number, pictures, patches, measures): placeholders of [1, H, W, C] each and of the int64
-      scalar that picks the dropout mask; {kind: [1, H, W, 1 or 3]} of what is to be seen; D's logits with the
-      (height, width) that they are of, padding included; and what `gallery.measures` returns.
+      (image, mask_number, output, patches): placeholders of [1, H, W, C] and of the int64 scalar that picks the dropout
+      mask; the generated [1, H, W, C]; and D's logits with the (height, width) that they are of, padding included.
     """
     image = tf.placeholder(tf.float32, [1, None, None, channels_of(options)[0]], "image")
-    target = tf.placeholder(tf.float32, [1, None, None, channels_of(options)[1]], "target")
     mask_number = tf.placeholder(tf.int64, [], "mask_number")
-    height, width = tf.shape(image)[1], tf.shape(image)[2]
     inputs = padded(options, image)
     with convolutions.built_for(options.precision):
         outputs = generate(options, inputs, mask_number if keeps_dropout(options) else None)
         patches = discriminate(options, inputs, outputs), tf.shape(inputs)[1:3]
-    output = outputs[:, :height, :width]
-    pictures = collections.OrderedDict([("input", image), ("output", output), ("target", target)])
-    return image, target, mask_number, pictures, patches, gallery.measures(output, target)
+    return image, mask_number, outputs[:, :tf.shape(image)[1], :tf.shape(image)[2]], patches
 
 
 def padded(options, images):
@@ -753,7 +629,7 @@ def export():
         with restored as session, storage.replacing(path) as folder:
             serving.write(folder, session, signatures, values, (size, inputs) if are_pictures else None)
     print("exported %s to %s, %s weights, dropout %s" % (
-        checkpoint, path, weights_taken(options), "on" if options.test_dropout else "off"))
+        checkpoint, path, "averaged" if options.test_ema else "plain", "on" if options.test_dropout else "off"))
     return 0
 
 

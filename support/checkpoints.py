@@ -279,6 +279,37 @@ def check_own(checkpoint, variables):
         raise CheckpointError("%s is of step %d; %s" % (checkpoint, step, advice))
 
 
+def scaffold(checkpoint, weights, average, ready_for_local_init_op):
+    """Returns the tf.train.Scaffold of a training session: its saver, and what gives a new run its first weights.
+
+    This function checks the checkpoint of a run that goes on; the session restores it.
+
+    Args:
+      checkpoint: of the run, or None in a new run.
+      weights: the checkpoint with whose weights a new run begins, or None for the initial values.
+      average: tf.train.ExponentialMovingAverage of the generator's variables, which begins at these weights too; or
+        None.
+      ready_for_local_init_op: see tf.train.Scaffold; None is TensorFlow's own.
+
+    Raises:
+      CheckpointError: a checkpoint does not fit the networks.
+    """
+    saver = tf.train.Saver(max_to_keep=0, save_relative_paths=True)  # `tidy` removes old checkpoints
+    init_fn = None
+    if checkpoint:
+        check_own(checkpoint, tf.global_variables())
+    elif weights:
+        restorer = tf.train.Saver(check_checkpoint(weights, tf.trainable_variables()))
+        with tf.name_scope("generator_average/"):
+            start = [average.average(v).assign(v) for v in tf.trainable_variables("generator/") if average]
+
+        def init_fn(scaffold, session):
+            restorer.restore(session, weights)
+            session.run(start)
+
+    return tf.train.Scaffold(saver=saver, init_fn=init_fn, ready_for_local_init_op=ready_for_local_init_op)
+
+
 def restored_session(checkpoint, precision="float32", averaged=False):
     """Returns a session of the default graph with its variables restored; see `check_checkpoint`."""
     saver = tf.train.Saver(check_checkpoint(checkpoint, tf.global_variables(), averaged))

@@ -18,7 +18,7 @@ import imageio.v3 as imageio
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import charts, checkpoints, label_maps, rendering, results, run_folder, storage
+from support import charts, checkpoints, label_maps, precisions, rendering, results, run_folder, storage
 
 MEASURES = collections.OrderedDict([("l1", "L1 (lower is better)"), ("psnr", "PSNR in dB (higher is better)"),
                                     ("ssim", "SSIM (higher is better)"), *label_maps.MEASURES.items(),
@@ -43,6 +43,25 @@ def measures(output, target):
             ("l1", tf.reduce_mean(tf.abs(target - output))),
             ("psnr", tf.minimum(tf.image.psnr(*unit, max_val=1.0)[0], 100.0)),  # equal images would have infinity
             ("ssim", tf.image.ssim(*unit, max_val=1.0)[0])])
+
+
+class Measures:
+    """`measures` of pictures in numpy.
+
+    They are computed in a float32 session of their own, since a bfloat16 session would compute SSIM in bfloat16 too.
+    """
+
+    def __init__(self, shape):
+        """Takes the shape of the pictures, [1, H, W, C]; None stands for any height or width."""
+        with tf.Graph().as_default():
+            self.pictures = [tf.placeholder(tf.float32, shape) for _ in range(2)]
+            self.values = measures(*self.pictures)
+            self.session = tf.Session(config=precisions.session_config("float32"))
+        self.close = self.session.close
+
+    def of(self, output, target):
+        """Returns {name: value}, see `measures`."""
+        return self.session.run(self.values, dict(zip(self.pictures, (output, target))))
 
 
 def write(folder, title, translated, facts, middle, colours=()):

@@ -6,7 +6,7 @@ import typing
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import arrays, bands, rendering
+from support import arrays, bands, pair_files, rendering
 
 
 class File(typing.NamedTuple):
@@ -22,6 +22,25 @@ class File(typing.NamedTuple):
     def is_picture(self):
         """Whether a picture to look at holds the same values."""
         return (self.dtype, self.ending, self.given) == ("uint8", ".png", None)
+
+
+def files_of(pairs, targets, known, given, truths):
+    """Yields the File of each pair: how its output is written as the run's targets are stored.
+
+    Args:
+      pairs: the Pairs to test.
+      targets: the `image_files.Image`s of their targets; None without targets.
+      known: what `bands.described` returned for the targets of training; may be empty.
+      given: the range LOW,HIGH of the values; None is that of the type.
+      truths: yields (input, target) of each pair, see reader.originals.
+    """
+    for number, (image, *_) in enumerate(pairs.files):
+        target = targets[number] if targets else None
+        dtype, ending = (target.dtype, target.ending) if target else (
+            known.get("dtype", "uint8"), known.get("file", ".png"))
+        is_plain = (dtype, given) == ("uint8", None)
+        truth = None if is_plain or not target else next(truths)[1]
+        yield File(pair_files.size_of_one(pairs, image), dtype, ending, given, truth)
 
 
 def beside(translated, files, show_bands=()):

@@ -3,12 +3,13 @@
 A result's folder is named by everything that decides the result, so that no result takes the place of another.
 """
 
+import collections
 import hashlib
 import json
 import os
 
+from support import checkpoints, pair_files
 from support.flag_texts import size_of
-from support.pair_files import natural_key
 
 MOST_BYTES = 240  # of a name; file systems take 255, and storage.py adds up to 9 for what is not whole yet
 PARTS = ("index.html", "metrics.csv", "metrics.json", "images")  # of a result; images/ is the last to be moved
@@ -19,16 +20,33 @@ def results_of(folder):
     return os.path.join(folder, "test")
 
 
-def path_of(folder, name, pairs_sha256):
+def facts_of(options, pairs, checkpoint):
+    """Returns what metrics.json says of a result beside its measures, {name: value}.
+
+    Args:
+      options: the flags in force.
+      pairs: the Pairs that are tested.
+      checkpoint: the checkpoint that is tested.
+    """
+    return collections.OrderedDict([
+        ("checkpoint", os.path.basename(checkpoint)), ("step", checkpoints.step_of(checkpoint)),
+        ("folder", pairs.folder), ("layout", pairs.layout), ("direction", options.direction),
+        ("image_size", "%dx%d" % size_of(options.image_size) if options.test_resize else None),
+        ("test_dropout", options.test_dropout), ("weights", "averaged" if options.test_ema else "plain"),
+        ("precision", options.precision), ("pairs_sha256", pair_files.pairs_checksum(pairs))])
+
+
+def path_of(folder, facts, choices):
     """Returns the folder for a result of a run.
 
     It is test/NAME, or test/NAME-LETTERS if test/NAME holds the result of other pairs that lay in the same place.
 
     Args:
       folder: the run folder.
-      name: see `folder_name`.
-      pairs_sha256: see `pair_files.pairs_checksum`; eight letters stand for it.
+      facts: see `facts_of`; eight letters stand for the checksum of the pairs.
+      choices: see `folder_name`, which gives the NAME.
     """
+    name, pairs_sha256 = folder_name(facts["folder"], facts["step"], choices), facts["pairs_sha256"]
     path = os.path.join(results_of(folder), name)
     try:
         with open(os.path.join(path, "metrics.json"), encoding="utf-8") as file:
@@ -90,7 +108,7 @@ def word(name, value):
 def found(folder):
     """Returns [(name, what its metrics.json holds)] of the results in a folder, in natural order."""
     there = []
-    for name in sorted(os.listdir(folder), key=natural_key):
+    for name in sorted(os.listdir(folder), key=pair_files.natural_key):
         if os.path.isfile(os.path.join(folder, name, "index.html")):
             try:
                 with open(os.path.join(folder, name, "metrics.json")) as file:

@@ -128,13 +128,14 @@ def differences(flag_values, options, before, source):
 # The flags of a run that is there
 
 
-def to_train(rules, checkpoint):
+def to_train(rules):
     """Takes the flags that a run has from its --init_checkpoint, at its start or when it continues from a checkpoint.
 
     Returns:
-      The --init_checkpoint in force, as PATH/NAME-STEP, or None.
+      (the newest checkpoint of the run, the --init_checkpoint in force), as PATH/NAME-STEP each, or None.
     """
     given = rules.flag_values
+    checkpoint = checkpoints.newest(run_folder.checkpoints_of(given.output_dir))
     if checkpoint:
         before = run_folder.read_flags(given.output_dir)
         weights = before.get("init_checkpoint")
@@ -149,7 +150,7 @@ def to_train(rules, checkpoint):
         take(given, checkpoints.flags_of_old(weights, rules.in_old_checkpoint), weights, fixed=rules.networks)
     else:
         weights = None
-    return weights
+    return checkpoint, weights
 
 
 def take_networks(rules, folder):

@@ -13,7 +13,7 @@ import typing
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import checkpoints, gallery, precisions, run_folder, seeds, storage
+from support import checkpoints, gallery, run_folder, seeds, storage
 
 HIGHER_IS_BETTER = {"l1": False, "psnr": True, "ssim": True}
 
@@ -95,26 +95,18 @@ class Best(typing.NamedTuple):
 
 
 class Measures:
-    """L1, PSNR and SSIM of the generator on fixed pairs, one image at a time, each with a dropout mask of its own.
-
-    They are computed in a float32 session of their own, since a bfloat16 session would compute SSIM in bfloat16 too.
-    """
+    """L1, PSNR and SSIM of the generator on fixed pairs, one image at a time, each with a dropout mask of its own."""
 
     def __init__(self, pairs, one_image):
         """Takes [(name, input, target)], each [1, H, W, C] in [-1, 1], and the graph that train.one_image built."""
         self.pairs, (self.image, self.mask_number, self.output) = pairs, one_image
-        with tf.Graph().as_default():
-            self.pictures = [tf.placeholder(tf.float32, self.output.shape) for _ in range(2)]
-            self.values = list(gallery.measures(*self.pictures).values())
-            self.exact = tf.Session(config=precisions.session_config("float32"))
+        self.exact = gallery.Measures(self.output.shape)
+        self.close = self.exact.close
 
     def of(self, session):
         """Returns the means over the pairs, in the order of `gallery.measures`, for the weights of a session."""
         values = []
         for name, image, target in self.pairs:
             output = session.run(self.output, {self.image: image, self.mask_number: seeds.of_name(name)})
-            values.append(self.exact.run(self.values, dict(zip(self.pictures, (output, target)))))
+            values.append(list(self.exact.of(output, target).values()))
         return np.mean(values, axis=0, dtype=np.float64)
-
-    def close(self):
-        self.exact.close()

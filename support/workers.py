@@ -245,6 +245,19 @@ class Workers:
             raise WorkerError(self.watchdog.message or "TensorFlow failed, and no worker is known to be lost (%s)"
                               % reason_of(error))
 
+    @contextlib.contextmanager
+    def session(self, config, is_own, **options):
+        """A tf.train.SingularMonitoredSession with some options, in which all workers step together.
+
+        Args:
+          config: ConfigProto of a session of one process.
+          is_own: see `naming_lost`.
+        """
+        config.MergeFrom(self.config)
+        with self.naming_lost(is_own), tf.train.SingularMonitoredSession(
+                master=self.target, config=config, **options) as session:
+            yield session
+
     def barrier(self):
         return self.gather(tf.zeros([1], tf.int64))
 
