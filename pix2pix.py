@@ -136,8 +136,8 @@ def norm_or_bias(x, norm, epsilon):
 def dropout(x, rate, seed, mask_number):
     """Sets a share `rate` of x to 0 and scales the rest by 1 / (1 - rate).
 
-    The mask is a pure function of (seed, the variable scope, mask_number), an int64 scalar below 2**32. In training
-    with one worker it is the step. If it is None, nothing is dropped.
+    The mask is a pure function of (seed, the variable scope, mask_number), an int64 scalar below 2**32. In training it
+    follows from the step. If it is None, nothing is dropped.
     """
     if mask_number is None or rate == 0:
         return x

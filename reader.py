@@ -23,14 +23,14 @@ from support.pair_files import all_images, in_direction
 
 class Batches(typing.NamedTuple):
     """The options of `training_batches`."""
-    batch_size: int = 4  # pairs in a batch, of all workers together
+    batch_size: int = 4  # pairs in a batch, all shares together
     image_size: tuple = (256, 256)  # (height, width) in pixels after the random crop
     load_size: tuple = (286, 286)  # (height, width) to which images are resized before the crop, at least image_size
     flip: bool = True  # whether half of the pairs, at random, are mirrored
     view: View = View()
     seed: int = 0  # decides the order and the jitter
     threads: int = 2  # pairs that the graph prepares in parallel; changes no bit of a batch
-    share: tuple = (0, 1)  # (i, n): this worker reads the i-th of n equal parts of each batch
+    share: tuple = (0, 1)  # (i, n): of the n equal parts of each batch, only the i-th is read
 
 
 # ---------------------------------------------------------------------------------------------

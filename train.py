@@ -27,7 +27,6 @@ if __name__ == "__main__":  # no signal leaves a trace, and no failed print ends
 import collections
 import contextlib
 import gc
-import math
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
 
@@ -70,17 +69,13 @@ with output.held_stderr(), packages.needed():
     )
     from support.data_flags import channels_of
     from support.errors import FlagError, UserError
-    from support.flag_texts import is_read_by, is_size, size_of
+    from support.flag_texts import size_of
 
 gc.freeze()  # else the collector scans all imported modules again and again, a sixth of the time to build the graph
 tf.enable_resource_variables()  # the default since TensorFlow 2; TensorFlow 1.15 asks for it
 tf.logging.set_verbosity(tf.logging.ERROR)
 
 FLAGS = flags.FLAGS
-SINGLE = "put the partners into A/ and B/, or use --layout=colorize"  # advice for data that are single pictures
-LESS_MEMORY = {"train": "a smaller --batch_size, --image_size, --ngf or --ndf takes less",
-               "test": "--test_resize with a smaller --image_size takes less",
-               "export": "end other programs"}
 
 # ---------------------------------------------------------------------------------------------
 # Flags. The names and the numbers are the paper's where it has them.
@@ -258,61 +253,48 @@ TITLES = {"mode": "The run", "data_dir": "Data", "ngf": "Networks", "gan_loss": 
 SMALLEST = {"142": 64, "286": 96}
 
 
-def must(names, test, message):
-    """Registers a validator for each flag in `names`; `message` is the error for a value that fails the test."""
+def must(names, rule):
+    """Registers a flag_texts.Rule for each flag in `names`; None, where no value is given, is not tested."""
     for name in names.split():
-        flags.register_validator(name, test, message)
+        flags.register_validator(name, lambda value: value is None or rule.test(value), rule.message)
 
 
-must("image_size", lambda text: is_size(text, 32),
-     "must be N or HEIGHT,WIDTH in multiples of 32, such as 256 or 256,512")
-must("labels", label_maps.is_text, "must be two or more colours, such as 000000,ff0000, each of them once")
-must("load_size", lambda text: text == "0" or is_size(text, 1), "must be 0, N or HEIGHT,WIDTH")
-must("input_range output_range", lambda text: text is None or is_read_by(flag_texts.range_of, text),
-     "must be LOW,HIGH, two numbers in rising order")
-must("show_bands", lambda text: text is None or is_read_by(flag_texts.bands_of, text),
-     "must be one or three numbers of bands, such as 3,2,1")
-must("eps", lambda eps: 0 <= eps < 0.1, "must be from 0 to below 0.1")
-must("ema", lambda decay: 0 <= decay < 1, "must be from 0 to below 1")
-must("output_dir checkpoint init_checkpoint", lambda path: not flag_texts.is_pattern(path or ""),
-     "must not hold *, ?, a backslash or [...], which TensorFlow reads as a pattern of names")
-must("data_dir output_dir checkpoint init_checkpoint", lambda path: not flag_texts.is_url(path or ""),
-     "must be a path on this machine, not a URL; a remote folder can be mounted")
-must("init_checkpoint", lambda path: "\n" not in (path or ""),
-     "must not hold a line break, since flags.txt keeps the path in one line")
-must("learning_rate adam_epsilon", lambda value: value > 0, "must be above 0")
+def must_together(names, test, message):
+    """Registers a test of {name: value} of all flags in `names`; `message` is the error for values that fail it."""
+    flags.register_multi_flags_validator(names.split(), test, message)
+
+
+must("image_size", flag_texts.IMAGE_SIZE)
+must("load_size", flag_texts.LOAD_SIZE)
+must("labels", flag_texts.LABELS)
+must("input_range output_range", flag_texts.RANGE)
+must("show_bands", flag_texts.BANDS)
+must("eps", flag_texts.below(0.1))
+must("ema", flag_texts.below(1))
+must("output_dir checkpoint init_checkpoint", flag_texts.NO_PATTERN)
+must("data_dir output_dir checkpoint init_checkpoint", flag_texts.NO_URL)
+must("init_checkpoint", flag_texts.ONE_LINE)
+must("data_dir output_dir", flag_texts.FOLDER)
+must("learning_rate adam_epsilon", flag_texts.ABOVE_0)
 must("norm_epsilon leaky_slope dropout eps l1_weight gan_weight d_weight learning_rate beta1 adam_epsilon",
-     math.isfinite, "must be a finite number")
-must("data_dir output_dir", bool, "must name a folder")
-flags.register_multi_flags_validator(
-    ["one_hot", "labels"], lambda v: v["one_hot"] or not v["labels"], "--labels is for --one_hot")
-flags.register_multi_flags_validator(
-    ["one_hot", "input_channels"], lambda v: not v["one_hot"] or v["input_channels"] in (None, 3),
-    "--one_hot needs --input_channels=3, because it takes the classes from the colours")
-flags.register_multi_flags_validator(
-    ["load_size", "image_size"], lambda v: v["load_size"] == "0" or all(
-        load >= image for load, image in zip(size_of(v["load_size"]), size_of(v["image_size"]))),
-    "--load_size must be at least --image_size, or 0")
-flags.register_multi_flags_validator(
-    ["patch", "image_size"], lambda v: min(size_of(v["image_size"])) >= SMALLEST.get(v["patch"], 32),
-    "--patch=142 needs an --image_size of 64 or more, --patch=286 of 96")
-flags.register_multi_flags_validator(
-    ["decay_epochs", "epochs"], lambda v: v["decay_epochs"] <= v["epochs"],
-    "--decay_epochs must be at most --epochs")
-flags.register_multi_flags_validator(
-    ["l1_weight", "gan_weight"], lambda v: v["l1_weight"] > 0 or v["gan_weight"] > 0,
-    "--l1_weight and --gan_weight must not both be 0")
+     flag_texts.FINITE)
+must_together("one_hot labels", lambda v: v["one_hot"] or not v["labels"], "--labels is for --one_hot")
+must_together("one_hot input_channels", lambda v: not v["one_hot"] or v["input_channels"] in (None, 3),
+              "--one_hot needs --input_channels=3, because it takes the classes from the colours")
+must_together("load_size image_size", lambda v: v["load_size"] == "0" or all(
+    load >= image for load, image in zip(size_of(v["load_size"]), size_of(v["image_size"]))),
+              "--load_size must be at least --image_size, or 0")
+must_together("patch image_size", lambda v: min(size_of(v["image_size"])) >= SMALLEST.get(v["patch"], 32),
+              "--patch=142 needs an --image_size of 64 or more, --patch=286 of 96")
+must_together("decay_epochs epochs", lambda v: v["decay_epochs"] <= v["epochs"],
+              "--decay_epochs must be at most --epochs")
+must_together("l1_weight gan_weight", lambda v: v["l1_weight"] > 0 or v["gan_weight"] > 0,
+              "--l1_weight and --gan_weight must not both be 0")
 
 
 def options_in_force(**changed):
     """Returns the Options: the value of every flag, some of them changed."""
     return Options(*(FLAGS[name].value for name in Options._fields))._replace(**changed)
-
-
-def check_memory(options, what, images, size, cost):
-    """Raises RunError if a number of images of a size, (height, width), can't fit into memory; see `memory.check`."""
-    memory.check("%s at %dx%d pixels" % (what, *size), images * size[0] * size[1], cost, (options.ngf, options.ndf),
-                 LESS_MEMORY[options.mode])
 
 
 # ---------------------------------------------------------------------------------------------
@@ -336,7 +318,7 @@ def network_input(options, images):
         return images
     if not options.labels:
         raise FlagError("--one_hot needs --labels=RRGGBB,RRGGBB,... here, because no run holds the label colours")
-    return label_maps.one_hot(images, label_maps.colours_of(options.labels))
+    return label_maps.one_hot(images, flag_texts.colours_of(options.labels))
 
 
 def keeps_dropout(options):
@@ -355,8 +337,7 @@ def discriminate(options, inputs, targets):
 def training_graph(options, pairs, precision, team=workers.ALONE):
     """Builds the queue and a training step for a session of `precision`; returns ((inputs, targets), a Training).
 
-    With several workers, each worker builds the step for its share of the batch, and the scalars of the Training are
-    means over all workers.
+    With several workers, this is the step for a share of the batch; the Training's scalars are means over all shares.
     """
     step = tf.train.get_or_create_global_step()
     batch = reader.training_batches(pairs, step, reader.Batches(
@@ -411,7 +392,7 @@ def one_image(options, average=None):
 
 def train():
     """Trains a new run, or continues the run in --output_dir; returns the exit status."""
-    check_training_flags()
+    run_flags.check_for_training(FLAGS)
     team = workers.start(os.environ.get("TF_CONFIG"), FLAGS.batch_size, FLAGS.patience)
     with run_folder.run_lock(FLAGS.output_dir) if team.is_chief else contextlib.nullcontext():
         job = job_of(team)
@@ -424,44 +405,33 @@ def train():
                 layers = pix2pix.layer_table(tf.get_default_graph())
                 jobs.keep_record(job, RULES.unkept, layers)
                 jobs.announce(job, layers)
-                nan, *keeping = hooks_of(job, batch, model, scaffold.saver, closing)
-                signals, saving = stops.Signals(), keeping[-1] if keeping else None
-                together = workers.StopTogether(team, signals, saving)
-                after_step = [nan, *keeping, tf.train.StopAtStepHook(last_step=last), together]
-                with signals, training_session(job, scaffold, after_step, saving) as session:
+                signals = stops.Signals()
+                after_step = hooks_of(job, batch, model, scaffold.saver, signals, closing)
+                with signals, training_session(job, scaffold, after_step) as session:
                     while not session.should_stop():
                         step = session.run(model.train_op)
             if step < last:
                 print("%s: stopped and saved at step %d of %d; the same command continues" % (
-                    stops.name_of(together.number), step, last))
+                    stops.name_of(after_step[-1].number), step, last))
         jobs.finish(job, step)
-    return 0 if step >= last else 128 + together.number
-
-
-def check_training_flags():
-    """Raises FlagError where a flag is for another mode."""
-    if FLAGS.checkpoint:
-        raise FlagError("--checkpoint is for test and export; to train from the weights of a checkpoint, use "
-                        "--init_checkpoint; to continue a run, name its folder with --output_dir")
-    if FLAGS.layout == "inputs":
-        raise FlagError("--layout=inputs is for test mode; training needs targets")
+    return 0 if step >= last else 128 + after_step[-1].number
 
 
 def job_of(team):
     """Returns the jobs.Job of this process."""
     checkpoint, weights = run_flags.to_train(RULES) if team.is_chief else (None, None)
     options = options_in_force(init_checkpoint=weights, jit_compile=devices.decide_compilation(FLAGS.jit_compile))
-    pairs, options = data_flags.find(options, options.split or "train", SINGLE, reader.originals)
+    pairs, options = data_flags.find(options, options.split or "train", reader.originals)
     options = data_flags.with_labels(options, pairs, reader.read_in_order)
     images = options.batch_size // len(team)
-    check_memory(options, "a batch of %d" % images, images, size_of(options.image_size), memory.TRAINING)
+    memory.check(options, "a batch of %d" % images, images, size_of(options.image_size))
     return jobs.agreed(RULES, options, pairs, checkpoint, team)
 
 
 @contextlib.contextmanager
-def training_session(job, scaffold, hooks, saving):
-    """The session of a run; `saving`, a hooks.Checkpoints or None, saves if an error comes between two whole steps."""
-    precision = job.record["precision"]
+def training_session(job, scaffold, hooks):
+    """The session of a run, with what `hooks_of` returned; it saves if an error comes between two whole steps."""
+    precision, saving = job.record["precision"], hooks[-1].saving
     devices.allow_tf32(precision == "tf32")
     with reader.naming_bad_files(job.pairs), job.team.session(
             precisions.session_config(precision), reader.is_from_queues, hooks=hooks, scaffold=scaffold,
@@ -476,16 +446,23 @@ def training_session(job, scaffold, hooks, saving):
             raise
 
 
-def hooks_of(job, batch, model, saver, closing):
-    """Returns the hooks of a run: the stop at NaN and, with a run folder, what keeps the folder, the saving hook last.
+def hooks_of(job, batch, model, saver, signals, closing):
+    """Returns the hooks of a run in their order within a step; the last one ends the run at a signal.
 
-    `closing`, an ExitStack, closes the files that they open.
+    `signals` is a stops.Signals; `closing`, an ExitStack, closes the files that the hooks open.
     """
-    options, folder, finite = job.options, job.options.output_dir, diagnostics.finite_weights()
+    finite = diagnostics.finite_weights()
     nan = hooks.StopOnNan(model, finite, job.kept_in, lambda step: reader.files_of_step(
-        job.pairs, step, options.batch_size, options.seed))
-    if not job.has_folder:
-        return [nan]
+        job.pairs, step, job.options.batch_size, job.options.seed))
+    keeping = folder_hooks(job, batch, model, saver, finite, closing) if job.has_folder else []
+    saving = keeping[-1] if keeping else None
+    return [nan, *keeping, tf.train.StopAtStepHook(last_step=job.record["steps"]),
+            workers.StopTogether(job.team, signals, saving)]
+
+
+def folder_hooks(job, batch, model, saver, finite, closing):
+    """Returns the hooks that keep the run's folder, a hooks.Checkpoints last; arguments as in `hooks_of`."""
+    options, folder = job.options, job.options.output_dir
 
     def closed(opened):
         return closing.enter_context(contextlib.closing(opened))
@@ -500,10 +477,9 @@ def hooks_of(job, batch, model, saver, closing):
                             events.of_batch(batch, model, middle_of(options), data_flags.shown_bands(options)))
     saving = hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)
     if not measured:
-        return [nan, metrics, samples, saving]
-    measures = closed(validation.Measures(measured, generator))
-    return [nan, metrics, samples, hooks.Validation(run, options.val_every, measures, validation.Best(
-        folder, options.best_by), metrics, saving), saving]
+        return [metrics, samples, saving]
+    measures, best = closed(validation.Measures(measured, generator)), validation.Best(folder, options.best_by)
+    return [metrics, samples, hooks.Validation(run, options.val_every, measures, best, metrics, saving), saving]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -517,7 +493,7 @@ def test():
     options = as_tested(options_in_force(), has_averages)
     usual = as_tested(Options(*(FLAGS[name].default for name in Options._fields)), has_averages)  # now the run's
     run = run_folder.run_of(checkpoint)
-    pairs, read_as = data_flags.find(options, options.split, "use --layout=inputs", reader.originals)
+    pairs, read_as = data_flags.find(options, options.split, reader.originals)
     check_pairs(options, pairs, run)
     facts = results.facts_of(options, pairs, checkpoint)
     path = results.path_of(options.output_dir, facts, run_flags.choices(
@@ -552,7 +528,7 @@ def check_pairs(options, pairs, run):
     if pairs.layout != "inputs" and not options.test_resize:
         pair_files.check_sizes(pairs, gallery.LEAST_PIXELS, "which SSIM needs; --test_resize makes it larger")
     what, size = ("a picture", size_of(options.image_size)) if options.test_resize else pair_files.largest(pairs)
-    check_memory(options, what, 1, size, memory.TEST[options.generator])
+    memory.check(options, what, 1, size)
 
 
 def translated(options, checkpoint, pairs):
@@ -570,7 +546,7 @@ def translated(options, checkpoint, pairs):
     with session, exact as measures, contextlib.closing(reader.read_in_order(pairs, size, view)) as pairs_read:
         named = zip(tqdm.tqdm(names, unit="image", disable=None), pair_files.short_names(names), pairs_read)
         for name, short_name, (source, target) in named:
-            with faults.naming_memory("%s at %dx%d pixels" % ((name,) + source.shape[1:3]), LESS_MEMORY["test"]):
+            with faults.naming_memory("%s at %dx%d pixels" % ((name,) + source.shape[1:3]), memory.LESS["test"]):
                 output, patches = session.run(made, {image: source, mask_number: seeds.of_name(name)})
                 pictures, values = collections.OrderedDict([("input", source), ("output", output)]), {}
                 if pairs.layout != "inputs":
@@ -610,9 +586,7 @@ def export():
     before = run_folder.read_flags(run)
     if are_pictures and ("data_dir" in before or not FLAGS["data_dir"].using_default_value):
         inputs = data_flags.inputs_for_palette(options, before.get("split", "train"), reader.read_in_order)
-    values = run_folder.values_of(run) or {
-        "input": bands.described(None, channels, options.input_range),
-        "output": bands.described(None, output_channels, options.output_range)}
+    values = run_folder.values_of(run) or data_flags.values_of(options)
     path = os.path.join(options.output_dir, "export", str(checkpoints.step_of(checkpoint)))  # as servers look for it
     with tf.Graph().as_default():
         mask_number = tf.constant(0, tf.int64) if options.test_dropout else None
@@ -640,7 +614,7 @@ def main(argv):
     if FLAGS.deterministic:
         devices.make_deterministic()
     try:
-        with faults.naming_failures(FLAGS.output_dir, LESS_MEMORY[FLAGS.mode]):
+        with faults.naming_failures(FLAGS.output_dir, memory.LESS[FLAGS.mode]):
             return {"train": train, "test": test, "export": export}[FLAGS.mode]()
     except UserError as error:
         sys.exit("error: %s%s" % (workers.own_name() if FLAGS.mode == "train" else "", error))

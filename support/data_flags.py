@@ -13,6 +13,8 @@ from support.errors import DataError, FlagError
 from support.flag_texts import size_of
 
 SAMPLE_ROWS = 4  # pairs in a sample grid
+WAYS_OUT = {"train": "put the partners into A/ and B/, or use --layout=colorize",  # if the data are single pictures
+            "test": "use --layout=inputs"}
 PALETTE_PAIRS = 64  # pairs in which label colours are looked for
 
 
@@ -36,7 +38,7 @@ def pairs_in(options, folder, skip_bad):
     return pairs
 
 
-def find(options, split, way_out, originals):
+def find(options, split, originals):
     """Finds the pairs of a split; returns the Pairs, and the options with the channels and the ranges in their files.
 
     Prints what is read and each doubt, each range that training finds, and which values lie outside of a range.
@@ -44,7 +46,6 @@ def find(options, split, way_out, originals):
     Args:
       options: see above.
       split: name of the split, or None; see `pair_files.split_folder`.
-      way_out: see `pair_files.doubts`.
       originals: reader.originals.
     """
     pairs = pairs_of(options, split)
@@ -52,7 +53,7 @@ def find(options, split, way_out, originals):
     options = options._replace(**{
         name + "_channels": bands.channels(images, getattr(options, name + "_channels"), "--%s_channels" % name)
         for name, images in sides.items()})
-    reports.reading(pairs, options.direction, (options.input_channels, options.output_channels), way_out)
+    reports.reading(pairs, options.direction, (options.input_channels, options.output_channels), WAYS_OUT[options.mode])
     as_they_are = [bands.Side(channels=images[0].bands) for images in sides.values()]
     ranges, lines = bands.ranges(
         sides, {name: getattr(options, name + "_range") for name in sides},
@@ -63,10 +64,11 @@ def find(options, split, way_out, originals):
     return pairs, options._replace(**{name + "_range": text for name, text in ranges.items()})
 
 
-def values_of(options, pairs):
-    """Returns {"input": what `bands.described` returns, "output": the same} of some pairs."""
-    return {name: bands.described(images[0], getattr(options, name + "_channels"), getattr(options, name + "_range"))
-            for name, images in pair_files.images_of(pairs, options.direction).items()}
+def values_of(options, pairs=None):
+    """Returns {"input": what `bands.described` returns, "output": the same} of some pairs, or of unknown ones."""
+    sides = pair_files.images_of(pairs, options.direction) if pairs else {"input": [None], "output": [None]}
+    return {name: bands.described(images[0], channels, getattr(options, name + "_range"))
+            for (name, images), channels in zip(sides.items(), channels_of(options))}
 
 
 def view_of(options, pairs):
@@ -153,8 +155,8 @@ def with_labels(options, pairs, read_in_order):
     if len(colours) < 2:
         raise FlagError("--one_hot: the inputs in %s are not label maps, which have few colours; name the colours with "
                         "--labels=RRGGBB,RRGGBB,..., or leave --one_hot out" % pairs.folder)
-    reports.say("%d classes in the inputs: --labels=%s" % (len(colours), label_maps.text_of(colours)))
-    return options._replace(labels=label_maps.text_of(colours))
+    reports.say("%d classes in the inputs: --labels=%s" % (len(colours), flag_texts.text_of(colours)))
+    return options._replace(labels=flag_texts.text_of(colours))
 
 
 def target_colours(options, pairs, read_in_order):

@@ -1,8 +1,9 @@
-"""What the text of a flag can say: a size in pixels, a range, bands, or a path that TensorFlow takes as written."""
+"""What the value of a flag can say: a size in pixels, a range, bands, label colours, a path; and what it must be."""
 
 import math
 import os
 import re
+import typing
 
 
 def size_of(text):
@@ -43,6 +44,20 @@ def bands_of(text):
     return bands
 
 
+def colours_of(text):
+    """Returns [(red, green, blue)], each in 0..255, of RRGGBB,RRGGBB,...; raises ValueError for any other text."""
+    colours = [tuple(bytes.fromhex(colour)) for colour in text.split(",")]
+    if {len(colour) for colour in colours} != {3} or len(text) != 7 * len(colours) - 1 or not (
+            len(colours) == len(set(colours)) > 1):
+        raise ValueError(text)
+    return colours
+
+
+def text_of(colours):
+    """[(red, green, blue)] -> RRGGBB,RRGGBB,..."""
+    return ",".join("%02x%02x%02x" % tuple(colour) for colour in colours)
+
+
 def is_pattern(path):
     """Whether TensorFlow takes a path for a pattern when it finds or removes checkpoints; there is no escape for that.
 
@@ -54,3 +69,37 @@ def is_pattern(path):
 def is_url(path):
     """Whether TensorFlow takes a path for a URL, such as gs://bucket, where Python sees a folder called gs:."""
     return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path))
+
+
+# ---------------------------------------------------------------------------------------------
+# Rules
+
+
+class Rule(typing.NamedTuple):
+    """What a value must be."""
+
+    test: typing.Callable  # function from the value to whether it is so
+    message: str  # for other values
+
+
+def below(limit):
+    """Returns the Rule that a number is at least 0 and below a limit."""
+    return Rule(lambda value: 0 <= value < limit, "must be from 0 to below %g" % limit)
+
+
+IMAGE_SIZE = Rule(lambda text: is_size(text, 32),
+                  "must be N or HEIGHT,WIDTH in multiples of 32, such as 256 or 256,512")
+LOAD_SIZE = Rule(lambda text: text == "0" or is_size(text, 1), "must be 0, N or HEIGHT,WIDTH")
+LABELS = Rule(lambda text: not text or is_read_by(colours_of, text),
+              "must be two or more colours, such as 000000,ff0000, each of them once")
+RANGE = Rule(lambda text: is_read_by(range_of, text), "must be LOW,HIGH, two numbers in rising order")
+BANDS = Rule(lambda text: is_read_by(bands_of, text), "must be one or three numbers of bands, such as 3,2,1")
+NO_PATTERN = Rule(lambda path: not is_pattern(path),
+                  "must not hold *, ?, a backslash or [...], which TensorFlow reads as a pattern of names")
+NO_URL = Rule(lambda path: not is_url(path),
+              "must be a path on this machine, not a URL; a remote folder can be mounted")
+ONE_LINE = Rule(lambda path: "\n" not in path,
+                "must not hold a line break, since flags.txt keeps the path in one line")
+FOLDER = Rule(bool, "must name a folder")
+ABOVE_0 = Rule(lambda value: value > 0, "must be above 0")
+FINITE = Rule(math.isfinite, "must be a finite number")

@@ -1,7 +1,6 @@
 """Label maps, pictures in which each class has a colour: as one channel per class, and how right generated ones are."""
 
 import collections
-import re
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -11,23 +10,6 @@ from support.palette import distances
 MEASURES = collections.OrderedDict([("accuracy", "Share of right pixels (higher is better)"),
                                     ("iou", "Mean IoU of the classes (higher is better)")])
 MOST = 64  # largest number of classes that are found in pictures
-
-
-def is_text(text):
-    """Whether a text is empty or names two or more different colours, as RRGGBB,RRGGBB,..."""
-    colours = text.lower().split(",")
-    return not text or (all(re.fullmatch("[0-9a-f]{6}", colour) for colour in colours)
-                        and len(colours) == len(set(colours)) > 1)
-
-
-def colours_of(text):
-    """RRGGBB,RRGGBB,... -> [(red, green, blue)], each in 0..255."""
-    return [tuple(bytes.fromhex(colour)) for colour in text.split(",")]
-
-
-def text_of(colours):
-    """[(red, green, blue)] -> RRGGBB,RRGGBB,..."""
-    return ",".join("%02x%02x%02x" % tuple(colour) for colour in colours)
 
 
 def one_hot(images, colours):

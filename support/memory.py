@@ -21,22 +21,27 @@ class Cost(typing.NamedTuple):
 TEST = {"unet": Cost(100, 5), "encoder_decoder": Cost(100, 2.8)}
 TRAINING = Cost(100, 8, 6)
 
+LESS = {"train": "a smaller --batch_size, --image_size, --ngf or --ndf takes less",  # what takes less memory in a mode
+        "test": "--test_resize with a smaller --image_size takes less",
+        "export": "end other programs"}
 
-def check(what, pixels, cost, filters, smaller):
-    """Raises RunError if pixels need more memory than is free. With a GPU, TensorFlow alone can tell.
+
+def check(options, what, images, size):
+    """Raises RunError if images need more memory than is free. With a GPU, TensorFlow alone can tell.
 
     Args:
-      what: needs the memory, such as a file name with its size.
-      pixels: number of pixels that are computed at once.
-      cost: a Cost.
-      filters: numbers of filters in the first layers of the generator and the discriminator.
-      smaller: what takes less memory, as a clause.
+      options: the flags in force, of --mode=train or test.
+      what: needs the memory, such as a file name.
+      images: number of images that are computed at once.
+      size: (height, width) of each.
     """
-    needed = pixels * (cost.constant + cost.per_g_filter * filters[0] + cost.per_d_filter * filters[1])
+    cost = TRAINING if options.mode == "train" else TEST[options.generator]
+    needed = images * size[0] * size[1] * (
+        cost.constant + cost.per_g_filter * options.ngf + cost.per_d_filter * options.ndf)
     there = free()
     if there is not None and needed > there and not devices.has_gpu():
-        raise RunError("not enough memory for %s: it takes at least %.2g GB, and %.2g GB are free; %s"
-                       % (what, needed / 1e9, there / 1e9, smaller))
+        raise RunError("not enough memory for %s at %dx%d pixels: it takes at least %.2g GB, and %.2g GB are free; %s"
+                       % (what, *size, needed / 1e9, there / 1e9, LESS[options.mode]))
 
 
 def free(root="/"):

@@ -128,6 +128,15 @@ def differences(flag_values, options, before, source):
 # The flags of a run that is there
 
 
+def check_for_training(given):
+    """Raises FlagError where one of the FlagValues is for another mode."""
+    if given.checkpoint:
+        raise FlagError("--checkpoint is for test and export; to train from the weights of a checkpoint, use "
+                        "--init_checkpoint; to continue a run, name its folder with --output_dir")
+    if given.layout == "inputs":
+        raise FlagError("--layout=inputs is for test mode; training needs targets")
+
+
 def to_train(rules):
     """Takes the flags that a run has from its --init_checkpoint, at its start or when it continues from a checkpoint.
 

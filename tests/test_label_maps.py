@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import reader
 from conftest import SMALL, options, picture, result_in
-from support import data_flags, label_maps
+from support import data_flags, flag_texts, label_maps
 
 COLOURS = [(0, 0, 0), (255, 0, 0), (0, 255, 0), (40, 60, 250)]
 
@@ -56,9 +56,9 @@ def test_each_side_has_a_resize_method_of_its_own(maps, flags, same):
     ("", True), ("000000,ff0000", True), ("00A0ff,00a0fe,123456", True), ("000000", False), ("000000,ff000", False),
     ("000000,ff0000,", False), ("00a0ff,00A0FF", False), ("red,blue", False)])
 def test_a_text_of_label_colours_is_checked(text, fine):
-    assert label_maps.is_text(text) == fine
+    assert flag_texts.LABELS.test(text) == fine
     if fine and text:
-        assert label_maps.text_of(label_maps.colours_of(text)) == text.lower()
+        assert flag_texts.text_of(flag_texts.colours_of(text)) == text.lower()
 
 
 def test_a_pixel_has_the_channel_of_its_nearest_colour(session):
@@ -72,7 +72,7 @@ def test_one_hot_networks_see_classes_and_everything_else_sees_pictures(run, map
     flags = ("--output_dir=%s" % tmp_path, maps, "--direction=BtoA", "--one_hot", *SMALL)
     status, output = run(*flags, "--max_steps=2")
     labels = re.search(r"^4 classes in the inputs: --labels=(.*)$", output, re.MULTILINE).group(1)
-    assert status == 0 and sorted(label_maps.colours_of(labels)) == sorted(COLOURS)
+    assert status == 0 and sorted(flag_texts.colours_of(labels)) == sorted(COLOURS)
     status, output = run(*flags, "--max_steps=3")
     assert status == 0 and "from step 2" in output
     reader = tf.train.load_checkpoint(str(tmp_path / "checkpoints" / "model.ckpt-3"))

@@ -24,7 +24,7 @@ import tensorflow.compat.v1 as tf
 
 import train
 from conftest import LIMIT, ROOT, SMALL, rows, write_pairs
-from support import checkpoints, event_writer, faults, hooks, packages, rendering, stops, storage, workers
+from support import checkpoints, event_writer, faults, hooks, memory, packages, rendering, stops, storage, workers
 from test_workers import BOTH
 
 PROGRAM = os.path.join(ROOT, "train.py")
@@ -368,7 +368,7 @@ LACKING = [tf.errors.AbortedError(None, None, ONEDNN), MemoryError("std::bad_all
 
 @pytest.mark.parametrize("error", LACKING)
 def test_a_lack_of_memory_is_a_line_with_what_to_make_smaller(error):
-    with pytest.raises(faults.RunError) as raised, faults.naming_failures("folder", train.LESS_MEMORY["train"]):
+    with pytest.raises(faults.RunError) as raised, faults.naming_failures("folder", memory.LESS["train"]):
         raise error
     status = str(raised.value)
     assert status.startswith("not enough memory") and "\n" not in status and "--batch_size" in status
