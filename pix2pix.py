@@ -7,7 +7,6 @@ the networks return images and logits, because a sigmoid belongs to the loss. Ev
 (seed, what it is for, when), never of the order of ops.
 """
 
-import collections
 import contextlib
 import math
 import typing
@@ -301,16 +300,6 @@ def discriminator(inputs, targets, options=DiscriminatorOptions()):
         with tf.variable_scope("layer_%d" % (level + 1)):
             x = conv(x, 1, size, 1, last_padding)
             return tf.identity(norm_or_bias(x, "none", options.norm_epsilon), "output")
-
-
-def layer_table(graph):
-    """Returns [(layer's name, output shape, number of parameters)] of both networks, in order."""
-    counts = collections.Counter()
-    for variable in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES):
-        counts[variable.op.name.rsplit("/", 1)[0]] += variable.shape.num_elements()
-    outputs = [op for op in graph.get_operations() if op.name.endswith("/output")]  # of every pass, in its name scope
-    return [(name, next(op.outputs[0].shape.as_list() for op in outputs if op.name.endswith(name + "/output")), count)
-            for name, count in counts.items()]
 
 
 # ---------------------------------------------------------------------------------------------

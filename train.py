@@ -44,8 +44,7 @@ with output.held_stderr(), packages.needed():
         data_flags,
         devices,
         diagnostics,
-        event_writer,
-        events,
+            events,
         faults,
         flag_texts,
         gallery,
@@ -402,9 +401,8 @@ def train():
                 batch, model = training_graph(job.options, job.pairs, job.record["precision"], team)
                 scaffold = checkpoints.scaffold(job.checkpoint, job.options.init_checkpoint, model.average,
                                                 team.ready_for_local_init())
-                layers = pix2pix.layer_table(tf.get_default_graph())
-                jobs.keep_record(job, RULES.unkept, layers)
-                jobs.announce(job, layers)
+                jobs.keep_record(job, RULES.unkept)
+                jobs.announce(job)
                 signals = stops.Signals()
                 after_step = hooks_of(job, batch, model, scaffold.saver, signals, closing)
                 with signals, training_session(job, scaffold, after_step) as session:
@@ -467,7 +465,7 @@ def folder_hooks(job, batch, model, saver, finite, closing):
     def closed(opened):
         return closing.enter_context(contextlib.closing(opened))
 
-    writer = closed(event_writer.EventWriter(folder, tf.get_default_graph(), job.start))
+    writer = closed(events.EventWriter(folder, tf.get_default_graph(), job.start))
     run = hooks.Run(folder, writer, job.start, job.record["steps"], len(job.pairs.files), options.batch_size,
                     data_flags.shown_bands(options))
     shown, measured = data_flags.fixed_pairs(options, job.pairs, reader.read_in_order)

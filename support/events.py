@@ -1,11 +1,15 @@
-"""What TensorBoard shows of a run: scalars, pictures and histograms, in groups and with descriptions."""
+"""What TensorBoard shows of a run, in groups and with descriptions, and the file of events in which it stands."""
 
+import contextlib
+import os
+import platform
+import time
 import typing
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import rendering
+from support import faults, rendering
 
 
 class Scalar(typing.NamedTuple):
@@ -115,3 +119,42 @@ def of_batch(batch, model, middle, show_bands=()):
         summaries += [tf.summary.histogram("discriminator/logits_" + name, values),
                       tf.summary.image("discriminator/patches_" + name, heat)]
     return tensors, tf.summary.merge(summaries)
+
+
+class EventWriter:
+    """Writes a file of events, each of which is in it when its method returns.
+
+    All methods raise OSError, with the file's name, where that is not so. TensorFlow's FileWriter writes in a thread,
+    which on a full disk prints a trace, or lets its caller wait for ever.
+    """
+
+    def __init__(self, folder, graph, start):
+        """Takes the run folder, the graph to show, and the step behind which the run goes on."""
+        self.path = os.path.join(folder, "events.out.tfevents.%010d.%s.%d" % (
+            time.time(), platform.node(), os.getpid()))
+        with self.naming():
+            self.file = tf.io.TFRecordWriter(self.path)
+        self.add(file_version="brain.Event:2")
+        self.add(graph_def=graph.as_graph_def(add_shapes=True).SerializeToString())
+        self.add(step=start + 1, session_log=tf.SessionLog(status=tf.SessionLog.START))
+
+    def add(self, **content):
+        """Adds an event with these fields of tf.Event."""
+        with self.naming():
+            self.file.write(tf.Event(wall_time=time.time(), **content).SerializeToString())
+            self.file.flush()
+
+    def add_summary(self, summary, step):
+        """Adds the values of a step, a tf.Summary or its bytes."""
+        self.add(step=step, summary=tf.Summary.FromString(summary) if isinstance(summary, bytes) else summary)
+
+    @contextlib.contextmanager
+    def naming(self):
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise OSError(0, faults.reason_of(error).replace(self.path, "").lstrip("; "), self.path)
+
+    def close(self):
+        with contextlib.suppress(tf.errors.OpError):  # all was written before, or its error was raised
+            self.file.close()

@@ -15,7 +15,6 @@ import tensorflow.compat.v1 as tf
 
 from support import (
     checkpoints,
-    event_writer,
     events,
     faults,
     gallery,
@@ -34,7 +33,7 @@ class Run(typing.NamedTuple):
     """What the hooks know of a run."""
 
     folder: str  # the run folder
-    writer: event_writer.EventWriter  # of TensorBoard's events
+    writer: events.EventWriter  # of TensorBoard's events
     start: int  # steps that were done before
     steps: int  # steps of the whole run
     pairs: int  # training pairs

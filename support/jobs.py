@@ -6,6 +6,8 @@ Of several workers, the chief alone has the run's folder; the others take from t
 import math
 import typing
 
+import tensorflow.compat.v1 as tf
+
 from support import (
     checkpoints,
     data_flags,
@@ -83,16 +85,10 @@ def agreed(rules, options, pairs, checkpoint, team):
     return Job(options, pairs, record, start, checkpoint, team)
 
 
-def keep_record(job, unkept, layers):
-    """Writes flags.txt, pairs.txt and run.json.
-
-    Args:
-      job: the Job.
-      unkept: names of the flags that flags.txt leaves out.
-      layers: what pix2pix.layer_table returns.
-    """
+def keep_record(job, unkept):
+    """Writes flags.txt, but for the flags whose names are in `unkept`, pairs.txt and run.json."""
     if job.has_folder:
-        folder = job.options.output_dir
+        folder, layers = job.options.output_dir, reports.layer_table(tf.get_default_graph())
         job.record["parameters"] = {network: sum(count for name, _, count in layers if name.startswith(network))
                                     for network in ("generator", "discriminator")}
         run_folder.write_flags(folder, {name: value for name, value in job.options._asdict().items()
@@ -101,9 +97,10 @@ def keep_record(job, unkept, layers):
         run_folder.write_record(folder, job.record)
 
 
-def announce(job, layers):
-    """Prints what starts and the layers, see `keep_record`; a worker without the run's folder prints one line."""
+def announce(job):
+    """Prints what starts and the layers; a worker without the run's folder prints one line."""
     if job.has_folder:
+        layers = reports.layer_table(tf.get_default_graph())
         reports.start(job.options.output_dir, job.start, job.record, layers, job.options.jit_compile == "true")
         reports.intervals(job.options)
     else:

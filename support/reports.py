@@ -1,6 +1,9 @@
 """What the program prints of a run: what it reads, what starts, what came of it."""
 
+import collections
 import os
+
+import tensorflow.compat.v1 as tf
 
 from support import checkpoints, gallery, pair_files, run_folder
 
@@ -32,6 +35,16 @@ def training_pairs(pairs, data_dir, run):
     if pairs.layout != "inputs" and (is_train or record.get("pairs_sha256") == pair_files.pairs_checksum(pairs)):
         print("warning: the run was trained on these pairs, so they do not tell how well the model does on new "
               "pictures; put others into %s or %s" % (os.path.join(data_dir, "test"), os.path.join(data_dir, "val")))
+
+
+def layer_table(graph):
+    """Returns [(layer's name, output shape, number of parameters)] of both networks, in order."""
+    counts = collections.Counter()
+    for variable in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES):
+        counts[variable.op.name.rsplit("/", 1)[0]] += variable.shape.num_elements()
+    outputs = [op for op in graph.get_operations() if op.name.endswith("/output")]  # of every pass, in its name scope
+    return [(name, next(op.outputs[0].shape.as_list() for op in outputs if op.name.endswith(name + "/output")), count)
+            for name, count in counts.items()]
 
 
 def start(folder, step, record, table, is_compiled):

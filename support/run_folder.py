@@ -195,14 +195,6 @@ def run_of(checkpoint):
     return os.path.dirname(run) if is_best else run
 
 
-def newest_export(folder):
-    """Returns the export of the highest step in a run's export folder; raises RunError where there is none."""
-    steps = [int(name) for name in (os.listdir(folder) if os.path.isdir(folder) else []) if name.isdigit()]
-    if not steps:
-        raise RunError("%s: no export there; make one with --mode=export" % folder)
-    return os.path.join(folder, str(max(steps)))
-
-
 @contextlib.contextmanager
 def run_lock(folder):
     """Makes the run folder and holds its lock, which the system takes back when the process ends, however it ends.

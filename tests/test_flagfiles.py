@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 
 import train
 from conftest import ROOT, SMALL, command, options, result_in, rows
+from support import reports
 
 FLAGFILES = sorted(os.listdir(os.path.join(ROOT, "flags")))
 
@@ -37,7 +38,7 @@ def test_systems_have_their_sources_parameter_counts_and_grids(name, counts, gri
     with tf.Graph().as_default() as graph:
         image = tf.zeros([1, 256, 256, 3])
         logits = train.discriminate(chosen, image, train.generate(chosen, image, None))
-        table = train.pix2pix.layer_table(graph)
+        table = reports.layer_table(graph)
     assert logits.shape.as_list() == [1, grid, grid, 1]
     if counts:
         assert tuple(sum(row[2] for row in table if row[0].startswith(network))

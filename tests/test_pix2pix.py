@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pix2pix
-from support import convolutions, devices, diagnostics, seeds
+from support import convolutions, devices, diagnostics, reports, seeds
 
 G, D, Options = pix2pix.GeneratorOptions, pix2pix.DiscriminatorOptions, pix2pix.TrainingOptions
 LOGITS = [sign * z for z in (5, 16.7, 20, 30, 100) for sign in (1, -1)] + [0, 16, 17, 18, 27.6, 27.7]
@@ -225,7 +225,7 @@ def test_layers_have_the_papers_shapes_and_parameter_counts():
     with tf.Graph().as_default() as graph:
         images = tf.placeholder(tf.float32, [1, 256, 256, 3])
         pix2pix.discriminator(images, pix2pix.generator(images))
-        table = {name: (shape[1:], count) for name, shape, count in pix2pix.layer_table(graph)}
+        table = {name: (shape[1:], count) for name, shape, count in reports.layer_table(graph)}
     for level, width in enumerate([64, 128, 256, 512, 512, 512, 512, 512], 1):
         assert table["generator/encoder_%d" % level][0] == [256 >> level, 256 >> level, width]
     for level, width in zip(range(8, 1, -1), [1024, 1024, 1024, 1024, 512, 256, 128]):

@@ -24,7 +24,7 @@ import tensorflow.compat.v1 as tf
 
 import train
 from conftest import LIMIT, ROOT, SMALL, rows, write_pairs
-from support import checkpoints, event_writer, faults, hooks, memory, packages, rendering, stops, storage, workers
+from support import checkpoints, events, faults, hooks, memory, packages, rendering, stops, storage, workers
 from test_workers import BOTH
 
 PROGRAM = os.path.join(ROOT, "train.py")
@@ -323,8 +323,8 @@ def test_a_step_behind_which_nothing_can_be_written_is_saved(run, tmp_path, monk
     monkeypatch.setattr(*{
         "metrics.csv": (storage, "append", from_step_3(
             storage.append, lambda path, text: int(text.split(",")[0]))),
-        "events.out.tfevents": (event_writer.EventWriter, "add_summary", from_step_3(
-            event_writer.EventWriter.add_summary, lambda writer, summary, step: step)),
+        "events.out.tfevents": (events.EventWriter, "add_summary", from_step_3(
+            events.EventWriter.add_summary, lambda writer, summary, step: step)),
         "samples": (hooks.Samples, "write", from_step_3(
             hooks.Samples.write, lambda samples, session, step: step))}[where])
     argv = ["--output_dir=%s" % tmp_path, *SMALL, "--save_every=100", "--sample_every=3"]

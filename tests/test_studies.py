@@ -22,7 +22,6 @@ import legacy_tf1
 import log_stability
 import peer_ours
 import perceptual
-import progress
 import quality
 import study
 import throughput
@@ -92,16 +91,6 @@ def test_a_report_escapes_words_and_holds_its_parts(tmp_path, monkeypatch):
     for piece in ("<h1>T &lt;1&gt;</h1>", "<td>a &amp; b</td>", "<p><code>a</code> &lt; &lt;b&gt;</p>",
                   "<h2>Head &lt;b&gt;</h2>", "\n<i>part</i>\n"):
         assert piece in page
-
-
-def test_progress_takes_the_steps_in_order_and_the_columns_of_a_grid(tmp_path):
-    for step in (100, 0, 20):
-        grid = np.repeat(np.uint8([1, 2 + step // 10, 3]), 4)[np.newaxis, :, np.newaxis]
-        imageio.imwrite(str(tmp_path / ("step-%08d.png" % step)), np.tile(grid, (8, 1, 3)))
-    assert progress.sample_steps(str(tmp_path)) == [0, 20, 100]
-    columns, titles = progress.progress(str(tmp_path), [0, 20], 1)
-    assert titles == ["input", "step 0", "step 20", "target"]
-    assert [column.shape for column in columns] == [(4, 4, 3)] * 4 and [c[0, 0, 0] for c in columns] == [1, 2, 4, 3]
 
 
 @pytest.mark.parametrize("name,eps", [("log", 1e-12), ("logits", 0.0), ("lsgan", 0.0), ("log_literal", 1e-7)])
