@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from conftest import SMALL, write_pairs
+from conftest import SMALL, options, write_pairs
 from support import memory
 
 KB = 1000
@@ -60,4 +60,4 @@ def test_training_names_a_batch_that_does_not_fit_before_it_begins(run, tmp_path
 
 def test_without_a_figure_for_free_memory_nothing_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "free", lambda: None)
-    memory.check("a picture", 1e15, memory.TRAINING, (64, 64), "less")
+    memory.check(options(), "a picture", 10 ** 6, (10 ** 5, 10 ** 4))
