@@ -25,7 +25,7 @@ import pix2pix
 import reader
 import train
 from conftest import LIMIT, ROOT, SMALL, fingerprint, write_pairs
-from support import checkpoints, hooks, image_files, pair_files
+from support import checkpoints, data_flags, hooks, image_files, pair_files
 from support.errors import DataError
 
 SLOW = pytest.mark.slow
@@ -266,7 +266,7 @@ def test_a_value_that_is_not_finite_stops_the_run_at_its_step_naming_tensor_and_
     good = checkpoints.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-2"))
     if where == "inputs":
         monkeypatch.setattr(reader, "normalise", lambda image, *limits: image * np.nan)
-        monkeypatch.setattr(train, "fixed_pairs", lambda options, pairs: ([], []))
+        monkeypatch.setattr(data_flags, "fixed_pairs", lambda options, pairs, read: ([], []))
         monkeypatch.setattr(hooks.Samples, "write", lambda self, session, step: None)
     elif where == "gradients":  # the square root's gradient at 0 is infinite
         l1_loss = pix2pix.l1_loss
