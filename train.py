@@ -18,11 +18,11 @@ if sys.version_info < (3, 7):  # noqa: UP036
 if __name__ == "__main__":  # Ctrl-C leaves no trace, from here on
     signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
 
-from support import output, packages, stops
+from support import packages, stops, streams
 
 if __name__ == "__main__":  # no signal leaves a trace, and no failed print ends the work, from here on
     stops.handle(stops.leave)
-    output.protect()
+    streams.protect()
 
 import collections
 import contextlib
@@ -30,7 +30,7 @@ import gc
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
 
-with output.held_stderr(), packages.needed():
+with streams.held_stderr(), packages.needed():
     import tensorflow.compat.v1 as tf
     import tqdm
     from absl import flags

@@ -33,30 +33,21 @@ def path_of(folder):
     return os.path.join(folder, "val_metrics.csv")
 
 
-def row_of(texts):
-    """Returns the Row of a line's texts; raises ValueError or TypeError where they are none."""
-    return Row(int(texts[0]), *map(float, texts[1:]))
-
-
 def rows_of(folder, last=sys.maxsize):
     """Returns the Rows of a run up to the step `last`; a line that is none is left out."""
     rows = []
     for texts in run_folder.rows_until(path_of(folder), last):
         try:
-            rows.append(row_of(texts))
+            rows.append(Row(int(texts[0]), *map(float, texts[1:])))
         except (ValueError, TypeError):
             continue
     return rows
 
 
-def line_of(row):
-    """Returns a Row as a line of the table."""
-    return "%d,%s\n" % (row.step, ",".join("%.9g" % value for value in row[1:]))
-
-
 def write_rows(folder, rows):
     """Writes the table of a run, whole or not at all; it is on the disk afterwards."""
-    storage.write_file(path_of(folder), ",".join(Row._fields) + "\n" + "".join(map(line_of, rows)))
+    lines = ["%d,%s" % (row.step, ",".join("%.9g" % value for value in row[1:])) for row in rows]
+    storage.write_file(path_of(folder), "\n".join([",".join(Row._fields), *lines, ""]))
 
 
 class Best(typing.NamedTuple):

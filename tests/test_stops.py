@@ -116,8 +116,8 @@ def test_a_terminal_that_closes_saves(data, tmp_path, python):
 DEAD = [">&- 2>&- <&-", "2>&-", "> /dev/full 2>&1", "2>&1 | head -1"]
 PRINTS = """
 import sys
-from support import output
-output.protect()
+from support import streams
+streams.protect()
 for i in range(300):
     print(1000 * "x", "\\u00e9")
     print("y", file=sys.stderr)
@@ -168,8 +168,8 @@ def test_any_signal_with_any_output_saves(data, tmp_path, python, redirection, n
 
 HOLDS = """
 import os, sys
-from support import output
-with output.held_stderr():
+from support import streams
+with streams.held_stderr():
     os.write(2, b"chatter")
     {}
 print("after", file=sys.stderr)
