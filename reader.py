@@ -15,7 +15,7 @@ import typing
 
 import tensorflow.compat.v1 as tf
 
-from support import image_files
+from support import image_files, lab
 from support.bands import Side, View
 from support.errors import DataError
 from support.pair_files import all_images, in_direction
@@ -40,7 +40,7 @@ class Batches(typing.NamedTuple):
 def pair_loader(pairs):
     """Returns a function from the index of a pair to (A, B), [H, W, C] each, in 0..255 for pictures.
 
-    The type is that of `file_loader`; it is float32 for `colorize`. For `inputs` both images are the input.
+    The type is that of `file_loader`; it is float32 for `colorize`. For `inputs` and `lab` both images are the file's.
     """
     loaders = [file_loader(images) for images in zip(*pairs.files)]  # one, or one for A and one for B
 
@@ -52,7 +52,7 @@ def pair_loader(pairs):
         if pairs.layout == "colorize":
             colour = tf.cast(first, tf.float32)
             return tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(colour)), colour
-        if pairs.layout == "inputs":
+        if pairs.layout in ("inputs", "lab"):
             return first, first
         if pairs.layout in ("folders", "arrays"):
             return first, last
@@ -122,7 +122,8 @@ def normalise(image, side=Side()):
     image = tf.cast(image, tf.float32)
     if (side.low, side.high) != (0.0, 255.0):
         image = (tf.clip_by_value(image, side.low, side.high) - side.low) * (255.0 / (side.high - side.low))
-    return to_channels(image * (2.0 / 255.0) - 1.0, side.channels)
+    image = image * (2.0 / 255.0) - 1.0
+    return lab.grey(image) if side.is_lightness and image.shape[2] == 3 else to_channels(image, side.channels)
 
 
 def to_channels(image, channels):

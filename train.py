@@ -50,6 +50,7 @@ with streams.held_stderr(), packages.needed():
         gallery,
         hooks,
         jobs,
+        lab,
         label_maps,
         memory,
         outputs,
@@ -99,8 +100,8 @@ flags.DEFINE_string("split", None, "The folder inside data_dir to read. Default:
 flags.DEFINE_enum("layout", "auto", ["auto", *pair_files.LAYOUTS],
                   "How a split holds its pairs. side_by_side: one file per pair, with A in its left half. folders: two "
                   "folders with matching file names, such as A/ and B/ or trainA/ and trainB/. colorize: colour "
-                  "images, which are B; A is their luminance. inputs: inputs without targets, for test mode. auto "
-                  "detects side_by_side and folders.")
+                  "images, which are B; A is their luminance. lab: colour images, with --lab. inputs: inputs without "
+                  "targets, for test mode. auto detects side_by_side, folders and arrays.")
 flags.DEFINE_enum("direction", "AtoB", pair_files.DIRECTIONS,
                   "AtoB makes A (the left half, or the folder A/) the input and B the target; BtoA swaps them.")
 flags.DEFINE_string("image_size", "256", "Size in pixels of the images that the networks see in training, N or "
@@ -130,6 +131,8 @@ flags.DEFINE_bool("one_hot", False, "Whether the networks see inputs, which must
                   "class instead of as pictures; the class of a pixel is the nearest of --labels.")
 flags.DEFINE_string("labels", "", "With --one_hot: the label colours of the inputs, as RRGGBB,RRGGBB,... Default: "
                     "those found in the training inputs; the run keeps them.")
+flags.DEFINE_bool("lab", False, "Whether the networks predict the targets' a and b (CIE Lab) from the inputs' L, and "
+                  "outputs keep that L. --layout=lab switches it on.")
 flags.DEFINE_bool("skip_bad_images", False, "Whether the program lists and leaves out images that it can't use, "
                   "instead of ending with an error. An image without a partner still ends the program. With this flag, "
                   "the program decodes all images once at the start.")
@@ -237,7 +240,7 @@ RULES = run_flags.Rules(  # what a flag means for an existing run
     restored=set("""seed data_dir layout direction image_size load_size resize_method input_resize output_resize
                     input_range output_range show_bands
                     skip_bad_images reader_threads dropout dropout_blocks test_dropout gan_loss""".split()),
-    networks=set("""input_channels output_channels one_hot labels generator ngf skip upsample norm norm_epsilon
+    networks=set("""input_channels output_channels one_hot labels lab generator ngf skip upsample norm norm_epsilon
                     bottleneck_norm leaky_slope ndf patch conditional""".split()),
     in_old_checkpoint=set("""input_channels output_channels ngf skip upsample norm bottleneck_norm ndf""".split()),
     decided={"jit_compile"},
@@ -278,6 +281,17 @@ must("learning_rate adam_epsilon", flag_texts.ABOVE_0)
 must("norm_epsilon leaky_slope dropout eps l1_weight gan_weight d_weight learning_rate beta1 adam_epsilon",
      flag_texts.FINITE)
 must_together("one_hot labels", lambda v: v["one_hot"] or not v["labels"], "--labels is for --one_hot")
+for _name, _taken in (("input_channels", [None, 1]), ("output_channels", [None, 2]), ("output_range", [None]),
+                      ("one_hot", [False])):
+    must_together("layout lab " + _name, lambda v, name=_name, taken=_taken: (
+        not v["lab"] and v["layout"] != "lab") or v[name] in taken,
+        "--layout=lab and --lab predict a and b (2 channels) from L (1 channel); leave --%s out" % _name)
+for _name, _taken in (("direction", "AtoB"), ("input_range", None)):
+    must_together("layout " + _name, lambda v, name=_name, taken=_taken: v["layout"] != "lab" or v[name] == taken,
+                  "--layout=lab takes the L of pictures as the input; leave --%s out" % _name)
+must_together("layout input_resize output_resize", lambda v: (
+    v["layout"] != "lab" or v["input_resize"] == v["output_resize"]),
+    "--layout=lab takes input and target from one picture; set both or leave --input_resize and --output_resize out")
 must_together("one_hot input_channels", lambda v: not v["one_hot"] or v["input_channels"] in (None, 3),
               "--one_hot needs --input_channels=3, because it takes the classes from the colours")
 must_together("load_size image_size", lambda v: v["load_size"] == "0" or all(
@@ -293,7 +307,8 @@ must_together("l1_weight gan_weight", lambda v: v["l1_weight"] > 0 or v["gan_wei
 
 def options_in_force(**changed):
     """Returns the Options: the value of every flag, some of them changed."""
-    return Options(*(FLAGS[name].value for name in Options._fields))._replace(**changed)
+    values = {name: FLAGS[name].value for name in Options._fields}
+    return Options(**dict(values, lab=values["lab"] or values["layout"] == "lab", **changed))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -303,7 +318,7 @@ def options_in_force(**changed):
 def generate(options, images, mask_number):
     """The generator as the options want it; `mask_number` as in `pix2pix.generator`."""
     return pix2pix.generator(network_input(options, images), pix2pix.GeneratorOptions(
-        output_channels=channels_of(options)[1], filters=options.ngf,
+        output_channels=lab.CHANNELS[1] if options.lab else channels_of(options)[1], filters=options.ngf,
         depth=pix2pix.unet_depth(*size_of(options.image_size)),
         skip=options.skip if options.generator == "unet" else "none", upsample=options.upsample,
         norm=options.norm, norm_epsilon=options.norm_epsilon, bottleneck_norm=options.bottleneck_norm,
@@ -312,12 +327,27 @@ def generate(options, images, mask_number):
 
 
 def network_input(options, images):
-    """Inputs as the networks see them: with --one_hot, [N, H, W, 3] -> [N, H, W, classes]."""
+    """Inputs as the networks see them.
+
+    With --one_hot, [N, H, W, 3] -> [N, H, W, classes]; with --lab, grey pictures [N, H, W, 1] -> their scaled L.
+    """
+    if options.lab:
+        return lab.lightness(images)
     if not options.one_hot:
         return images
     if not options.labels:
         raise FlagError("--one_hot needs --labels=RRGGBB,RRGGBB,... here, because no run holds the label colours")
     return label_maps.one_hot(images, flag_texts.colours_of(options.labels))
+
+
+def network_target(options, targets):
+    """Targets as the networks see them: with --lab, RGB [N, H, W, 3] -> scaled a and b [N, H, W, 2]."""
+    return lab.to_lab(targets)[..., 1:] if options.lab else targets
+
+
+def pictures_of(options, images, outputs):
+    """The generator's outputs for some inputs as people see them: with --lab, RGB [N, H, W, 3] with the inputs' L."""
+    return lab.to_rgb(tf.concat([network_input(options, images), outputs], 3)) if options.lab else outputs
 
 
 def keeps_dropout(options):
@@ -352,7 +382,8 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
         adam=pix2pix.Adam(learning_rate(options, step, len(pairs.files)), options.beta1, options.adam_epsilon),
         update=options.update, precision=precision, ema=options.ema)
     with devices.compiled(options.jit_compile):
-        model = pix2pix.training(batch, step, lambda images: generate(options, images, mask_number),
+        seen = batch[0], network_target(options, batch[1])
+        model = pix2pix.training(seen, step, lambda images: generate(options, images, mask_number),
                                  lambda inputs, targets: discriminate(options, inputs, targets), how, team.mean)
     return batch, team.averaged(model, (*hooks.LOSSES, "nan_probe"))
 
@@ -382,7 +413,8 @@ def one_image(options, average=None):
     with tf.name_scope("sample"), pix2pix.weights_of(average):
         image = tf.placeholder(tf.float32, [1, *size_of(options.image_size), channels_of(options)[0]], "image")
         mask_number = tf.placeholder(tf.int64, [], "mask_number")
-        return image, mask_number, generate(options, image, mask_number if keeps_dropout(options) else None)
+        output = generate(options, image, mask_number if keeps_dropout(options) else None)
+        return image, mask_number, pictures_of(options, image, output)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -471,8 +503,9 @@ def folder_hooks(job, batch, model, saver, finite, closing):
     shown, measured = data_flags.fixed_pairs(options, job.pairs, reader.read_in_order)
     generator = one_image(options, model.average)
     metrics = closed(hooks.Metrics(model, run, options.log_every))
+    seen = model._replace(outputs=pictures_of(options, batch[0], model.outputs))
     samples = hooks.Samples(run, options.sample_every, shown, generator,
-                            events.of_batch(batch, model, middle_of(options), data_flags.shown_bands(options)))
+                            events.of_batch(batch, seen, middle_of(options), data_flags.shown_bands(options)))
     saving = hooks.Checkpoints(run, saver, options.save_every, options.keep, finite)
     if not measured:
         return [metrics, samples, saving]
@@ -565,7 +598,8 @@ def test_graph(options):
     with convolutions.built_for(options.precision):
         outputs = generate(options, inputs, mask_number if keeps_dropout(options) else None)
         patches = discriminate(options, inputs, outputs), tf.shape(inputs)[1:3]
-    return image, mask_number, outputs[:, :tf.shape(image)[1], :tf.shape(image)[2]], patches
+    output = pictures_of(options, inputs, outputs)[:, :tf.shape(image)[1], :tf.shape(image)[2]]
+    return image, mask_number, output, patches
 
 
 def padded(options, images):
@@ -590,11 +624,13 @@ def export():
         mask_number = tf.constant(0, tf.int64) if options.test_dropout else None
 
         def translate(images):
-            outputs = generate(options, padded(options, images), mask_number)
+            inputs = padded(options, images)
+            outputs = pictures_of(options, inputs, generate(options, inputs, mask_number))
             return outputs[:, :tf.shape(images)[1], :tf.shape(images)[2]]
 
         def to_input(image):  # as test mode reads a file
-            return reader.as_seen(image, bands.Side(data_flags.resize_methods(options)[0], channels), size)
+            side = bands.Side(data_flags.resize_methods(options)[0], channels, is_lightness=options.lab)
+            return reader.as_seen(image, side, size)
 
         signatures = serving.signatures(translate, to_input if are_pictures else None, channels)
         restored = checkpoints.restored_session(checkpoint, averaged=options.test_ema)

@@ -24,6 +24,7 @@ class Side(typing.NamedTuple):
     channels: int = 3  # those of the files; or 1, the luminance of pictures; or 3, which repeat one band
     low: float = 0.0  # becomes -1; on the scale of `image_files.decode`, where whole numbers fill 0..255
     high: float = 255.0  # becomes 1
+    is_lightness: bool = False  # whether the one channel of pictures is the grey of the same L, see lab.py
 
 
 class View(typing.NamedTuple):

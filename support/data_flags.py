@@ -8,7 +8,7 @@ import contextlib
 import math
 import os
 
-from support import bands, flag_texts, label_maps, pair_files, palette, rendering, reports, sample_set
+from support import bands, flag_texts, lab, label_maps, pair_files, palette, rendering, reports, sample_set
 from support.errors import DataError, FlagError
 from support.flag_texts import size_of
 
@@ -51,8 +51,9 @@ def find(options, split, originals):
     pairs = pairs_of(options, split)
     sides = pair_files.images_of(pairs, options.direction)
     options = options._replace(**{
-        name + "_channels": bands.channels(images, getattr(options, name + "_channels"), "--%s_channels" % name)
-        for name, images in sides.items()})
+        name + "_channels": count if options.lab else bands.channels(
+            images, getattr(options, name + "_channels"), "--%s_channels" % name)
+        for (name, images), count in zip(sides.items(), lab.CHANNELS)})
     reports.reading(pairs, options.direction, (options.input_channels, options.output_channels), WAYS_OUT[options.mode])
     as_they_are = [bands.Side(channels=images[0].bands) for images in sides.values()]
     ranges, lines = bands.ranges(
@@ -74,10 +75,12 @@ def values_of(options, pairs=None):
 def view_of(options, pairs):
     """Returns the bands.View that training and testing have of some pairs."""
     sides = []
-    for (name, images), method in zip(pair_files.images_of(pairs, options.direction).items(), resize_methods(options)):
+    for (name, images), method, picture in zip(
+            pair_files.images_of(pairs, options.direction).items(), resize_methods(options), lab.OF_PICTURES):
         channels, given = (getattr(options, name + what) for what in ("_channels", "_range"))
-        sides.append(bands.Side(method, bands.channels(images, channels, "--%s_channels" % name),
-                                *bands.limits(images, given, "--%s_range" % name)))
+        channels = bands.channels(images, picture if options.lab else channels, "--%s_channels" % name)
+        sides.append(bands.Side(method, channels, *bands.limits(images, given, "--%s_range" % name),
+                                is_lightness=options.lab and name == "input"))
     return bands.View(options.direction, sides[0], sides[-1])
 
 
@@ -96,8 +99,11 @@ def load_size_of(options):
 
 
 def channels_of(options):
-    """Returns the channels of input and output; 3 where neither a flag nor data says it, as with older checkpoints."""
-    return options.input_channels or 3, options.output_channels or 3
+    """Returns the channels of inputs and outputs outside of the networks, which have other ones with --lab.
+
+    They are 3 where neither a flag nor data says it, as with older checkpoints.
+    """
+    return lab.OF_PICTURES if options.lab else (options.input_channels or 3, options.output_channels or 3)
 
 
 def shown_bands(options):

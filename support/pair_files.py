@@ -8,7 +8,7 @@ import re
 from support import arrays, image_files
 from support.errors import DataError
 
-LAYOUTS = ("side_by_side", "folders", "arrays", "colorize", "inputs")
+LAYOUTS = ("side_by_side", "folders", "arrays", "colorize", "lab", "inputs")
 SPLITS = ("train", "val", "test")
 DIRECTIONS = ("AtoB", "BtoA")  # AtoB makes A the input and B the target; BtoA swaps them
 
@@ -21,6 +21,7 @@ Pairs.__doc__ = """The pairs of a folder, in order.
     folders: a pair is a file in one folder and the file of the same stem in another (see `sides_of`).
     arrays: a pair is one .npz file with arrays named A and B.
     colorize: a pair is one file, which is B; A is its luminance.
+    lab: a pair is one file, which is B; A is its lightness, the grey of the same L in Lab.
     inputs: a pair is one file, the input; there is no target.
 * files: a list with a tuple of `image_files.Image` for each pair: one, or A's and B's.
 * skipped: the messages about files that were left out.
@@ -184,8 +185,8 @@ def check_pair(paths, layout):
     if layout == "side_by_side" and first.width % 2:
         raise DataError("%s: %d pixels wide; a pair is two halves side by side and needs an even width"
                         % (first.path, first.width))
-    if layout == "colorize" and first.kind in image_files.MEMBERS:
-        raise DataError("%s: --layout=colorize takes pictures, not arrays" % first.path)
+    if layout in ("colorize", "lab") and first.kind in image_files.MEMBERS:
+        raise DataError("%s: --layout=%s takes pictures, not arrays" % (first.path, layout))
     if (first.height, first.width) != (last.height, last.width):
         raise DataError("%s is %dx%d pixels and %s is %dx%d; partners must have the same size" % (
             first.path, first.width, first.height, last.path, last.width, last.height))
@@ -253,10 +254,12 @@ def summary(pairs, direction, channels=(3, 3)):
       direction: AtoB or BtoA.
       channels: of the input and the target; the line says them if they are not those of colour pictures.
     """
-    names = {"A": "luminance", "B": "colour"} if pairs.layout == "colorize" else {"A": "A", "B": "B"}
+    names = {"colorize": {"A": "luminance", "B": "colour"}, "lab": {"A": "L", "B": "a and b"}}.get(
+        pairs.layout, {"A": "A", "B": "B"})
     source, target = (names[side] for side in direction.split("to"))
     how = {"side_by_side": "side by side, halves of ", "folders": "two folders, pictures of ", "arrays": "arrays of ",
-           "colorize": "colorize, pictures of ", "inputs": "inputs without targets, pictures of "}[pairs.layout]
+           "colorize": "colorize, pictures of ", "lab": "lab, pictures of ",
+           "inputs": "inputs without targets, pictures of "}[pairs.layout]
     words, noun = [how + sizes(pairs)], "pair"
     if pairs.layout == "inputs":
         noun, channels = "picture", channels[:1]

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from conftest import ROOT, SMALL, fingerprint, rows, several_commands
+from conftest import ROOT, SMALL, fingerprint, picture, rows, several_commands
 from support import checkpoints
 from test_deploy import check_that_wrong_shapes_are_refused, check_the_lines_for_onnx
+from test_lab import coloured
 
 sys.path.insert(0, os.path.join(ROOT, "studies"))
 
@@ -136,3 +137,17 @@ def test_an_export_from_there_converts_to_onnx(tf1, data, tmp_path, monkeypatch)
 def test_what_only_the_new_one_has_is_refused_there_by_name(there):
     assert there.statuses[4].startswith("error: --precision=bfloat16 needs TensorFlow 2; this is 1.15")
     assert "\n" not in there.statuses[4]
+
+
+@pytest.mark.slow
+def test_lab_has_the_same_losses_there(tf1, tmp_path):
+    for number in range(2):
+        imageio.imwrite(tmp_path / ("%d.png" % number), coloured(number))
+    runs = [tmp_path / "there", tmp_path / "here"]
+    for folder, python in zip(runs, (tf1, sys.executable)):
+        argv = ["--layout=lab", "--data_dir=%s" % tmp_path, "--output_dir=%s" % folder, "--max_steps=2", *SMALL]
+        ended = several_commands(argv, ["--mode=test", "--output_dir=%s" % folder], python=python)
+        assert [status for status, _ in ended] == [0, 0]
+    np.testing.assert_allclose(losses(runs[0]), losses(runs[1]), rtol=1e-4)
+    here, there = (picture(next((folder / "test").glob("*-2")), "output", "0").astype(int) for folder in runs)
+    assert here.shape == (32, 32, 3) and np.abs(here - there).max() <= 1
