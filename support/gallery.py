@@ -81,11 +81,12 @@ def write(folder, title, translated, facts, middle, colours=()):
     Returns:
       {name of the measure: its `interval`}.
     """
-    rows, shown, counts, reach = [], [], [], 0.0
+    rows, shown, counts, files, reach = [], [], [], {}, 0.0
     with tempfile.TemporaryFile(dir=folder) as kept:  # logits, until the largest is known
         for name, pictures, (logits, size), values, stored in translated:
             if stored:
-                write_output(folder, results.fitting(name) + stored[0], stored[1])
+                files[name] = results.fitting(name) + stored[0]
+                write_output(folder, files[name], stored[1])
             for kind, picture in pictures.items():
                 write_picture(folder, kind, results.fitting(name), picture[0])
             shown.append((size, picture.shape[1:3]))
@@ -107,7 +108,8 @@ def write(folder, title, translated, facts, middle, colours=()):
                        for measure in label_maps.MEASURES)
     facts = dict(facts, images=len(rows))
     write_numbers(folder, rows, metrics, facts)
-    page = page_of(title, rows, metrics, [*pictures, "patches"], dict(facts, scale=(middle - reach, middle + reach)))
+    facts["scale"] = middle - reach, middle + reach
+    page = page_of(title, rows, metrics, [*pictures, "patches"], facts, files)
     storage.write_file(os.path.join(folder, "index.html"), page)
     return metrics
 
@@ -158,9 +160,13 @@ def described(facts):
     return ", ".join(words + ([facts["precision"]] if "precision" in facts else []))
 
 
-def page_of(title, rows, metrics, kinds, facts):
-    """Returns gallery.html filled; its parts between `cut` comments are repeated: a measure, an image, a picture."""
-    head, measure, middle, article, picture, tail = parts_of("gallery")
+def page_of(title, rows, metrics, kinds, facts, files):
+    """Returns gallery.html filled.
+
+    Its parts between `cut` comments are repeated: a measure, an image, a link to a file, a picture. The parameter
+    `files` is {name of an image: name of its file in outputs/} for the images that have one.
+    """
+    head, measure, middle, article, file, picture, tail = parts_of("gallery")
     words = {"title": html.escape(title), "count": len(rows), "about": html.escape(described(facts))}
     about = ABOUT_MEASURES if metrics else ABOUT_INPUTS
     parts = [head.substitute(words, about_measures=about, low="%.3g" % facts["scale"][0],
@@ -177,7 +183,8 @@ def page_of(title, rows, metrics, kinds, facts):
         numbers = " &nbsp; ".join("%s %s" % (measure.upper(), DECIMALS[measure] % value)
                                   for measure, value in zip(metrics, values))
         pictures = "".join(picture.substitute(words, kind=kind) for kind in kinds)
-        parts.append(article.substitute(words, data=data, numbers=numbers, pictures=pictures))
+        link = file.substitute(file=quoted(files[name])) if name in files else ""
+        parts.append(article.substitute(words, data=data, numbers=numbers, stored=link, pictures=pictures))
     parts.append(tail.substitute())
     return "".join(parts)
 

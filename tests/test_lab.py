@@ -84,7 +84,7 @@ def test_each_colour_agrees_with_the_formula_lies_in_the_range_and_comes_back(se
     assert np.abs(light[..., 0] - found[..., 0]).max() < 1e-5  # the grey has the colour's L
 
 
-@pytest.mark.skipif(bool(precisions.bfloat16_lacks()), reason="no bfloat16 here")
+@pytest.mark.skipif(not precisions.runs_bfloat16(), reason="this CPU has no bfloat16")
 def test_the_conversion_stays_float32_behind_bfloat16_convolutions():
     images = np.random.RandomState(0).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
     config, metadata = precisions.session_config("bfloat16"), tf.RunMetadata()

@@ -197,6 +197,15 @@ def test_a_results_heat_maps_have_one_scale_which_its_page_says(tmp_path):
     assert "blue (fake, -1), white (0) and red\n  (real, 1)" in page
 
 
+def test_a_page_links_the_outputs_that_have_a_file_in_the_datas_units(tmp_path):
+    grey, logits = np.zeros([1, 8, 8, 3], np.float32), (np.zeros([1, 2, 2, 1], np.float32), np.array([8, 8]))
+    made = [("1", None), ("a #2", (".tif", b"pixels")), ("3", (".npy", b"numbers"))]
+    gallery.write(str(tmp_path), "mine", ((name, {"input": grey, "output": grey}, logits, {}, stored)
+                                          for name, stored in made), {"image_size": None}, 0.0)
+    links = re.findall('href="(outputs/[^"]*)"', (tmp_path / "index.html").read_text())
+    assert [(tmp_path / urllib.parse.unquote(link)).read_bytes() for link in links] == [b"pixels", b"numbers"]
+
+
 # Pages
 
 
