@@ -9,17 +9,19 @@ from support.errors import RunError
 
 
 class Cost(typing.NamedTuple):
-    """Bytes that a pixel takes while it is computed, beside the weights; `per_filter` counts those of a first layer."""
+    """Bytes that a pixel takes while it is computed, beside the weights."""
 
+    per_g_filter: float  # of the first layer
+    per_d_filter: float
+    per_band: float  # of input and output together
     constant: float
-    per_g_filter: float
-    per_d_filter: float = 0.0
 
 
 # Below what was measured on CPUs with 4 to 64 filters, so that nothing is refused that fits. With 64 filters, a pixel
-# took 441 to 511 bytes in test mode, 283 without skips, and in training 1,400 in bfloat16 and 2,080 in float32.
-TEST = {"unet": Cost(100, 5), "encoder_decoder": Cost(100, 2.8)}
-TRAINING = Cost(100, 8, 6)
+# took 441 to 511 bytes in test mode, 283 without skips, and in training 1,400 in bfloat16 and 2,080 in float32. A band
+# more than three took 14 bytes in the input and 65 in the output in test mode, and 73 and 94 in training.
+TEST = {"unet": Cost(5, 0, 12, 28), "encoder_decoder": Cost(2.8, 0, 12, 28)}
+TRAINING = Cost(8, 6, 15, 10)
 
 LESS = {"train": "a smaller --batch_size, --image_size, --ngf or --ndf takes less",  # what takes less memory in a mode
         "test": "--test_resize with a smaller --image_size takes less",
@@ -36,8 +38,9 @@ def check(options, what, images, size):
       size: (height, width) of each.
     """
     cost = TRAINING if options.mode == "train" else TEST[options.generator]
-    needed = images * size[0] * size[1] * (
-        cost.constant + cost.per_g_filter * options.ngf + cost.per_d_filter * options.ndf)
+    bands = (options.input_channels or 3) + (options.output_channels or 3)
+    needed = images * size[0] * size[1] * (cost.constant + cost.per_band * bands + cost.per_g_filter * options.ngf
+                                           + cost.per_d_filter * options.ndf)
     there = free()
     if there is not None and needed > there and not devices.has_gpu():
         raise RunError("not enough memory for %s at %dx%d pixels: it takes at least %.2g GB, and %.2g GB are free; %s"

@@ -7,6 +7,7 @@ import pytest
 
 from conftest import SMALL, options, write_pairs
 from support import memory
+from support.errors import RunError
 
 KB = 1000
 
@@ -56,6 +57,16 @@ def test_training_names_a_batch_that_does_not_fit_before_it_begins(run, tmp_path
     status, _ = run("--output_dir=%s" % tmp_path, *SMALL, "--image_size=64")
     assert "not enough memory for a batch of 2 at 64x64 pixels: it takes at least 0.001 GB" in status
     assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("mode,name", [("train", "input_channels"), ("test", "output_channels")])
+def test_each_band_of_the_data_counts(monkeypatch, mode, name):
+    monkeypatch.setattr(memory, "free", lambda: 10 ** 6)
+    of_pictures = options("--mode=" + mode, "--ngf=2", "--ndf=2")
+    memory.check(of_pictures, "a picture", 1, (64, 64))  # the flags leave the bands open
+    memory.check(of_pictures._replace(input_channels=3, output_channels=3), "a picture", 1, (64, 64))
+    with pytest.raises(RunError, match="not enough memory for a picture at 64x64 pixels"):
+        memory.check(of_pictures._replace(**{name: 40}), "a picture", 1, (64, 64))
 
 
 def test_without_a_figure_for_free_memory_nothing_is_refused(monkeypatch):
