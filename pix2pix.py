@@ -13,7 +13,7 @@ import typing
 
 import tensorflow.compat.v1 as tf
 
-from support import convolutions, diagnostics
+from support import convolutions, devices, diagnostics
 from support.precisions import fence
 from support.seeds import normal, seeded, stream, uniform, zeros
 
@@ -124,12 +124,20 @@ def norm_or_bias(x, norm, epsilon):
     gamma = tf.get_variable("gamma", channels, initializer=normal(1.0))
     beta = tf.get_variable("beta", channels, initializer=zeros)
     if norm == "batch":
-        none = tf.constant([], tf.float32)  # tf.nn.fused_batch_norm of TensorFlow 1.15 would raise epsilon to 1.001e-5
-        return tf.raw_ops.FusedBatchNormV3(x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon,
-                                           is_training=True).y
+        return normalised(x, gamma, beta, epsilon)
+    count = x.shape.as_list()[0]  # None in an export, whose form test mode takes for its one image too
+    if (count or 1) > 1 and not devices.has_gpu():  # on a CPU, a step takes three quarters of the time of that form
+        return tf.concat([normalised(image, gamma, beta, epsilon) for image in tf.split(x, count)], axis=0)
     x = fence(x)  # fused_batch_norm keeps float32 statistics by itself
     mean, variance = tf.nn.moments(x, axes=[1, 2], keepdims=True)
     return fence(tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon))
+
+
+def normalised(x, gamma, beta, epsilon):
+    """Batch normalisation of [N, H, W, C] with scale gamma and shift beta, [C] each, by the statistics of x."""
+    none = tf.constant([], tf.float32)  # tf.nn.fused_batch_norm of TensorFlow 1.15 would raise epsilon to 1.001e-5
+    return tf.raw_ops.FusedBatchNormV3(x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon,
+                                       is_training=True).y
 
 
 def dropout(x, rate, seed, mask_number):

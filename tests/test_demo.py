@@ -19,11 +19,13 @@ import zlib
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl.testing import flagsaver
 
 import train
 from conftest import LIMIT, ROOT, SMALL, free_addresses, write_pairs
 from support import gallery, palette, sample_set
+from tools import to_litert
 
 PYTHON = os.environ.get("DEMO_PYTHON", os.path.join(ROOT, ".venv-demo", "bin", "python"))
 SKY, WALL, WINDOW = (np.array(sample_set.LABELS[name], np.uint8) for name in ("sky", "wall", "window"))
@@ -229,6 +231,34 @@ def test_the_page_translates_a_drawing(page):
     status, answer = translate(page, png(next(fronts(1))))
     picture = imageio.imread(base64.b64decode(answer["picture"].split(",")[1]))
     assert status == 200 and picture.shape == (64, 64, 3) and answer["milliseconds"] >= 0
+
+
+def test_without_an_export_the_page_shows_the_small_model_that_comes_with_it(tmp_path):
+    folder = tmp_path / "home"
+    folder.mkdir()
+    with served(folder) as address:
+        status, answer = translate(address, png(next(fronts(1, size=128))))
+    assert status == 200 and imageio.imread(base64.b64decode(answer["picture"].split(",")[1])).shape == (128, 128, 3)
+
+
+def test_the_small_model_is_below_6_mb_and_has_learned_the_sample_set():
+    quick, rng, errors = os.path.join(ROOT, "demo", "quick"), np.random.RandomState(1), []
+    path = os.path.join(quick, "model.tflite")
+    assert os.path.getsize(path) < 6e6 and canvas_in(quick) == ([128, 128], sample_set.LABELS)
+    translate = tf.lite.Interpreter(path).get_signature_runner("serving_default")
+    for _ in range(4):  # fronts that are not in the set
+        classes, floors = sample_set.draw_labels(rng)
+        labels, photo = np.array(list(sample_set.LABELS.values()))[classes], sample_set.draw_photo(classes, floors, rng)
+        image, target = (np.float32(side[::2, ::2]) / 127.5 - 1 for side in (labels, photo))
+        errors.append(np.abs(translate(images=image[np.newaxis])["outputs"][0] - target).mean())
+    assert np.mean(errors) < 0.3
+
+
+def test_an_export_becomes_a_file_for_the_page(exports, tmp_path):
+    to_litert.main(os.path.join(exports, "2"), str(tmp_path))
+    assert canvas_in(tmp_path) == canvas_in(os.path.join(exports, "2"))
+    model = tf.lite.Interpreter(str(tmp_path / "model.tflite")).get_signature_runner("serving_default")
+    assert model(images=np.zeros([1, 64, 64, 3], np.float32))["outputs"].shape == (1, 64, 64, 3)
 
 
 def test_what_is_no_drawing_gets_one_sentence(page):

@@ -68,14 +68,26 @@ def test_upsampling_by_resize_is_nearest_neighbour_and_a_3x3_convolution(session
     np.testing.assert_allclose(ours, session.run(reference), atol=1e-5)
 
 
-@pytest.mark.parametrize("norm,axes", [("batch", (0, 1, 2)), ("instance", (1, 2))])
-def test_normalisation_agrees_with_numpy(session, norm, axes):
+@pytest.mark.parametrize("norm,axes,has_gpu", [
+    ("batch", (0, 1, 2), False), ("instance", (1, 2), False), ("instance", (1, 2), True)])
+def test_normalisation_agrees_with_numpy(session, monkeypatch, norm, axes, has_gpu):
+    monkeypatch.setattr(devices, "has_gpu", lambda: has_gpu)
     x, gamma, beta = image(3, 4, 5, 2) * 3 + 1, image(2, seed=1), image(2, seed=2)
     ours = run_layer(session, lambda: pix2pix.norm_or_bias(tf.constant(x), norm, 1e-5), gamma=gamma, beta=beta)
     wide = x.astype(np.float64)
     reference = ((wide - wide.mean(axes, keepdims=True)) / np.sqrt(wide.var(axes, keepdims=True) + 1e-5)
                  * gamma + beta)
     np.testing.assert_allclose(ours, reference, atol=1e-5)
+
+
+def test_on_a_cpu_instance_norm_of_a_batch_is_the_batch_norm_of_each_image():
+    def types(shape):
+        with tf.Graph().as_default() as graph, tf.variable_scope("layer", custom_getter=seeds.seeded(0)):
+            pix2pix.norm_or_bias(tf.placeholder(tf.float32, shape), "instance", 1e-5)
+            return [op.type for op in graph.get_operations() if op.type in ("FusedBatchNormV3", "Mean", "ConcatV2")]
+
+    assert types([3, 4, 4, 2]) == 3 * ["FusedBatchNormV3"] + ["ConcatV2"]
+    assert types([1, 4, 4, 2]) == types([None, 4, 4, 2]) == ["Mean", "Mean"]
 
 
 @pytest.mark.parametrize("height,width", [(2, 2), (4, 16), (16, 16), (2, 32), (32, 32)])
