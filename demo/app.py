@@ -3,56 +3,84 @@
     pip install -r requirements-demo.txt
     python demo/app.py --export=runs/pix2pix
 
-It needs the exported folder, TensorFlow 2 and Gradio, nothing else of this project. Gradio's ImageEditor has no filled
-rectangle, softens the edges of its strokes (which makes colours that are no labels) and keeps pictures in files; so the
-drawing is done by canvas.js in a gr.HTML. The browser crops and scales an upload to the canvas: only the drawing on it
-comes here, as a PNG of the canvas's size, and nothing is written to the disk.
+Without --export and without an export in runs/pix2pix, it shows the small model of the sample set in demo/quick/. It
+needs the folder demo/, the exported folder, TensorFlow 2 and Gradio, nothing else of this project. Gradio's ImageEditor
+has no filled rectangle, softens the edges of its strokes (which makes colours that are no labels) and keeps pictures in
+files; so the drawing is done by canvas.js in a gr.HTML. The browser crops and scales an upload to the canvas: only the
+drawing on it comes here, as a PNG of the canvas's size, and nothing is written to the disk.
 """
 
 import argparse
 import base64
+import functools
 import io
 import json
 import os
 import struct
 import sys
 import time
+import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
 os.environ.update(no_proxy="*", NO_PROXY="*")  # Gradio calls this page when it starts, and nothing else is called
 
 import gradio
+import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+RUN = "runs/pix2pix"  # the default of train.py
+QUICK = os.path.join(HERE, "quick")  # a model for a first look, made by tools/to_litert.py
+LITERT = "model.tflite"
 PAGE = ("", "config", "theme.css", "favicon.ico", "manifest.json", "gradio_api/startup-events")  # all else is refused,
 PARTS = ("assets/", "static/")  # since Gradio would also fetch any URL for others, and keep files
 MOST_PICTURES = 24
 
 
-def newest(folder):
-    """Returns the export of the highest step in a run or in its export folder; the folder itself if it is an export."""
+def exports_in(folder):
+    """Returns the exports of a run or of its export folder, highest step first; or the folder if it is an export."""
+    found = []
     for parent in (folder, os.path.join(folder, "export")):
         steps = sorted(filter(str.isdecimal, os.listdir(parent) if os.path.isdir(parent) else ()), key=int)
-        for path in [parent, *(os.path.join(parent, step) for step in steps)][::-1]:
-            if os.path.isfile(os.path.join(path, "saved_model.pb")):
-                return path
-    sys.exit("error: --export=%s: no export there; make one with python train.py --mode=export" % folder)
+        found += [path for path in [parent, *(os.path.join(parent, step) for step in steps)][::-1]
+                  if any(os.path.isfile(os.path.join(path, name)) for name in ("saved_model.pb", LITERT))]
+    return found
+
+
+def export_of(folder):
+    """Returns the newest export of what --export names, or where it names nothing, of RUN or of the quick model."""
+    found = exports_in(folder or RUN)
+    if not found and folder:
+        sys.exit("error: --export=%s: no export there; make one with python train.py --mode=export" % folder)
+    if not found:
+        print("no export in %s yet, so the page shows a small model of the sample set; --export=RUN shows yours" % RUN)
+    return (found or [QUICK])[0]
 
 
 def load(export):
-    """Returns the signature of an export that takes drawings."""
+    """Returns the function of an export that takes the PNG of a drawing and returns the PNG of a picture."""
     before = os.getcwd()
     os.chdir(export)  # in a longer path TensorFlow would take [ and \ for parts of a pattern
     try:
-        return tf.saved_model.load(".").signatures["serving_bytes"]
-    except (OSError, KeyError, tf.errors.OpError) as error:
+        if os.path.isfile(LITERT):
+            warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated")  # its successor is a package more
+            return functools.partial(by_litert, tf.lite.Interpreter(LITERT).get_signature_runner("serving_default"))
+        signature = tf.saved_model.load(".").signatures["serving_bytes"]
+        return lambda png: signature(image_bytes=tf.constant([png]))["png_bytes"][0].numpy()
+    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
         sys.exit("error: --export=%s: not a whole export (%s)" % (export, str(error).splitlines()[0]))
     finally:
         os.chdir(before)
+
+
+def by_litert(signature, png):
+    """Translates the PNG of a drawing with a LiteRT file's signature, which takes and gives images in [-1, 1]."""
+    images = np.float32(tf.io.decode_png(png, channels=3))[np.newaxis] / 127.5 - 1
+    outputs = signature(images=images)["outputs"][0]
+    return tf.io.encode_png(np.uint8(np.round((outputs + 1) * 127.5))).numpy()
 
 
 def canvas_of(export):
@@ -95,7 +123,7 @@ def page_of(export, pictures):
 
     pictures: a folder of pictures to start from, or None.
     """
-    signature, (canvas, pngs) = load(export), canvas_of(export)
+    picture_of, (canvas, pngs) = load(export), canvas_of(export)
     size, palette = tuple(canvas["size"]), canvas["palette"]
     is_labels = not set(palette) <= {"black", "white"}  # else line drawings or photos
     starts = {"empty": tf.io.encode_png(tf.fill((*size[::-1], 3), tf.constant(255, tf.uint8))).numpy(), **pngs}
@@ -109,8 +137,8 @@ def page_of(export, pictures):
             if size_of(png) != size:
                 return {"error": "This is not a drawing of %d x %d pixels as PNG." % size}
             begin = time.perf_counter()
-            picture = signature(image_bytes=tf.constant([png]))["png_bytes"][0].numpy()
-            return {"picture": data_url(picture), "milliseconds": round(1000 * (time.perf_counter() - begin))}
+            picture = data_url(picture_of(png))
+            return {"picture": picture, "milliseconds": round(1000 * (time.perf_counter() - begin))}
         except (ValueError, tf.errors.InvalidArgumentError):
             return {"error": "This drawing can't be read."}
 
@@ -145,12 +173,13 @@ def only_drawings(app, most):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--export", default="runs/pix2pix", help="a run, its folder of exports, or one of them")
+    parser.add_argument("--export", help="a run, its folder of exports, or one of them; default: %s, or without an "
+                        "export there a small model that comes with this page" % RUN)
     parser.add_argument("--pictures", help="a folder of pictures to start from (its first %d)" % MOST_PICTURES)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines draw too")
     parser.add_argument("--port", type=int, default=7860)
     flags = parser.parse_args()
-    page, most = page_of(newest(flags.export), flags.pictures)
+    page, most = page_of(export_of(flags.export), flags.pictures)
     try:
         page.launch(server_name=flags.host, server_port=flags.port, share=False, quiet=True, ssr_mode=False,
                     footer_links=[], css=".main.fillable, .html-container { padding: .3rem !important; }",

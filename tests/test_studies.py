@@ -24,6 +24,7 @@ import peer_ours
 import perceptual
 import quality
 import study
+import texture
 import throughput
 
 
@@ -323,3 +324,10 @@ def test_the_study_of_a_gpu_measures_all_its_parts_on_tiny_networks(data, tmp_pa
     assert "step, batch 4 | this program, plain, float32 | ms " in first
     again = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert " | " not in again  # nothing is measured twice
+
+
+@pytest.mark.parametrize("period", texture.PERIODS)
+def test_a_woven_texture_is_a_peak_at_its_period_and_noise_has_none(period):
+    noise = np.random.RandomState(0).normal(128, 20, (64, 64))
+    woven = noise + 20 * (np.arange(64) % period == 0) + 20 * (np.arange(64) % period == 0)[:, np.newaxis]
+    assert texture.peak(woven, period) > 4 and 0.5 < texture.peak(noise, period) < 2
