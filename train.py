@@ -281,17 +281,8 @@ must("learning_rate adam_epsilon", flag_texts.ABOVE_0)
 must("norm_epsilon leaky_slope dropout eps l1_weight gan_weight d_weight learning_rate beta1 adam_epsilon",
      flag_texts.FINITE)
 must_together("one_hot labels", lambda v: v["one_hot"] or not v["labels"], "--labels is for --one_hot")
-for _name, _taken in (("input_channels", [None, 1]), ("output_channels", [None, 2]), ("output_range", [None]),
-                      ("one_hot", [False])):
-    must_together("layout lab " + _name, lambda v, name=_name, taken=_taken: (
-        not v["lab"] and v["layout"] != "lab") or v[name] in taken,
-        "--layout=lab and --lab predict a and b (2 channels) from L (1 channel); leave --%s out" % _name)
-for _name, _taken in (("direction", "AtoB"), ("input_range", None)):
-    must_together("layout " + _name, lambda v, name=_name, taken=_taken: v["layout"] != "lab" or v[name] == taken,
-                  "--layout=lab takes the L of pictures as the input; leave --%s out" % _name)
-must_together("layout input_resize output_resize", lambda v: (
-    v["layout"] != "lab" or v["input_resize"] == v["output_resize"]),
-    "--layout=lab takes input and target from one picture; set both or leave --input_resize and --output_resize out")
+for lab_rule in lab.RULES:
+    must_together(*lab_rule)
 must_together("one_hot input_channels", lambda v: not v["one_hot"] or v["input_channels"] in (None, 3),
               "--one_hot needs --input_channels=3, because it takes the classes from the colours")
 must_together("load_size image_size", lambda v: v["load_size"] == "0" or all(
@@ -308,7 +299,7 @@ must_together("l1_weight gan_weight", lambda v: v["l1_weight"] > 0 or v["gan_wei
 def options_in_force(**changed):
     """Returns the Options: the value of every flag, some of them changed."""
     values = {name: FLAGS[name].value for name in Options._fields}
-    return Options(**dict(values, lab=values["lab"] or values["layout"] == "lab", **changed))
+    return Options(**dict(values, lab=lab.is_on(values), **changed))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -22,6 +22,32 @@ FROM_XYZ = np.linalg.inv(TO_XYZ).tolist()
 WHITE = (0.95047, 1.0, 1.08883)  # X, Y and Z
 
 
+def is_on(flags):
+    """Whether the networks see L and make a and b, from {name of a flag: value}."""
+    return flags["lab"] or flags["layout"] == "lab"
+
+
+def takes(name, values):
+    """Returns the rule that a flag has one of some values with --lab, see RULES."""
+    return "layout lab " + name, lambda flags: not is_on(flags) or flags[name] in values, (
+        "--layout=lab and --lab predict a and b (2 channels) from L (1 channel); leave --%s out" % name)
+
+
+def layout_takes(name, value):
+    """Returns the rule that a flag has a value with --layout=lab, see RULES."""
+    return "layout " + name, lambda flags: flags["layout"] != "lab" or flags[name] == value, (
+        "--layout=lab takes the L of pictures as the input; leave --%s out" % name)
+
+
+# (names of flags, function from {name: value} to whether the values fit together, message where they don't)
+RULES = [
+    takes("input_channels", [None, 1]), takes("output_channels", [None, 2]), takes("output_range", [None]),
+    takes("one_hot", [False]), layout_takes("direction", "AtoB"), layout_takes("input_range", None),
+    ("layout input_resize output_resize",
+     lambda flags: flags["layout"] != "lab" or flags["input_resize"] == flags["output_resize"],
+     "--layout=lab takes input and target from one picture; set both or leave --input_resize and --output_resize out")]
+
+
 def to_lab(pictures):
     """sRGB [..., 3] in [-1, 1] -> scaled L, a and b, float32 [..., 3] in [-1, 1]."""
     x, y, z = (cube_root(part / white) for part, white in zip(mixed(linear(fence(pictures)), TO_XYZ), WHITE))
