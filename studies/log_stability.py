@@ -40,6 +40,7 @@ LOSSES = ("log", "log_literal", "naive", "clipped", "logits", "lsgan")
 WITHOUT_EPS = ("logits", "lsgan")
 COLUMNS = ("tensorflow", "loss", "eps", "dtype", "mode", "shape", "side", "z", "value", "gradient", "value_alone")
 Z = np.unique(np.round(np.concatenate([np.arange(-120, 121, 5), np.arange(-30, 31), np.arange(14, 19, 0.1)]), 1))
+SIZE, FILTERS, D_LEARNING_RATE = 64, 16, 1e-2  # of part 3
 TRAINED = ("log", "log_literal", "naive", "logits", "lsgan")
 COLORS = dict(zip(LOSSES, ("tab:blue", "tab:orange", "tab:red", "tab:purple", "tab:green", "tab:gray")))
 F1_LOGITS = (16.0, 16.7, 20.0, 30.0, 90.0)
@@ -286,23 +287,23 @@ def describe(node):
 # Part 3: in training
 
 
-def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=1e-2):
+def train(gan_loss, seed, steps, pairs):
     """Trains the real model, D's steps 50 times G's; returns a list of one dict a step and the validation L1."""
-    generator = pix2pix.GeneratorOptions(filters=filters, seed=seed)
-    discriminator = pix2pix.DiscriminatorOptions(filters=filters, seed=seed)
+    generator = pix2pix.GeneratorOptions(filters=FILTERS, seed=seed)
+    discriminator = pix2pix.DiscriminatorOptions(filters=FILTERS, seed=seed)
     naive = unittest.mock.patch.object(pix2pix, "patch_loss", naive_in_training)
     with tf.Graph().as_default():
         step = tf.train.get_or_create_global_step()
         batch = reader.training_batches(pairs["train"], step, reader.Batches(
-            image_size=(size, size), load_size=(size + 8, size + 8), seed=seed))
+            image_size=(SIZE, SIZE), load_size=(SIZE + 8, SIZE + 8), seed=seed))
         if gan_loss == "naive":
             naive.start()
         model = pix2pix.training(
             batch, step, lambda images: pix2pix.generator(images, generator, step),
             lambda inputs, targets: pix2pix.discriminator(inputs, targets, discriminator), pix2pix.TrainingOptions(
-                pix2pix.Objective("log" if gan_loss == "naive" else gan_loss), d_adam=pix2pix.Adam(d_learning_rate)))
+                pix2pix.Objective("log" if gan_loss == "naive" else gan_loss), d_adam=pix2pix.Adam(D_LEARNING_RATE)))
         unittest.mock.patch.stopall()
-        image = tf.placeholder(tf.float32, [1, size, size, 3])
+        image = tf.placeholder(tf.float32, [1, SIZE, SIZE, 3])
         output = pix2pix.generator(image, generator)
         fetched = dict(model.watched, **{name: getattr(model, name) for name in ("d_loss", "g_loss_gan", "g_loss_l1")})
         log = []
@@ -312,7 +313,7 @@ def train(gan_loss, seed, steps, pairs, size=64, filters=16, d_learning_rate=1e-
                 if not all(map(np.isfinite, log[-1].values())):
                     break
             errors = [np.abs(session.run(output, {image: source}) - target).mean()
-                      for source, target in reader.read_in_order(pairs["val"], size=(size, size))]
+                      for source, target in reader.read_in_order(pairs["val"], size=(SIZE, SIZE))]
     return log, float(np.mean(errors))
 
 
