@@ -433,7 +433,7 @@ class Training(typing.NamedTuple):
     """A training step.
 
     All tensors are computed before the updates. If updates alternate, g_loss_gan and what depends on it (G's gradient
-    norm, nan_probe, finite) are computed after D's update.
+    norm, finite) are computed after D's update.
     """
 
     outputs: tf.Tensor
@@ -444,9 +444,9 @@ class Training(typing.NamedTuple):
     g_loss_l1: tf.Tensor  # L1 whatever the pixel loss is
     train_op: tf.Tensor  # makes the whole step in one session.run; returns the new step
     watched: typing.Dict[str, tf.Tensor]  # see `diagnostics.watched_scalars`
-    # float32 scalar, the sum of losses, norms and largest logit. It becomes NaN or infinite if any tensor of the step
-    # does, since losses and gradients depend on all of them.
-    nan_probe: tf.Tensor
+    # float32 [N], the losses and what is watched: one tensor, because each fetch is a copy of its own from a GPU. If
+    # any tensor of the step is not finite, a loss, a gradient's norm or the largest logit is not finite either.
+    scalars: tf.Tensor
     finite: typing.Dict[str, tf.Tensor]  # see `diagnostics.kept_finite`
     average: typing.Optional[tf.train.ExponentialMovingAverage]  # of the generator's variables, see `average_step`
 
@@ -497,7 +497,7 @@ def training(batch, step, generate, discriminate, options=TrainingOptions(), mea
 
     with tf.name_scope("diagnostics"):
         watched = diagnostics.watched_scalars(real_logits, fake_logits, d_loss, d_norm, g_norm)
-        nan_probe = tf.add_n([watched["d_max_logit"], d_loss, gan, l1, d_norm, g_norm])
+        scalars = tf.stack([d_loss, gan, l1, *watched.values()])
         finite, kept = diagnostics.kept_finite(
             inputs=inputs, targets=targets, outputs=outputs, real_logits=real_logits, fake_logits=fake_logits,
             d_loss=d_loss, g_loss_gan=gan, g_loss_l1=l1, d_gradients=d_norm, g_gradients=g_norm)
@@ -505,7 +505,7 @@ def training(batch, step, generate, discriminate, options=TrainingOptions(), mea
     averaged = [average_step(average, "generator", g_update)] if average else []
     with tf.control_dependencies([d_update, g_update, kept, *averaged]), tf.name_scope("global_step/"):
         train_op = tf.identity(step.assign_add(1))
-    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watched, nan_probe, finite, average)
+    return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watched, scalars, finite, average)
 
 
 def adam_step(loss, network, adam, name, mean):

@@ -15,10 +15,12 @@ import typing
 
 import tensorflow.compat.v1 as tf
 
-from support import image_files, lab
+from support import devices, image_files, lab
 from support.bands import Side, View
 from support.errors import DataError
 from support.pair_files import all_images, in_direction
+
+MOST_THREADS = 8  # if nobody asks for more
 
 
 class Batches(typing.NamedTuple):
@@ -29,7 +31,9 @@ class Batches(typing.NamedTuple):
     flip: bool = True  # whether half of the pairs, at random, are mirrored
     view: View = View()
     seed: int = 0  # decides the order and the jitter
-    threads: int = 2  # pairs that the graph prepares in parallel; changes no bit of a batch
+    # Pairs that the graph prepares in parallel, which changes no bit of a batch; None: one for each core, MOST_THREADS
+    # at most.
+    threads: typing.Optional[int] = None
     share: tuple = (0, 1)  # (i, n): of the n equal parts of each batch, only the i-th is read
 
 
@@ -197,7 +201,9 @@ def queue_scope():
 
 @queue_scope()
 def training_batches(pairs, step, batches=Batches()):
-    """Builds the training queue. One runner keeps the order; inside it `threads` pairs are prepared at a time.
+    """Builds the training queues. One runner keeps the order; inside it `threads` pairs are prepared at a time.
+
+    A second runner joins pairs to batches, so that a step does not wait for their copies.
 
     Args:
       pairs: pair_files.Pairs.
@@ -207,7 +213,8 @@ def training_batches(pairs, step, batches=Batches()):
     Returns:
       (inputs, targets): float32 [batch_size / n, *image_size, channels] in [-1, 1] for a share (i, n).
     """
-    sides, threads, (part, parts) = batches.view[1:], batches.threads, batches.share
+    sides, (part, parts) = batches.view[1:], batches.share
+    threads = batches.threads or min(devices.cores(), MOST_THREADS)
     size = batches.batch_size // parts
 
     def is_ours(positions):
@@ -225,13 +232,15 @@ def training_batches(pairs, step, batches=Batches()):
     positions_and_indices = zip(*(tf.unstack(column, num=threads) for column in indices.dequeue_many(threads)))
     prepared = [prepare(position, index) for position, index in positions_and_indices]
     shapes = [[*batches.image_size, side.channels] for side in sides]
-    queue = tf.FIFOQueue(4 * size + 4 * threads, [tf.float32, tf.float32], shapes, name="batches")
+    queue = tf.FIFOQueue(size + 4 * threads, [tf.float32, tf.float32], shapes, name="pairs")
     enqueue = tf.no_op()
     for pair in prepared:  # prepared in parallel until here, enqueued one after the other
         with tf.control_dependencies([enqueue]):
             enqueue = queue.enqueue(pair)
     tf.train.add_queue_runner(tf.train.QueueRunner(queue, [enqueue]))
-    return queue.dequeue_many(size)
+    joined = tf.FIFOQueue(3, [tf.float32, tf.float32], [[size, *shape] for shape in shapes], name="batches")
+    tf.train.add_queue_runner(tf.train.QueueRunner(joined, [joined.enqueue(queue.dequeue_many(size))]))
+    return joined.dequeue()
 
 
 @queue_scope()

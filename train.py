@@ -136,7 +136,8 @@ flags.DEFINE_bool("lab", False, "Whether the networks predict the targets' a and
 flags.DEFINE_bool("skip_bad_images", False, "Whether the program lists and leaves out images that it can't use, "
                   "instead of ending with an error. An image without a partner still ends the program. With this flag, "
                   "the program decodes all images once at the start.")
-flags.DEFINE_integer("reader_threads", 2, "How many pairs the reader prepares in parallel. It changes no result.",
+flags.DEFINE_integer("reader_threads", None, "How many pairs the reader prepares in parallel. It changes no result. "
+                     "Default: as many as this machine has cores, at most %d." % reader.MOST_THREADS,
                      lower_bound=1, upper_bound=64)
 
 flags.DEFINE_integer("ngf", 64, "Filters in the generator's first layer (paper: 64).", lower_bound=1)
@@ -376,7 +377,7 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
         seen = batch[0], network_target(options, batch[1])
         model = pix2pix.training(seen, step, lambda images: generate(options, images, mask_number),
                                  lambda inputs, targets: discriminate(options, inputs, targets), how, team.mean)
-    return batch, team.averaged(model, (*hooks.LOSSES, "nan_probe"))
+    return batch, team.averaged(model, hooks.LOSSES)
 
 
 def learning_rate(options, step, pairs):

@@ -1,7 +1,5 @@
 """This project with the functions of a peer of the throughput study: its reader, and its export."""
 
-import os
-
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import convert_to_constants
 
@@ -15,7 +13,7 @@ def pairs(folder, batch):
     tf.enable_resource_variables()
     with tf.Graph().as_default():
         step = tf.train.get_or_create_global_step()
-        batches = reader.Batches(batch_size=batch, threads=len(os.sched_getaffinity(0)))
+        batches = reader.Batches(batch_size=batch)
         made = tf.group(*reader.training_batches(pair_files.find_pairs(folder), step, batches))
         with tf.train.MonitoredSession() as session:
             while True:
@@ -38,8 +36,8 @@ def fixed_step(batch, flags):
     """Returns a function that makes a step of train.py's graph with flags, whose queue is never empty."""
     with tf.Graph().as_default():
         _, model, config = study.training_graph(*flags, "--batch_size=%d" % batch)
+        fetched = [model.train_op, model.scalars]  # as train.py does
         session = tf.train.SingularMonitoredSession(config=config)
-    fetched = [model.train_op, model.d_loss, model.g_loss_gan, model.g_loss_l1, model.nan_probe]
     return lambda: session.run(fetched)
 
 

@@ -129,10 +129,10 @@ def start(options):
 
 
 def loop(options):
-    """At batch 4, seconds of what a step waits for the reader, of a step, of one whose row is logged, of a sample grid
-    and of a checkpoint; and of a small step early and late in a run of 3,000."""
+    """At batch 4, seconds of what a step waits for the reader, of a step, of a sample grid and of a checkpoint; and of
+    a small step early and late in a run of 3,000."""
     found, _ = study.measure(sys.executable, "loop", flags=[options.data], steps=2 * options.steps)
-    # What is written after a step is in the time of the next one's row; a sample's summaries are made in the step.
+    # What is written after a step is in the time of the next one's row.
     steps = [None, *train(options, "--max_steps=13", "--sample_every=4", "--save_every=6").seconds]
     plain = statistics.median(steps[step] for step in (3, 6, 10, 11))
     small = train(options, "--image_size=32", "--ngf=8", "--ndf=8", "--max_steps=3000", "--precision=float32").seconds
@@ -190,9 +190,8 @@ def summary(rounds, precisions):
     loop = [dict(zip(names, values)) for values in zip(*columns)]
     yield ("training time spent waiting for the reader, %",
            [100 * found["wait"] / (found["wait"] + found["plain"]) for found in loop])
-    yield ("log, samples and checkpoints at their default intervals, % of training time",
-           [100 * ((found["logged"] - found["plain"]) / 20 + found["sample"] / 100 + found["checkpoint"] / 500)
-            / found["plain"] for found in loop])
+    yield ("samples and checkpoints at their default intervals, % of training time",
+           [100 * (found["sample"] / 100 + found["checkpoint"] / 500) / found["plain"] for found in loop])
     both = zip(rounds["start", OURS, "", "first step"], rounds["start", "TensorFlow", "", "import"])
     yield "from the command to the first step beyond TensorFlow's import, seconds", [a - b for a, b in both]
 

@@ -1,4 +1,4 @@
-"""The GPU that TensorFlow sees, if there is one, and the settings of the process that decide its bits."""
+"""The GPU that TensorFlow sees, if there is one, the settings of the process that decide its bits, and the cores."""
 
 import contextlib
 import functools
@@ -30,6 +30,11 @@ def has_gpu():
 def has_ampere():
     """Returns whether the GPU computes convolutions in TF32 and in bfloat16 if it is asked to."""
     return has_gpu() and gpu()["compute_capability"] >= AMPERE
+
+
+def cores():
+    """Returns the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_deterministic():

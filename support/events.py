@@ -97,7 +97,7 @@ def shown(tag, plugin, content, description):
 
 
 def of_batch(batch, model, middle, show_bands=()):
-    """Builds the view of a batch: the jittered pairs, the outputs and D's logits.
+    """Builds the view of the last batch: the jittered pairs, the outputs and D's logits.
 
     Args:
       batch: (inputs, targets).
@@ -106,10 +106,14 @@ def of_batch(batch, model, middle, show_bands=()):
       show_bands: see `rendering.bands_of`.
 
     Returns:
-      (the tensors that are shown, a serialized Summary of the values that are fed for them).
+      (the op that each step has to run, which keeps what is shown in local variables; a serialized Summary of it).
     """
-    # Copies are fetched: a session computes the fetched tensor itself in float32, even where bfloat16 is wanted.
-    tensors = [tf.identity(tensor) for tensor in (*batch, model.outputs, model.real_logits, model.fake_logits)]
+    shown = (*batch, model.outputs, model.real_logits, model.fake_logits)
+    variables = [tf.get_variable("shown/" + name, initializer=tf.zeros(tensor.shape), trainable=False,
+                                 use_resource=True, collections=[tf.GraphKeys.LOCAL_VARIABLES])
+                 for name, tensor in zip(("inputs", "targets", "outputs", "logits_real", "logits_fake"), shown)]
+    kept = tf.group([variable.assign(tensor, read_value=False) for variable, tensor in zip(variables, shown)])
+    tensors = [variable.read_value() for variable in variables]
     images, logits = zip(("inputs", "targets", "outputs"), tensors), zip(("real", "fake"), tensors[3:])
     summaries = [tf.summary.image("batch/" + name, rendering.to_uint8(rendering.visible(image, show_bands)))
                  for name, image in images]
@@ -118,7 +122,7 @@ def of_batch(batch, model, middle, show_bands=()):
         heat = rendering.to_uint8(rendering.heat_map(values, middle, reach, tf.concat))
         summaries += [tf.summary.histogram("discriminator/logits_" + name, values),
                       tf.summary.image("discriminator/patches_" + name, heat)]
-    return tensors, tf.summary.merge(summaries)
+    return kept, tf.summary.merge(summaries)
 
 
 class EventWriter:

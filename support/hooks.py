@@ -1,7 +1,8 @@
 """What happens beside a step: the stop at NaN, metrics, samples, validation and checkpoints.
 
 The order of these hooks in a session is the order within a step: the step is checked, then logged, shown, validated and
-saved. `is_due` rules for all of them at which steps they act.
+saved. `is_due` rules for all of them at which steps they act. What they fetch with a step is the same at every step,
+because XLA compiles the step again for each new set of fetches.
 """
 
 import itertools
@@ -80,10 +81,10 @@ class StopOnNan(tf.train.SessionRunHook):
 
     def before_run(self, run_context):
         del run_context
-        return tf.train.SessionRunArgs(self.model.nan_probe)
+        return tf.train.SessionRunArgs(self.model.scalars)
 
     def after_run(self, run_context, run_values):
-        if not np.isfinite(run_values.results):
+        if not np.isfinite(run_values.results).all():
             session = run_context.session
             step = session.run(tf.train.get_global_step(session.graph))
             bad = [name for name, finite in session.run(self.model.finite).items() if not finite]
@@ -105,8 +106,7 @@ class Metrics(tf.train.SessionRunHook):
     """
 
     def __init__(self, model, run, log_every):
-        self.run, self.log_every, self.watched = run, log_every, model.watched
-        self.fetches = {"step": model.train_op, "losses": [getattr(model, name) for name in LOSSES]}
+        self.run, self.log_every, self.fetches = run, log_every, [model.train_op, model.scalars]
         self.path, self.warned, self.seen = os.path.join(run.folder, "metrics.csv"), False, run.start
         self.columns = ["step", "epoch", *LOSSES, "images_per_second", *model.watched]
         self.timed = self.seconds = 0  # steps since the last row, and the time of them
@@ -119,19 +119,19 @@ class Metrics(tf.train.SessionRunHook):
 
     def before_run(self, run_context):
         del run_context
-        watched = self.watched if is_due(self.seen + 1, self.log_every, self.run.steps) else {}
         self.step_begun = time.perf_counter()
-        return tf.train.SessionRunArgs(dict(self.fetches, watched=watched))
+        return tf.train.SessionRunArgs(self.fetches)
 
     def after_run(self, run_context, run_values):
         del run_context
         self.timed, self.seconds = self.timed + 1, self.seconds + time.perf_counter() - self.step_begun
-        self.seen, losses, watched = (run_values.results[name] for name in ("step", "losses", "watched"))
+        self.seen, values = run_values.results
+        losses, watched = values[:len(LOSSES)], values[len(LOSSES):]
         rate = self.timed * self.run.batch_size / self.seconds
         self.line.update(self.seen, losses, rate)
-        if watched:
-            self.log([self.seen * self.run.batch_size / self.run.pairs, *losses, rate, *watched.values()])
-            self.warn_of_saturated_patches(watched)
+        if is_due(self.seen, self.log_every, self.run.steps):
+            self.log([self.seen * self.run.batch_size / self.run.pairs, *losses, rate, *watched])
+            self.warn_of_saturated_patches(dict(zip(self.columns[-len(watched):], watched)))
             self.timed = self.seconds = 0
 
     def log(self, values):
@@ -155,8 +155,8 @@ class Metrics(tf.train.SessionRunHook):
 class Samples(tf.train.SessionRunHook):
     """Writes a grid of fixed pairs to samples/, and pictures of the batch for TensorBoard.
 
-    It does so at step 0, at multiples of `every` and at the run's last step. The step only fetches the tensors; the
-    hook makes the pictures after the step, so that the step takes no longer than other steps.
+    It does so at step 0, at multiples of `every` and at the run's last step. Every step leaves its tensors in local
+    variables, of which the hook makes the pictures after the step.
     """
 
     def __init__(self, run, every, fixed, one_image, shown):
@@ -164,7 +164,7 @@ class Samples(tf.train.SessionRunHook):
         `events.of_batch` returned.
         """
         self.run, self.every, self.fixed, (self.image, self.mask_number, self.output) = run, every, fixed, one_image
-        (self.tensors, self.summaries), self.seen = shown, run.start
+        (self.kept, self.summaries), self.seen = shown, run.start
 
     def after_create_session(self, session, coord):
         del coord
@@ -175,14 +175,14 @@ class Samples(tf.train.SessionRunHook):
     def before_run(self, run_context):
         del run_context
         self.seen += 1
-        return tf.train.SessionRunArgs(self.tensors) if is_due(self.seen, self.every, self.run.steps) else None
+        return tf.train.SessionRunArgs(self.kept)
 
     def after_run(self, run_context, run_values):
-        if run_values.results is not None:
-            session = run_context.session
-            summary = session.run(self.summaries, dict(zip(self.tensors, run_values.results)))
-            self.run.writer.add_summary(events.described(tf.Summary.FromString(summary)), self.seen)
-            self.write(session, self.seen)
+        del run_values
+        if is_due(self.seen, self.every, self.run.steps):
+            summary = tf.Summary.FromString(run_context.session.run(self.summaries))
+            self.run.writer.add_summary(events.described(summary), self.seen)
+            self.write(run_context.session, self.seen)
 
     def write(self, session, step):
         rows = []

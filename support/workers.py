@@ -151,7 +151,7 @@ class Workers:
         with tf.control_dependencies([self.broadcast(tf.global_variables())]):
             return tf.report_uninitialized_variables(tf.global_variables())
 
-    def averaged(self, model, scalars):
+    def averaged(self, model, losses):
         """Returns the `pix2pix.Training` of a share with scalars that are means over the workers.
 
         The train op computes these means too, so that a step runs the same collectives whatever the hooks of a worker
@@ -159,17 +159,16 @@ class Workers:
 
         Args:
           model: the Training.
-          scalars: names of the fields that are float32 scalars.
+          losses: names of the fields with which its `scalars` begin.
         """
         if not self.others:
             return model
-        shares = [getattr(model, name) for name in scalars] + list(model.watched.values())
-        means, = self.mean([tf.stack([fence(scalar) for scalar in shares])])
-        values = iter(tf.unstack(means))
-        fields = {name: next(values) for name in scalars}
-        fields["watched"] = type(model.watched)((name, next(values)) for name in model.watched)
+        means, = self.mean([fence(model.scalars)])
+        values = tf.unstack(means)
+        watched = type(model.watched)(zip(model.watched, values[len(losses):]))
         with tf.control_dependencies([means]):
-            return model._replace(train_op=tf.identity(model.train_op), **fields)
+            return model._replace(train_op=tf.identity(model.train_op), scalars=means, watched=watched,
+                                  **dict(zip(losses, values)))
 
     def agree_on_run(self, facts, record, start):
         """Returns the chief's (start, precision) once all workers have equal flags, pairs and versions.

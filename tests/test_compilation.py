@@ -62,6 +62,28 @@ def test_what_auto_decides_is_kept_by_the_run_whatever_the_device(run, data, tmp
     assert "--jit_compile is true here and false in the run" in run(*argv, "--max_steps=3", "--jit_compile=true")[0]
 
 
+def test_all_steps_of_a_run_fetch_the_same_so_that_xla_compiles_the_step_once(run, data, tmp_path, monkeypatch):
+    fetched, plain = [], tf.Session.run
+
+    def names_of(fetches):
+        if isinstance(fetches, dict):  # what the hooks fetch
+            return set().union(*map(names_of, fetches.values()))
+        return {getattr(fetch, "name", fetch) for fetch in tf.nest.flatten(fetches)}
+
+    def spy(session, fetches, *args, **options):
+        fetched.append(names_of(fetches))
+        return plain(session, fetches, *args, **options)
+
+    monkeypatch.setattr(tf.Session, "run", spy)
+    assert run("--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL, "--log_every=2", "--sample_every=3",
+               "--max_steps=4", "--jit_compile=false")[0] == 0
+    steps = [names for names in fetched if "global_step/Identity:0" in names]
+    assert len(steps) == 4 and all(names == steps[0] for names in steps)
+    assert [row[0] for row in rows(tmp_path)] == ["step", "2", "4"]
+    assert sorted(path.name for path in (tmp_path / "samples").glob("*.png"))[1:] == [
+        "step-00000003.png", "step-00000004.png"]
+
+
 @pytest.mark.slow  # XLA compiles each of the five runs
 @pytest.mark.parametrize("argv", [
     (), ("--update=alternating", "--gan_loss=lsgan", "--norm=instance", "--ema=0.9"),
