@@ -3,10 +3,10 @@
     pip install -r requirements-gpu.txt
     python studies/gpu.py --data_dir=datasets/facades --torch_python=PYTHON
 
-takes about six minutes on one GPU. It measures its parts in order of importance. Each measurement runs in a process of
-its own with a time limit, prints a line when it ends, and is kept in gpu.json, so that the same command goes on with
-what is missing. PyTorch may be in another Python (--torch_python). --small tries the command with tiny networks, on a
-CPU too.
+measures for six minutes on one GPU, in order of importance. Each measurement runs in a process of its own with a time
+limit, prints a line when it ends, and is kept in gpu.json, so that the same command goes on with what is missing. The
+table at the end says for each contender how long a step takes, also in multiples of this program's default. PyTorch may
+be in another Python (--torch_python). --small tries the command with tiny networks, on a CPU too.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import os
 import shutil
 import statistics
 import sys
+import time
 
 import study
 
@@ -23,7 +24,10 @@ OURS = "this program"
 MODES = {  # of this program; the first one is its default on a GPU of Ampere or later
     "compiled, tf32": ["--jit_compile=true", "--precision=tf32"],
     "plain, tf32": ["--jit_compile=false", "--precision=tf32"],
+    "compiled, bfloat16": ["--jit_compile=true", "--precision=bfloat16"],
     "compiled, tf32, not deterministic": ["--jit_compile=true", "--precision=tf32", "--nodeterministic"],
+    "plain, tf32, not deterministic": ["--jit_compile=false", "--precision=tf32", "--nodeterministic"],
+    "plain, bfloat16": ["--jit_compile=false", "--precision=bfloat16"],
     "compiled, float32": ["--jit_compile=true", "--precision=float32"],
     "plain, float32": ["--jit_compile=false", "--precision=float32"]}
 KERAS = {"tutorial, tf32": {"precision": "tf32"}, "tutorial, mixed_bfloat16": {"precision": "bfloat16"},
@@ -34,23 +38,33 @@ TORCH = {"PyTorch, eager, tf32": {"precision": "tf32"},
          "PyTorch, one CUDA graph, bfloat16": {"precision": "bfloat16", "graph": True},
          "PyTorch, torch.compile, bfloat16": {"precision": "bfloat16", "compiled": True}}
 
+FIRST = 8  # of `contenders`, which are measured before train.py whole
+
+
+def contenders(options):
+    """Returns [(name, function from a batch size to what `steps` returns)], the FIRST of which matter most."""
+    ours = [("%s, %s" % (OURS, name), functools.partial(our_steps, options, flags=flags))
+            for name, flags in options.modes.items()]
+    keras, torch = ([(name, functools.partial(peer_steps, options, peer, how=how)) for name, how in hows.items()]
+                    for peer, hows in options.peers.items())
+    found = [*ours[:3], *torch[:4], *keras[:1]]
+    return found + [contender for contender in ours + keras + torch if contender not in found]
+
 
 def measurements(options):
     """Yields (part, name, function that measures it and returns {what: value}), the most important first."""
     for name in ("repeated", "stopped and continued"):
         yield "bits", name, functools.partial(bits, options, name)
-    for batch in (4, 1):
-        for name, flags in options.modes.items():
-            yield "step, batch %d" % batch, "%s, %s" % (OURS, name), functools.partial(our_steps, options, batch, flags)
-        for name, how in options.peers["peer_keras"].items():
-            yield "step, batch %d" % batch, name, functools.partial(peer_steps, options, "peer_keras", batch, how)
-        for name, how in options.peers["peer_torch"].items():
-            yield "step, batch %d" % batch, name, functools.partial(peer_steps, options, "peer_torch", batch, how)
+    places = [("step, batch %d" % batch, name, functools.partial(function, batch))
+              for some in (contenders(options)[:FIRST], contenders(options)[FIRST:])
+              for batch in (4, 1) for name, function in some]
+    yield from places[:2 * FIRST]
     for batch in (4, 1):
         for name, flags in list(options.modes.items())[:3]:
             yield "train.py, batch %d" % batch, name, functools.partial(whole, options, batch, flags)
     yield "after training", "test", functools.partial(after, options, "test")
     yield "after training", "export", functools.partial(after, options, "export")
+    yield from places[2 * FIRST:]
 
 
 def train(options, folder, *flags):
@@ -107,9 +121,13 @@ def after(options, mode):
 
 def measure(options, path, found):
     """Measures what `found`, {part: {name: result}}, lacks; prints and keeps each result, an error's line too."""
+    end = time.monotonic() + 60 * options.minutes
     for part, name, function in measurements(options):
         if name in found.get(part, {}):
             continue
+        if time.monotonic() > end:
+            print("%g minutes are over; the same command goes on with what is missing" % options.minutes)
+            return
         try:
             result = function()
         except SystemExit as error:
@@ -123,6 +141,18 @@ def measure(options, path, found):
         os.replace(path + ".tmp", path)
 
 
+def table(found):
+    """Returns the lines of a table of the steps' milliseconds and peak memory, beside the first contender."""
+    lines = []
+    for part in (part for part in found if "batch" in part):
+        rows = {name: result for name, result in found[part].items() if "ms" in result}
+        for name, result in rows.items():
+            lines.append("%-17s %-50s %8.2f ms %6.2f times%s" % (
+                part, name, result["ms"], result["ms"] / next(iter(rows.values()))["ms"],
+                "  %6.2f GB" % result["peak GB"] if "peak GB" in result else ""))
+    return lines
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", default="runs/gpu", help="where all of it goes (default: %(default)s)")
@@ -130,6 +160,7 @@ def main():
         parser.add_argument("--" + name, **study.OPTIONS[name])
     parser.add_argument("--steps", type=int, default=60, help="steps timed in each process (%(default)s)")
     parser.add_argument("--limit", type=int, default=90, help="seconds for each process (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=6, help="after which nothing more begins (%(default)s)")
     parser.add_argument("--small", action="store_true", help="tiny networks in float32, without peers")
     options = parser.parse_args()
     study.pairs_of(options.data_dir, ["train"])
@@ -145,7 +176,7 @@ def main():
     found = study.read_json(path) if os.path.exists(path) else {
         "facts": dict(study.facts(), device=precisions.device_name())}
     measure(options, path, found)
-    print("measurements: %s" % path)
+    print(*table(found), "measurements: %s" % path, sep="\n")
 
 
 if __name__ == "__main__":

@@ -315,7 +315,7 @@ def test_a_convolution_and_its_two_gradients_count_three_times_its_operations(si
 @pytest.mark.slow
 def test_the_study_of_a_gpu_measures_all_its_parts_on_tiny_networks(data, tmp_path):
     command = [sys.executable, os.path.join(ROOT, "studies", "gpu.py"), "--small", "--steps=20", "--limit=600",
-               "--data_dir=" + data, "--output_dir=%s" % tmp_path]
+               "--minutes=60", "--data_dir=" + data, "--output_dir=%s" % tmp_path]
     first = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = study.read_json(str(tmp_path / "gpu.json"))
     assert found["bits"] == {"repeated": {"equal": True}, "stopped and continued": {"equal": True}}
