@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 
 import train
 from conftest import SMALL, options
-from support import devices, precisions
+from support import devices, pair_files, precisions
 from support.errors import RunError
 
 
@@ -46,7 +46,7 @@ def first_step(precision, *argv):
     """Returns (the graph of a training step, its losses)."""
     chosen = options(*SMALL, "--jit_compile=false", *argv)
     with tf.Graph().as_default() as graph:
-        _, model = train.training_graph(chosen, train.pairs_of(chosen, train.folder_of(chosen, "train")), precision)
+        _, model = train.training_graph(chosen, pair_files.find_pairs(os.path.join(chosen.data_dir, "train")), precision)
         with tf.train.SingularMonitoredSession(config=precisions.session_config(precision)) as session:
             losses = session.run([model.d_loss, model.g_loss_gan, model.g_loss_l1, model.train_op])[:3]
     return graph, losses
