@@ -45,8 +45,9 @@ def test_tf32_without_a_gpu_is_refused_by_name(run, tmp_path):
 def first_step(precision, *argv):
     """Returns (the graph of a training step, its losses)."""
     chosen = options(*SMALL, "--jit_compile=false", *argv)
+    pairs = pair_files.find_pairs(os.path.join(chosen.data_dir, "train"))
     with tf.Graph().as_default() as graph:
-        _, model = train.training_graph(chosen, pair_files.find_pairs(os.path.join(chosen.data_dir, "train")), precision)
+        _, model = train.training_graph(chosen, pairs, precision)
         with tf.train.SingularMonitoredSession(config=precisions.session_config(precision)) as session:
             losses = session.run([model.d_loss, model.g_loss_gan, model.g_loss_l1, model.train_op])[:3]
     return graph, losses
