@@ -78,7 +78,8 @@ def load(export):
 
 def by_litert(signature, png):
     """Translates the PNG of a drawing with a LiteRT file's signature, which takes and gives images in [-1, 1]."""
-    images = np.float32(tf.io.decode_png(png, channels=3))[np.newaxis] / 127.5 - 1
+    channels = int(signature.get_input_details()["images"]["shape"][-1])  # 1 takes grey; another number gives nonsense
+    images = np.float32(tf.io.decode_png(png, channels=channels))[np.newaxis] / 127.5 - 1
     outputs = signature(images=images)["outputs"][0]
     return tf.io.encode_png(np.uint8(np.round((outputs + 1) * 127.5))).numpy()
 
