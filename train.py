@@ -150,8 +150,9 @@ flags.DEFINE_enum("skip", "post", pix2pix.SKIPS[:2], "What a skip of the U-Net c
 flags.DEFINE_enum("upsample", "transposed", pix2pix.UPSAMPLINGS, "How the decoder doubles the image. transposed: a 4x4 "
                   "transposed convolution of stride 2 (paper). resize: resizing by nearest neighbour and a 3x3 "
                   "convolution, which leave no woven texture; both are computed as one transposed convolution.")
-flags.DEFINE_enum("norm", "batch", pix2pix.NORMS, "Normalisation after the convolutions, with the "
-                  "statistics of the batch at hand in training, test and export alike (paper: batch).")
+flags.DEFINE_enum("norm", "instance", pix2pix.NORMS, "Normalisation after the convolutions, with the "
+                  "statistics of each image (instance) or of the batch at hand (batch), in training, test and export "
+                  "alike. With --batch_size=1, the paper's setting for facades, both are the same function.")
 flags.DEFINE_float("norm_epsilon", 1e-5, "Added to the variance in normalisation.", lower_bound=0.0)
 flags.DEFINE_bool("bottleneck_norm", False, "Whether the 1x1 bottleneck is normalised too. The paper's "
                   "erratum says no: with batch size 1, batch norm would erase its activations.")
@@ -198,7 +199,7 @@ flags.DEFINE_enum("update", "simultaneous", pix2pix.UPDATES,
                   "simultaneous: both gradients come from one forward pass. alternating: the discriminator "
                   "is updated first, and the generator is updated against the new discriminator on the same "
                   "fake image.")
-flags.DEFINE_float("ema", 0.0, "Decay a step of an exponential moving average of the generator's weights, which "
+flags.DEFINE_float("ema", 0.999, "Decay a step of an exponential moving average of the generator's weights, which "
                    "samples, test mode and export take instead of the last weights, from 0 (no average) to below 1. In "
                    "step t, counted from 0, the decay is at most (1 + t) / (10 + t).")
 flags.DEFINE_bool("test_ema", True, "Whether test mode and export take the averaged weights of a run with --ema.")
@@ -244,9 +245,10 @@ RULES = run_flags.Rules(  # what a flag means for an existing run
     networks=set("""input_channels output_channels one_hot labels lab generator ngf skip upsample norm norm_epsilon
                     bottleneck_norm leaky_slope ndf patch conditional""".split()),
     in_old_checkpoint=set("""input_channels output_channels ngf skip upsample norm bottleneck_norm ndf""".split()),
-    decided={"jit_compile"},
+    decided=set("norm ema jit_compile".split()),
     unkept={"mode", "output_dir", "checkpoint", "test_resize", "test_ema"},
-    older={"ema": 0.0, "upsample": "transposed", "jit_compile": "false", "input_channels": 3, "output_channels": 3})
+    older={"norm": "batch", "ema": 0.0, "upsample": "transposed", "jit_compile": "false", "input_channels": 3,
+           "output_channels": 3})
 MODULE_FLAGS = FLAGS.get_flags_for_module(sys.modules[__name__])
 Options = collections.namedtuple("Options", [flag.name for flag in MODULE_FLAGS])  # the value of each flag
 TITLES = {"mode": "The run", "data_dir": "Data", "ngf": "Networks", "gan_loss": "Losses", "epochs": "Training",

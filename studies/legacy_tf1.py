@@ -27,12 +27,14 @@ import tensorflow.compat.v1 as tf
 import study
 from support import checkpoints
 
-SMALL = ["--ngf=16", "--ndf=16"]  # the weights of every step are kept, for a while
+SMALL = ["--ngf=16", "--ndf=16",  # the weights of every step are kept, for a while
+         "--norm=batch", "--ema=0"]  # as old programs have it
 LOSSES = ("d_loss", "g_loss_gan", "g_loss_l1")
 AFTER_CONVOLUTION = ("FusedBatchNormV3", "BiasAdd")
 REPORT = """
 reader.py, pix2pix.py and train.py, unchanged, in float32, on TensorFlow $versions. Flags: $flags, with 16 filters
-(`--ngf=16 --ndf=16`), because the weights of every step are kept for the comparison.
+(`--ngf=16 --ndf=16`), because the weights of every step are kept for the comparison, and batch norm without averaged
+weights, as old programs have it.
 
 ## 1. What is equal to the bit
 

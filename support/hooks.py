@@ -125,7 +125,7 @@ class Metrics(tf.train.SessionRunHook):
     def after_run(self, run_context, run_values):
         del run_context
         self.timed, self.seconds = self.timed + 1, self.seconds + time.perf_counter() - self.step_begun
-        self.seen, values = run_values.results[0], run_values.results[1].tolist()
+        self.seen, values = run_values.results
         losses, watched = values[:len(LOSSES)], values[len(LOSSES):]
         rate = self.timed * self.run.batch_size / self.seconds
         self.line.update(self.seen, losses, rate)

@@ -78,17 +78,15 @@ class ProgressLine:
     def update(self, step, losses, rate):
         """Shows a step that has just ended; see `fields`. The time left counts all that was done since the start."""
         now = time.monotonic()
-        next_step, self.seen = now + (now - self.seen), now
-        if self.bar.disable and next_step < self.line_due:
-            return
         left = (self.steps - step) * (now - self.begun) / (step - self.start)
         texts = fields(step, self.steps, losses, rate, left, self.validation)
         if not self.bar.disable:
             self.fit(texts)
             self.bar.update()
-        else:
+        elif now + (now - self.seen) >= self.line_due:  # the next step would end too late
             print("%3d%%  %s" % (100 * step // self.steps, "  ".join(texts)), flush=True)
             self.line_due = now + NEXT_LINE
+        self.seen = now
 
     def fit(self, texts):
         """Makes the line as wide as the terminal is now, but for the last column, where some terminals wrap."""

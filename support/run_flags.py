@@ -27,7 +27,9 @@ class Rules(typing.NamedTuple):
     restored: set  # test and export take them from the run unless they are given
     networks: set  # test and export take them from the run and refuse another value
     in_old_checkpoint: set  # the checkpoint of a one-file TF1 program decides them
-    decided: set  # their "auto" is decided when a run starts, and a continued run takes what was decided
+    # A continued run takes them from its start unless they are given, because their "auto" was decided there or their
+    # default has changed since.
+    decided: set
     unkept: set  # flags.txt leaves them out, since they are not about the run
     older: dict  # {name: value in runs that are older than the flag}, if that is not the flag's default
 
@@ -149,7 +151,7 @@ def to_train(rules):
         before = run_folder.read_flags(given.output_dir)
         weights = before.get("init_checkpoint")
         decided = {name: before[name] for name in rules.with_weights if weights and name in before}
-        decided.update((name, before.get(name, rules.older[name])) for name in rules.decided)
+        decided.update((name, before.get(name, str(rules.older[name]))) for name in rules.decided)
         take(rules.flag_values, decided, "the run in %s" % given.output_dir, fixed=rules.networks)
         if given.init_checkpoint and not checkpoints.is_named(weights, given.init_checkpoint):
             weights = given.init_checkpoint  # `check_same_run` refuses it

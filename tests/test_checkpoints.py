@@ -63,7 +63,11 @@ def small_variables(data):
 def test_init_checkpoint_starts_from_its_weights(run, trained, tmp_path):
     start = os.path.join(trained, NEWEST)
     run("--output_dir=%s" % tmp_path, "--max_steps=1", "--learning_rate=1e-30", "--init_checkpoint=" + start, *SMALL)
-    assert checkpoints.fingerprint(str(tmp_path / "checkpoints" / "model.ckpt-1")) == checkpoints.fingerprint(start)
+    found, expected = tensors(str(tmp_path / "checkpoints" / "model.ckpt-1")), tensors(start)
+    for name in filter(checkpoints.WEIGHT.fullmatch, expected):
+        assert found[name].tobytes() == expected[name].tobytes()
+        average = found.get(name + "/average", expected[name])
+        np.testing.assert_allclose(average, expected[name], rtol=1e-6)  # which starts at these weights
 
 
 @pytest.mark.parametrize("flag,variable,fits", [
@@ -127,10 +131,20 @@ def test_a_checkpoint_is_looked_for_in_the_folder_that_was_named(run, trained, t
 
 
 def test_flags_that_contradict_the_checkpoints_run_are_refused(run, trained):
-    for flag in ("--norm=instance", "--skip=pre", "--patch=16"):
+    for flag in ("--norm=batch", "--skip=pre", "--patch=16"):
         status, _ = run("--mode=export", "--output_dir=" + trained, flag)
         assert status.startswith("error: " + flag.split("=")[0]) and "in the run" in status
     assert "--checkpoint" in run("--mode=export", "--output_dir=" + trained, "--init_checkpoint=" + trained)[0]
+
+
+def test_a_run_from_before_a_default_changed_goes_on_with_its_own_value(run, data, tmp_path):
+    argv = ["--data_dir=" + data, "--output_dir=%s" % tmp_path, *SMALL]
+    assert run(*argv, "--norm=batch", "--ema=0", "--max_steps=1")[0] == 0
+    assert run(*argv, "--max_steps=2")[0] == 0
+    assert {"--norm=batch", "--ema=0.0"} <= set((tmp_path / "flags.txt").read_text().splitlines())
+    for flag, name in (("--norm=instance", "batch"), ("--ema=0.9", "0.0")):
+        status, _ = run(*argv, flag, "--max_steps=3")
+        assert "%s is %s here and %s in the run" % (*flag.split("="), name) in status and "\n" not in status
 
 
 # What a refusal advises
@@ -459,7 +473,7 @@ def test_an_old_checkpoint_exports_without_a_flag(run, old, tmp_path):
 def test_training_starts_from_an_old_checkpoint_and_continues_without_it(run, old, tmp_path):
     path = shutil.copytree(os.path.dirname(old[0]), str(tmp_path / "old"))
     argv = ["--output_dir=%s" % (tmp_path / "run"), "--init_checkpoint=%s/model-80" % path, "--batch_size=1",
-            "--precision=float32", "--learning_rate=1e-30"]
+            "--precision=float32", "--learning_rate=1e-30", "--ema=0"]
     assert run(*argv, "--max_steps=1")[0] == 0
     first = str(tmp_path / "run" / "checkpoints" / "model.ckpt-1")
     assert checkpoints.fingerprint(first) == checkpoints.fingerprint(old[0])

@@ -31,7 +31,7 @@ def test_xla_compiles_the_step_but_neither_random_numbers_nor_what_workers_excha
     outside = of_types(graph, "StatelessRandomUniform", "StatelessRandomNormal", "StatelessRandomUniformV2",
                        "StatelessRandomNormalV2", "CollectiveReduce")
     assert len({op.type for op in outside}) == 3 and not any(marked[op] for op in outside)
-    inside = of_types(graph, "MatMul", "Conv2D", "ResourceApplyAdam", "FusedBatchNormV3")
+    inside = of_types(graph, "MatMul", "Conv2D", "ResourceApplyAdam", "Rsqrt")
     assert len({op.type for op in inside}) == 4 and all(marked[op] for op in inside)
     assert not any(marked[op] for op in graph.get_operations() if op.name.startswith("reader/"))
 

@@ -15,16 +15,17 @@ import tensorflow.compat.v1 as tf
 
 import train
 from conftest import result_in
-from support import pair_files
+from support import checkpoints, pair_files
 
 
 def test_an_export_gives_the_networks_outputs_and_gradients(exported, trained, data):
     pairs = pair_files.find_pairs(os.path.join(data, "val"))
     image = next(train.reader.read_in_order(pairs, size=(32, 32)))[0]
-    with tf.Graph().as_default(), tf.Session() as session:
-        output = train.pix2pix.generator(tf.constant(image), train.pix2pix.GeneratorOptions(filters=2))
-        tf.train.Saver().restore(session, os.path.join(trained, "checkpoints", "model.ckpt-6"))
-        expected = session.run(output)
+    checkpoint = os.path.join(trained, "checkpoints", "model.ckpt-6")
+    with tf.Graph().as_default():
+        output = train.pix2pix.generator(tf.constant(image), train.pix2pix.GeneratorOptions(filters=2, norm="instance"))
+        with checkpoints.restored_session(checkpoint, averaged=True) as session:
+            expected = session.run(output)
     loaded = tensorflow.saved_model.load(exported)
     outputs = loaded.signatures["serving_default"](images=tf.constant(image))["outputs"].numpy()
     assert outputs.shape == expected.shape and np.abs(outputs - expected).max() < 1e-5
