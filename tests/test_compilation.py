@@ -86,7 +86,7 @@ def test_all_steps_of_a_run_fetch_the_same_so_that_xla_compiles_the_step_once(ru
 
 @pytest.mark.slow  # XLA compiles each of the five runs
 @pytest.mark.parametrize("argv", [
-    (), ("--update=alternating", "--gan_loss=lsgan", "--norm=instance", "--ema=0.9"),
+    (), ("--gan_loss=logits",), ("--update=alternating", "--gan_loss=lsgan", "--norm=instance", "--ema=0.9"),
     ("--gan_loss=log_literal", "--norm=none", "--skip=pre", "--upsample=resize",
      "--decay_epochs=1")], ids="-".join)
 def test_a_compiled_run_has_the_same_losses_repeats_and_goes_on_to_the_bit(run, data, tmp_path, argv):
