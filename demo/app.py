@@ -127,7 +127,9 @@ def page_of(export, pictures):
     picture_of, (canvas, pngs) = load(export), canvas_of(export)
     size, palette = tuple(canvas["size"]), canvas["palette"]
     is_labels = not set(palette) <= {"black", "white"}  # else line drawings or photos
-    starts = {"empty": tf.io.encode_png(tf.fill((*size[::-1], 3), tf.constant(255, tf.uint8))).numpy(), **pngs}
+    white = tf.io.encode_png(tf.fill((*size[::-1], 3), tf.constant(255, tf.uint8))).numpy()
+    empty = pngs.pop("empty", white)
+    starts = {**pngs, "empty": empty}  # the page begins with the first
     if pictures:
         starts.update(pictures_of(pictures, size, Image.NEAREST if is_labels else Image.LANCZOS))
 
