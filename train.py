@@ -209,7 +209,8 @@ flags.DEFINE_enum("precision", "auto", ["auto", *precisions.PRECISIONS],
                   "continued run keeps its precision. In test mode, auto is float32. The program that loads an "
                   "export chooses the precision (docs/deploy.md).")
 flags.DEFINE_enum("jit_compile", "auto", ["auto", "true", "false"], "Whether XLA compiles the training step, which "
-                  "takes up to a minute at the start. auto is true on a GPU, else false; a continued run keeps it.")
+                  "takes up to a minute at the start. auto is true for one worker on a GPU, else "
+                  "false; a continued run keeps it.")
 flags.DEFINE_bool("deterministic", True, "Whether a GPU uses only kernels whose results repeat bit for bit. Those of "
                   "a CPU always do.")
 
@@ -444,7 +445,8 @@ def train():
 def job_of(team):
     """Returns the jobs.Job of this process."""
     checkpoint, weights = run_flags.to_train(RULES) if team.is_chief else (None, None)
-    options = options_in_force(init_checkpoint=weights, jit_compile=devices.decide_compilation(FLAGS.jit_compile))
+    options = options_in_force(init_checkpoint=weights, jit_compile=devices.decide_compilation(
+        FLAGS.jit_compile, len(team)))
     pairs, options = data_flags.find(options, options.split or "train", reader.originals)
     options = data_flags.with_labels(options, pairs, reader.read_in_order)
     images = options.batch_size // len(team)

@@ -6,6 +6,8 @@ import os
 
 import tensorflow.compat.v1 as tf
 
+from support.errors import FlagError
+
 AMPERE = (8, 0)  # compute capability of NVIDIA's Ampere, the first with TF32 and bfloat16
 
 
@@ -52,9 +54,16 @@ def allow_tf32(is_allowed):
         tf.config.experimental.enable_tensor_float_32_execution(is_allowed)
 
 
-def decide_compilation(jit_compile):
-    """Returns "true" or "false": the text of --jit_compile itself or, for auto, whether there is a GPU."""
-    return ("true" if has_gpu() else "false") if jit_compile == "auto" else jit_compile
+def decide_compilation(jit_compile, workers=1):
+    """Returns "true" or "false": the text of --jit_compile itself or, for auto, whether one worker has a GPU.
+
+    Raises:
+      FlagError: XLA is to compile the step of several workers, which TensorFlow 2.21 ends with "Multiple CPU devices".
+    """
+    if jit_compile == "true" and workers > 1:
+        raise FlagError("--jit_compile=true is for one worker, because TensorFlow can't compile the step of several; "
+                        "leave the flag out")
+    return ("true" if has_gpu() and workers == 1 else "false") if jit_compile == "auto" else jit_compile
 
 
 def compiled(jit_compile):

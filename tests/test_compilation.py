@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 import train
 from conftest import SMALL, fingerprint, options, rows
 from support import data_flags, devices, workers
+from support.errors import FlagError
 
 TWO = {"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker", "index": 0}}
 
@@ -56,6 +57,9 @@ def test_what_auto_decides_is_kept_by_the_run_whatever_the_device(run, data, tmp
     assert run(*argv, "--max_steps=1")[0] == 0 and "--jit_compile=false\n" in flags.read_text()
     monkeypatch.setattr(devices, "gpu", lambda: {"device_name": "GPU of a test", "compute_capability": (7, 0)})
     assert devices.decide_compilation("auto") == "true"
+    assert devices.decide_compilation("auto", workers=2) == "false"
+    with pytest.raises(FlagError, match="--jit_compile=true is for one worker"):
+        devices.decide_compilation("true", workers=2)
     flags.write_text(flags.read_text().replace("--jit_compile=false\n", ""))  # as a run of an earlier version has it
     status, output = run(*argv, "--max_steps=2")
     assert status == 0 and "XLA" not in output and "--jit_compile=false\n" in flags.read_text()

@@ -261,7 +261,7 @@ def test_an_export_takes_grey_pictures_or_files_and_gives_rgb(learned, tmp_path,
     assert np.abs(imageio.imread(io.BytesIO(png)) - expected).max() <= 1
     given = np.float32(picture(result, "input", "0")[np.newaxis, ..., np.newaxis] / 127.5 - 1)
     outputs = signatures["serving_default"](images=tf.constant(given))["outputs"].numpy()
-    assert outputs.shape == (1, 32, 32, 3) and np.abs((outputs[0] + 1) * 127.5 - expected).max() < 2
+    assert outputs.shape == (1, 32, 32, 3) and np.abs((outputs[0] + 1) * 127.5 - expected).max() < 4
     lite = tf.compat.v2.lite.TFLiteConverter.from_saved_model(export, signature_keys=["serving_default"]).convert()
     runner = tf.compat.v2.lite.Interpreter(model_content=lite).get_signature_runner("serving_default")
     assert np.abs(runner(images=given)["outputs"] - outputs).max() < 1e-4
