@@ -497,7 +497,8 @@ def training(batch, step, generate, discriminate, options=TrainingOptions(), mea
 
     with tf.name_scope("diagnostics"):
         watched = diagnostics.watched_scalars(real_logits, fake_logits, d_loss, d_norm, g_norm)
-        scalars = tf.stack([d_loss, gan, l1, *watched.values()])
+        # With fences, so that bfloat16 in one scalar does not spread to the others.
+        scalars = tf.stack([fence(scalar) for scalar in (d_loss, gan, l1, *watched.values())])
         finite, kept = diagnostics.kept_finite(
             inputs=inputs, targets=targets, outputs=outputs, real_logits=real_logits, fake_logits=fake_logits,
             d_loss=d_loss, g_loss_gan=gan, g_loss_l1=l1, d_gradients=d_norm, g_gradients=g_norm)
