@@ -29,6 +29,16 @@ SMALL = ("--image_size=32", "--ngf=2", "--ndf=2", "--batch_size=2", "--precision
          "--log_every=1", "--sample_every=4", "--save_every=4", "--val_every=0")
 
 
+def call(*argv):
+    """Runs train.py in this process; returns its exit status."""
+    with flagsaver.flagsaver():
+        train.FLAGS(["train.py", *map(str, argv)])
+        try:
+            return train.main(["train.py"])
+        except SystemExit as error:
+            return error.code
+
+
 def write_pairs(folder, count, size=40, extension=".png"):
     """Writes `count` pairs of smooth random halves, size x 2 size pixels, as 1.png, 2.png, ..."""
     os.makedirs(folder, exist_ok=True)

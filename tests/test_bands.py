@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import tifffile
-from absl.testing import flagsaver
 
 import reader
 import train
-from conftest import SMALL, result_in
+from conftest import SMALL, call, result_in
 from support import arrays, bands, image_files, pair_files, run_folder
 from support.errors import DataError
 
@@ -212,16 +211,6 @@ def write_known(folder, count, size=40, dtype="float32"):
         tifffile.imwrite(os.path.join(str(folder), "A", "%d.tif" % number), whole, **BANDS)
         known = 280 + 5 * smooth[..., 0] - 3 * smooth[..., 5] ** 2
         np.save(os.path.join(str(folder), "B", "%d.npy" % number), known.astype(dtype))
-
-
-def call(*argv):
-    """Runs train.py in this process; returns its exit status."""
-    with flagsaver.flagsaver():
-        train.FLAGS(["train.py", *map(str, argv)])
-        try:
-            return train.main(["train.py"])
-        except SystemExit as error:
-            return error.code
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from absl.testing import flagsaver
 
 import reader
 import train
-from conftest import SMALL, fingerprint, picture, result_in
+from conftest import SMALL, call, fingerprint, picture, result_in
 from support import lab, pair_files, precisions
 
 # skimage.color.rgb2lab and lab2rgb of scikit-image 0.26.0.
@@ -167,16 +167,6 @@ def test_flags_that_make_no_sense_with_lab_are_refused_by_name(flag):
 
 
 # A run
-
-
-def call(*argv):
-    """Runs train.py in this process; returns its exit status."""
-    with flagsaver.flagsaver():
-        train.FLAGS(["train.py", *map(str, argv)])
-        try:
-            return train.main(["train.py"])
-        except SystemExit as error:
-            return error.code
 
 
 @pytest.fixture(scope="module")
