@@ -163,7 +163,7 @@ class Workers:
         """
         if not self.others:
             return model
-        means, = self.mean([fence(model.scalars)])
+        means, = self.mean([model.scalars])
         values = tf.unstack(means)
         watched = type(model.watched)(zip(model.watched, values[len(losses):]))
         with tf.control_dependencies([means]):
