@@ -99,9 +99,10 @@ flags.DEFINE_string("split", None, "The folder inside data_dir to read. Default:
                     "test, val and train that exists.")
 flags.DEFINE_enum("layout", "auto", ["auto", *pair_files.LAYOUTS],
                   "How a split holds its pairs. side_by_side: one file per pair, with A in its left half. folders: two "
-                  "folders with matching file names, such as A/ and B/ or trainA/ and trainB/. colorize: colour "
-                  "images, which are B; A is their luminance. lab: colour images, with --lab. inputs: inputs without "
-                  "targets, for test mode. auto detects side_by_side, folders and arrays.")
+                  "folders with matching file names, such as A/ and B/ or trainA/ and trainB/. arrays: one .npz file "
+                  "per pair, with arrays named A and B. colorize: colour images, which are B; A is their luminance. "
+                  "lab: colour images, with --lab. inputs: inputs without targets, for test mode. auto detects "
+                  "side_by_side, folders and arrays.")
 flags.DEFINE_enum("direction", "AtoB", pair_files.DIRECTIONS,
                   "AtoB makes A (the left half, or the folder A/) the input and B the target; BtoA swaps them.")
 flags.DEFINE_string("image_size", "256", "Size in pixels of the images that the networks see in training, N or "
@@ -200,7 +201,7 @@ flags.DEFINE_enum("update", "simultaneous", pix2pix.UPDATES,
                   "is updated first, and the generator is updated against the new discriminator on the same "
                   "fake image.")
 flags.DEFINE_float("ema", 0.999, "Decay a step of an exponential moving average of the generator's weights, which "
-                   "samples, test mode and export take instead of the last weights, from 0 (no average) to below 1. In "
+                   "samples, validation, test mode and export take instead of the last weights, from 0 (no average) to below 1. In "
                    "step t, counted from 0, the decay is at most (1 + t) / (10 + t).")
 flags.DEFINE_bool("test_ema", True, "Whether test mode and export take the averaged weights of a run with --ema.")
 flags.DEFINE_enum("precision", "auto", ["auto", *precisions.PRECISIONS],
@@ -225,7 +226,7 @@ flags.DEFINE_integer("val_every", None, "Steps between validations, which measur
                      "0 is off. Default: validation comes with a checkpoint, at most every 500 steps and at most 40 "
                      "times in a run.", lower_bound=0)
 flags.DEFINE_integer("val_pairs", 16, "How many pairs of val/ a validation measures, from the first on; 16 pairs take "
-                     "as long as one to two training steps of batch 4. They stay in memory, 1.6 MB each at 256 "
+                     "about as long as one training step of batch 4. They stay in memory, 1.6 MB each at 256 "
                      "pixels.", lower_bound=1)
 flags.DEFINE_enum("best_by", "ssim", list(validation.HIGHER_IS_BETTER),
                   "The measure by which validation keeps the best checkpoint in checkpoints/best. Of the three, SSIM "

@@ -429,7 +429,8 @@ def test_line_drawings_are_drawn_with_a_brush(lines, browser, tmp_path):
 
 def check_the_page_of_lines(tab):
     assert pressed(tab) == ["Brush", "black"] and tab.locator("h1").is_visible()
-    assert tab.locator(".starts button").count() == 2 and (colours_on(tab)[20:22] == 0).all()  # the first of the pictures
+    assert tab.locator(".starts button").count() == 2
+    assert (colours_on(tab)[20:22] == 0).all()  # the first of the pictures
     picture_after(tab, tab.locator(".starts button").nth(1).click)
     assert (colours_on(tab) == 255).all()  # the empty canvas
     picture_after(tab, lambda: drag(tab, (0.2, 0.5), (0.8, 0.5)))

@@ -20,7 +20,6 @@ sys.path.insert(0, os.path.join(ROOT, "studies"))
 import contender
 import legacy_tf1
 import log_stability
-import peer_ours
 import perceptual
 import quality
 import study
@@ -194,7 +193,17 @@ def test_quality_takes_the_settings_in_which_a_peer_trains_fastest(monkeypatch):
     monkeypatch.setattr(study, "measure", lambda *_, precision, **options: ({"seconds": seconds[precision]}, 0))
     settings = [("python", {"peer": "peer_keras", "precision": precision}) for precision in seconds]
     options = argparse.Namespace(batch_size=4, data_dir="data")
-    assert quality.fastest(options, settings) == settings[1]
+    assert quality.fastest(options, settings, 4) == settings[1]
+
+
+def test_quality_trains_each_program_at_both_batch_sizes_for_equal_epochs(monkeypatch):
+    monkeypatch.setattr(study, "version_of", lambda python, package: "2")
+    monkeypatch.setattr(study, "precisions", lambda: (["float32", "bfloat16"], ""))
+    options = argparse.Namespace(epochs=3, max_steps=0, batch_size=4, torch_python="python")
+    made = quality.contenders(options, 10)
+    assert next(iter(made)) == quality.BASE and len(made) == 7
+    for name in ("TensorFlow 2 tutorial (Keras)", "PyTorch"):
+        assert [made[each].args[2:] for each in (name, name + ", batch 1")] == [(4, 8), (1, 30)]
 
 
 @pytest.mark.parametrize("width,pairs,message", [
@@ -217,29 +226,6 @@ def test_quality_passes_pairs_as_its_peers_need_them_and_names_a_file_that_is_no
         study.pairs_of(str(tmp_path), [""], peers=True)
 
 
-def test_quality_lets_an_export_translate_a_batch_at_a_time(tmp_path, monkeypatch):
-    options, batches = argparse.Namespace(output_dir=str(tmp_path), batch_size=4), []
-    run = tmp_path / "this_project-seed0"
-    inputs = run / "test" / "val-7" / "images" / "input"
-    inputs.mkdir(parents=True)
-    (run / "run.json").write_text('{"steps": 7}')
-    stems = ["a-input-1", "b", "c", "d", "e"]
-    for value, stem in enumerate(stems):
-        imageio.imwrite(str(inputs / (stem + ".png")), np.full((8, 8, 3), value, np.uint8))
-
-    def translate(images):
-        batches.append(len(images))
-        return -images
-
-    monkeypatch.setattr(study, "run", lambda *command: None)
-    monkeypatch.setattr(peer_ours, "translator", lambda precision, export: {
-        ("float32", str(run / "export" / "7")): translate}[precision, export])
-    images = quality.exported(options, str(tmp_path / "exported"), 0)["images"]
-    assert batches == [4, 1]
-    outputs = [imageio.imread(os.path.join(images, "output", stem + ".png")) for stem in stems]
-    assert [output.mean() for output in outputs] == [255, 254, 253, 252, 251]
-
-
 def test_quality_measures_pngs_and_pairs_the_contenders_image_by_image(tmp_path):
     random = np.random.RandomState(0)
     for name in ("1", "2"):
@@ -251,16 +237,22 @@ def test_quality_measures_pngs_and_pairs_the_contenders_image_by_image(tmp_path)
             imageio.imwrite(str(tmp_path / folder / "output" / (name + ".png")), target + np.uint8(shift))
     found = {name: [quality.measured(str(tmp_path / folder), str(tmp_path))] * 2
              for name, folder in ((quality.BASE, "ours"), ("peer", "peer"))}
+    single = quality.BASE + ", batch 1"
+    found[single] = found["peer"][:1]
     rows = quality.results(found, {name: [] for name in found})
     assert [(row["contender"], row["row"]) for row in rows] == [
         (quality.BASE, "seed 0"), (quality.BASE, "seed 1"),
         (quality.BASE, "all seeds, over images"), (quality.BASE, "all seeds, over seeds"),
+        (quality.BASE, "minus this project, batch 1, image by image"),
         ("peer", "seed 0"), ("peer", "seed 1"), ("peer", "all seeds, over images"), ("peer", "all seeds, over seeds"),
-        ("peer", "minus this project, image by image")]
+        ("peer", "minus this project, image by image"), ("peer", "minus this project, batch 1, image by image"),
+        (single, "seed 0"), (single, "all seeds, over images"), (single, "minus this project, image by image")]
     assert rows[0]["l1"]["mean"] == pytest.approx(1 / 127.5, rel=1e-3)
-    assert rows[-1]["l1"]["mean"] == pytest.approx(1.5 / 127.5, rel=1e-3) and rows[-1]["psnr"]["mean"] < 0
+    apart = {(row["contender"], row["row"].partition(", image")[0]): row["l1"]["mean"] for row in rows}
+    assert apart["peer", "minus this project"] == pytest.approx(1.5 / 127.5, rel=1e-3)
+    assert apart["peer", "minus " + single] == 0 and rows[9]["psnr"]["mean"] < 0
     page = quality.table(rows)
-    assert page.count("<tr>") == 1 + 9
+    assert page.count("<tr>") == 1 + len(rows)
     assert "<td>this project</td><td>seed 0</td><td>0.0078 [0.0078, 0.0078]</td>" in page
 
 

@@ -24,7 +24,7 @@ tf.logging.set_verbosity(tf.logging.ERROR)
 
 # How that program trains a U-Net by default, for whoever goes on training. Its test script leaves dropout on.
 TRAINING = {"batch_size": 1, "epochs": 200, "decay_epochs": 100, "gan_loss": "logits", "d_weight": 0.5,
-            "update": "alternating", "resize_method": "bicubic", "test_dropout": False}
+            "update": "alternating", "resize_method": "bicubic", "test_dropout": False, "ema": 0.0}
 UNTRAINED = {"ndf": 64, "patch": 70, "conditional": True}  # that program's default discriminator
 
 
