@@ -1,10 +1,10 @@
 """The whole pix2pix graph: generator, discriminator, losses and the training step.
 
 Isola, Zhu, Zhou and Efros, "Image-to-Image Translation with Conditional Adversarial Networks", CVPR 2017
-(arXiv:1611.07004), written as one explicit TensorFlow graph. The order of this file is the way of a tensor: layers,
-generator, discriminator, losses, training step; docs/graph.svg is a picture of it. Images are NHWC float32 in [-1, 1];
-the networks return images and logits, because a sigmoid belongs to the loss. Everything random is a pure function of
-(seed, what it is for, when), never of the order of ops.
+(arXiv:1611.07004), written as one explicit TensorFlow graph. This file follows the computation: layers, generator,
+discriminator, losses, training step; docs/graph.svg is a picture of it. Images are NHWC float32 in [-1, 1]. The
+discriminator returns logits, and the losses contain the sigmoid. Each random value depends on the seed, its purpose and
+the step alone, never on the order of ops.
 """
 
 import contextlib
@@ -92,8 +92,8 @@ def conv_transpose(x, filters, upsample="transposed"):
     if faster is not None:  # as in `conv`
         return faster
     _, height, width, _ = x.shape.as_list()
-    size = tf.shape(x)  # an export leaves height and width open
-    shape = tf.stack([size[0], 2 * (height or size[1]), 2 * (width or size[2]), filters])
+    dynamic = tf.shape(x)  # an export leaves height and width open
+    shape = tf.stack([dynamic[0], 2 * (height or dynamic[1]), 2 * (width or dynamic[2]), filters])
     x, kernel = convolutions.cast(x, kernel)
     x = tf.nn.conv2d_transpose(x, kernel, shape, strides=[1, 2, 2, 1], padding="SAME")
     return tf.cast(x, tf.float32)
@@ -125,8 +125,8 @@ def norm_or_bias(x, norm, epsilon):
     beta = tf.get_variable("beta", channels, initializer=zeros)
     if norm == "batch":
         return normalised(x, gamma, beta, epsilon)
-    count = x.shape.as_list()[0]  # None in an export, whose form test mode takes for its one image too
-    if (count or 1) > 1 and not devices.has_gpu():  # on a CPU, a step takes three quarters of the time of that form
+    count = x.shape.as_list()[0]  # None in an export; test mode, with one image, takes the same form as an export
+    if (count or 1) > 1 and not devices.has_gpu():  # on a CPU, a step takes three quarters of the time of what follows
         return tf.concat([normalised(image, gamma, beta, epsilon) for image in tf.split(x, count)], axis=0)
     x = fence(x)  # fused_batch_norm keeps float32 statistics by itself
     mean, variance = tf.nn.moments(x, axes=[1, 2], keepdims=True)
@@ -162,10 +162,9 @@ def unet_depth(height, width):
     Raises:
       ValueError: a side is not a multiple of 32.
     """
-    sides = math.gcd(height, width)
-    if sides % 32:
+    if height % 32 or width % 32:
         raise ValueError("the generator takes multiples of 32 pixels, not %dx%d" % (height, width))
-    return min((sides & -sides).bit_length() - 1, MAX_DEPTH)  # the power of two in both sides
+    return max(depth for depth in range(1, MAX_DEPTH + 1) if height % 2 ** depth == width % 2 ** depth == 0)
 
 
 def reflect_to_multiple(images, multiple, least=1):
@@ -180,7 +179,7 @@ def reflect_to_multiple(images, multiple, least=1):
 
 
 class GeneratorOptions(typing.NamedTuple):
-    """What a generator is like. The defaults are the paper's (section 6.1.1)."""
+    """What a generator is like. The defaults are those of the paper's text (section 6.1.1); its code has skip="pre"."""
 
     output_channels: int = 3
     filters: int = 64  # channels of the first layer; doubled from layer to layer, up to 8 times as many
@@ -236,10 +235,10 @@ def generator(images, options=GeneratorOptions(), mask_number=None):
         x = images
         for level in range(1, depth + 1):
             innermost = level == depth
-            normalised = options.bottleneck_norm if innermost else level > 1
+            has_norm = options.bottleneck_norm if innermost else level > 1
             with tf.variable_scope("encoder_%d" % level):
                 x = conv(x, widths[level - 1], size=4, stride=2, padding=(1, 1))
-                x = norm_or_bias(x, options.norm if normalised else "none", options.norm_epsilon)
+                x = norm_or_bias(x, options.norm if has_norm else "none", options.norm_epsilon)
                 x = tf.nn.relu(x) if innermost else tf.nn.leaky_relu(x, options.leaky_slope)
                 encoded.append(tf.identity(x, "output"))
 
@@ -297,7 +296,7 @@ def discriminator(inputs, targets, options=DiscriminatorOptions()):
     """
     check_choice("patch", options.patch, PATCHES)
     size, padding = (1, (0, 0)) if options.patch == 1 else (4, (1, 1))
-    last_padding = (1, 2) if options.patch == 94 else padding
+    last_padding = (1, 2) if options.patch == 94 else padding  # see flags/lsgan.flags
     with tf.variable_scope("discriminator", reuse=tf.AUTO_REUSE, use_resource=True, custom_getter=seeded(options.seed)):
         x = targets if inputs is None else tf.concat([inputs, targets], axis=3)
         for level, (width, stride) in enumerate(PATCHES[options.patch], 1):
@@ -305,7 +304,7 @@ def discriminator(inputs, targets, options=DiscriminatorOptions()):
                 x = conv(x, width * options.filters, size, stride, padding)
                 x = norm_or_bias(x, "none" if level == 1 else options.norm, options.norm_epsilon)
                 x = tf.identity(tf.nn.leaky_relu(x, options.leaky_slope), "output")
-        with tf.variable_scope("layer_%d" % (level + 1)):
+        with tf.variable_scope("layer_%d" % (len(PATCHES[options.patch]) + 1)):
             x = conv(x, 1, size, 1, last_padding)
             return tf.identity(norm_or_bias(x, "none", options.norm_epsilon), "output")
 
@@ -480,20 +479,21 @@ def training(batch, step, generate, discriminate, options=TrainingOptions(), mea
 
     with tf.name_scope("discriminator_loss"):
         d_loss = discriminator_loss(real_logits, fake_logits, objective.gan_loss, objective.eps)
-        weighted = objective.d_weight * d_loss
-    d_update, d_norm = adam_step(weighted, "discriminator", options.d_adam or options.adam, "Adam_D", mean)
+        d_objective = objective.d_weight * d_loss
+    d_update, d_norm = adam_step(d_objective, "discriminator", options.d_adam or options.adam, "Adam_D", mean)
 
     judged = fake_logits
     if options.update == "alternating":
-        with tf.control_dependencies([d_update]), tf.name_scope("discriminator_updated"), convolutions.built_for(
-                options.precision):
+        in_precision = convolutions.built_for(options.precision)
+        with tf.control_dependencies([d_update]), tf.name_scope("discriminator_updated"), in_precision:
             judged = discriminate(inputs, outputs)
     with tf.name_scope("generator_loss"):
-        gan, l1 = generator_gan_loss(judged, objective.gan_loss, objective.eps), l1_loss(outputs, targets)
+        gan = generator_gan_loss(judged, objective.gan_loss, objective.eps)
+        l1 = l1_loss(outputs, targets)
         pixel = l1 if objective.pixel_loss == "l1" else l2_loss(outputs, targets)
         terms = [(objective.gan_weight, gan), (objective.l1_weight, pixel)]
-        weighted = tf.add_n([weight * loss for weight, loss in terms if weight])
-    g_update, g_norm = adam_step(weighted, "generator", options.adam, "Adam_G", mean)
+        g_objective = tf.add_n([weight * loss for weight, loss in terms if weight])
+    g_update, g_norm = adam_step(g_objective, "generator", options.adam, "Adam_G", mean)
 
     with tf.name_scope("diagnostics"):
         watched = diagnostics.watched_scalars(real_logits, fake_logits, d_loss, d_norm, g_norm)
@@ -509,18 +509,25 @@ def training(batch, step, generate, discriminate, options=TrainingOptions(), mea
     return Training(outputs, real_logits, fake_logits, d_loss, gan, l1, train_op, watched, scalars, finite, average)
 
 
-def adam_step(loss, network, adam, name, mean):
-    """Returns the op that updates a network's variables once, with Adam, and the norm of their gradients.
+def adam_step(loss, network, adam, optimizer_name, mean):
+    """Builds one Adam update of a network, in the name scope NETWORK_update.
 
-    All ops are in the name scope network_update. The names of the slot variables contain the
-    optimizer's `name`; they begin as zeros.
+    Args:
+      loss: float32 scalar.
+      network: "generator" or "discriminator", whose trainable variables are updated.
+      adam: an Adam.
+      optimizer_name: a part of the names of the slot variables, which start at zero.
+      mean: see `training`.
+
+    Returns:
+      (update, norm): the op that updates the variables, and the global norm of their gradients, float32 scalar.
     """
     variables, scope = tf.trainable_variables(network + "/"), network + "_update/"
     with tf.name_scope(scope):
         gradients = mean(tf.gradients(loss, variables))
         norm = tf.global_norm(gradients)
         zero = tf.placeholder_with_default(0.0, [])  # constant initial values would stay in the session's memory
-    optimizer = tf.train.AdamOptimizer(adam.learning_rate, adam.beta1, epsilon=adam.epsilon, name=name)
+    optimizer = tf.train.AdamOptimizer(adam.learning_rate, adam.beta1, epsilon=adam.epsilon, name=optimizer_name)
 
     def slot(getter, name, initializer, **options):
         del initializer
@@ -532,13 +539,13 @@ def adam_step(loss, network, adam, name, mean):
 
 
 def average_step(average, network, update):
-    """Returns the op that moves the average of a network's variables once, after the op `update`.
+    """Returns the op that updates the moving averages of a network's variables once, after the op `update`.
 
-    The weights of a GAN circle around what they are to reach, and their average is closer to it (Yazici et al. 2019,
-    "The Unusual Effectiveness of Averaging in GAN Training"). Step t, counted from 0, makes the average
-    d * average + (1 - d) * weights with d = min(decay, (1 + t) / (10 + t)), which TensorFlow documents. With this d,
-    the average of early steps is mostly over the last ninth of them, so that it forgets the first weights, which are
-    nearly random. The bias correction of Adam would keep an equal share of all weights.
+    The weights of a GAN oscillate, and their average gives better pictures (Yazici et al. 2019, "The Unusual
+    Effectiveness of Averaging in GAN Training"). In step t, counted from 0, the new average is d * average +
+    (1 - d) * weights with d = min(decay, (1 + t) / (10 + t)), as TensorFlow documents. So an early average covers
+    mostly the last ninth of the steps and forgets the random initial weights. A bias correction as in Adam would
+    instead weight all early steps equally.
 
     Args:
       average: tf.train.ExponentialMovingAverage, which knows the step. The average of a variable is called
@@ -552,9 +559,10 @@ def average_step(average, network, update):
 
 @contextlib.contextmanager
 def weights_of(average):
-    """Networks that are built in this context have the averages as weights; `average` may be None.
+    """Makes networks that are built in this context use the averages of their variables as weights.
 
-    It is a tf.train.ExponentialMovingAverage that `average_step` applied to them.
+    Args:
+      average: tf.train.ExponentialMovingAverage that `average_step` applied; None leaves the variables themselves.
     """
     def averages(getter, *args, **options):
         return average.average(getter(*args, **options))

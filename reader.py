@@ -20,7 +20,7 @@ from support.bands import Side, View
 from support.errors import DataError
 from support.pair_files import all_images, in_direction
 
-MOST_THREADS = 8  # if nobody asks for more
+MOST_THREADS = 8  # the largest default of Batches.threads
 
 
 class Batches(typing.NamedTuple):
@@ -49,7 +49,8 @@ def pair_loader(pairs):
     loaders = [file_loader(images) for images in zip(*pairs.files)]  # one, or one for A and one for B
 
     def load(index):
-        first, last = loaders[0](index), loaders[-1](index) if len(loaders) > 1 else None
+        first = loaders[0](index)
+        last = loaders[1](index) if len(loaders) > 1 else None
         if pairs.layout == "side_by_side":
             width = tf.shape(first)[1] // 2
             return first[:, :width], first[:, width:]
@@ -68,18 +69,18 @@ def pair_loader(pairs):
 def file_loader(images):
     """Returns a function from an index to the upright pixels of that file, [H, W, C] (see `image_files.decode`).
 
-    The `image_files.Image`s have one number of bands. The type holds every pixel of them: uint8 for pictures of 8 bits,
-    else float32.
+    All `image_files.Image`s must have the same number of bands. The pixels are uint8 if all files are pictures of 8
+    bits, else float32.
     """
     paths = tf.constant([os.fsencode(image.path) for image in images])
-    kinds, orientations = (tf.constant(column) for column in zip(*((image.kind, image.orientation)
-                                                                   for image in images)))
-    found = {image.kind for image in images}
+    kinds = tf.constant([image.kind for image in images])
+    orientations = tf.constant([image.orientation for image in images])
+    has_one_kind = len({image.kind for image in images}) == 1
     any_turned = any(image.orientation != 1 for image in images)
-    dtype = tf.uint8 if found <= {image_files.PLAIN, image_files.OTHER} else tf.float32
+    dtype = tf.uint8 if all(image.is_plain for image in images) else tf.float32
 
     def load(index):
-        kind = min(found) if len(found) == 1 else kinds[index]
+        kind = images[0].kind if has_one_kind else kinds[index]
         pixels = image_files.decode(tf.read_file(paths[index]), kind, dtype, images[0].bands)
         return image_files.upright(pixels, orientations[index]) if any_turned else pixels
 
@@ -111,7 +112,7 @@ def jitter(pair, batches, seed):
       [input, target], float32 [*image_size, C] each.
     """
     height, width = batches.image_size
-    pair = [resize(image, batches.load_size, side) for image, side in zip(pair, batches.view[1:])]
+    pair = [resize(image, batches.load_size, side) for image, side in zip(pair, batches.view.sides)]
     uniform = tf.random.stateless_uniform([3], seed=seed)
     room = [load - image + 1 for load, image in zip(batches.load_size, batches.image_size)]
     offset = tf.cast(uniform[:2] * room, tf.int32)
@@ -179,15 +180,15 @@ def index_queue(count, seed, start, is_ours=None):
                                     collections=[tf.GraphKeys.LOCAL_VARIABLES])
     position = next_position.read_value()
     epoch, done = position // count, position % count
-    rest = epoch_order(count, seed, epoch)[done:]
+    indices = epoch_order(count, seed, epoch)[done:]
     positions = tf.range(position, position + count - done)
     if is_ours:
-        positions, rest = (tf.boolean_mask(part, is_ours(positions)) for part in (positions, rest))
-    with tf.control_dependencies([rest, positions]):
+        positions, indices = (tf.boolean_mask(part, is_ours(positions)) for part in (positions, indices))
+    with tf.control_dependencies([indices, positions]):
         advance = next_position.assign_add(count - done, read_value=False)
     queue = tf.FIFOQueue(1024, [tf.int64, tf.int64], shapes=[[], []], name="indices")
     with tf.control_dependencies([advance]):
-        enqueue = queue.enqueue_many([positions, rest])
+        enqueue = queue.enqueue_many([positions, indices])
     tf.train.add_queue_runner(tf.train.QueueRunner(queue, [enqueue]))
     return queue
 
@@ -213,12 +214,12 @@ def training_batches(pairs, step, batches=Batches()):
     Returns:
       (inputs, targets): float32 [batch_size / n, *image_size, channels] in [-1, 1] for a share (i, n).
     """
-    sides, (part, parts) = batches.view[1:], batches.share
+    sides, (part, parts) = batches.view.sides, batches.share
     threads = batches.threads or min(devices.cores(), MOST_THREADS)
-    size = batches.batch_size // parts
+    share_size = batches.batch_size // parts
 
     def is_ours(positions):
-        return tf.equal(positions % batches.batch_size // size, part)
+        return tf.equal(positions % batches.batch_size // share_size, part)
 
     load = pair_loader(pairs)
 
@@ -232,14 +233,14 @@ def training_batches(pairs, step, batches=Batches()):
     positions_and_indices = zip(*(tf.unstack(column, num=threads) for column in indices.dequeue_many(threads)))
     prepared = [prepare(position, index) for position, index in positions_and_indices]
     shapes = [[*batches.image_size, side.channels] for side in sides]
-    queue = tf.FIFOQueue(size + 4 * threads, [tf.float32, tf.float32], shapes, name="pairs")
+    queue = tf.FIFOQueue(share_size + 4 * threads, [tf.float32, tf.float32], shapes, name="pairs")
     enqueue = tf.no_op()
     for pair in prepared:  # prepared in parallel until here, enqueued one after the other
         with tf.control_dependencies([enqueue]):
             enqueue = queue.enqueue(pair)
     tf.train.add_queue_runner(tf.train.QueueRunner(queue, [enqueue]))
-    joined = tf.FIFOQueue(3, [tf.float32, tf.float32], [[size, *shape] for shape in shapes], name="batches")
-    tf.train.add_queue_runner(tf.train.QueueRunner(joined, [joined.enqueue(queue.dequeue_many(size))]))
+    joined = tf.FIFOQueue(3, [tf.float32, tf.float32], [[share_size, *shape] for shape in shapes], name="batches")
+    tf.train.add_queue_runner(tf.train.QueueRunner(joined, [joined.enqueue(queue.dequeue_many(share_size))]))
     return joined.dequeue()
 
 
@@ -259,7 +260,7 @@ def ordered_pairs(pairs, size=None, view=View()):
     load = pair_loader(pairs)
     index = tf.train.range_input_producer(len(pairs.files), num_epochs=1, shuffle=False).dequeue()
     pair = in_direction(load(tf.cast(index, tf.int64)), view.direction)
-    source, target = (as_seen(image, side, size) for image, side in zip(pair, view[1:]))
+    source, target = (as_seen(image, side, size) for image, side in zip(pair, view.sides))
     queue = tf.FIFOQueue(4, [tf.float32, tf.float32], name="ordered")
     tf.train.add_queue_runner(tf.train.QueueRunner(queue, [queue.enqueue([source[tf.newaxis], target[tf.newaxis]])]))
     return queue.dequeue()
@@ -274,6 +275,7 @@ def read_in_order(pairs, size=None, view=View()):
         pair = ordered_pairs(pairs, size, view)
         session = tf.train.SingularMonitoredSession()
     with naming_bad_files(pairs), session:
+        # After the last pair, session.run raises OutOfRangeError, on which a monitored session ends the block silently.
         while not session.should_stop():
             yield session.run(pair)
 
@@ -286,7 +288,7 @@ def originals(pairs, view):
     with tf.Graph().as_default(), queue_scope():
         index = tf.placeholder(tf.int64, [])
         pair = [to_channels(tf.cast(image, tf.float32), side.channels)
-                for image, side in zip(in_direction(pair_loader(pairs)(index), view.direction), view[1:])]
+                for image, side in zip(in_direction(pair_loader(pairs)(index), view.direction), view.sides)]
         session = tf.Session()
     with naming_bad_files(pairs), contextlib.closing(session):
         for number in range(len(pairs.files)):

@@ -15,12 +15,12 @@ import sys
 if sys.version_info < (3, 7):  # noqa: UP036
     sys.exit("error: train.py needs Python 3.7 or later; this is %d.%d.%d" % sys.version_info[:3])
 
-if __name__ == "__main__":  # Ctrl-C leaves no trace, from here on
+if __name__ == "__main__":  # from here on, Ctrl-C ends the program without a traceback
     signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
 
 from support import packages, stops, streams
 
-if __name__ == "__main__":  # no signal leaves a trace, and no failed print ends the work, from here on
+if __name__ == "__main__":  # from here on, no signal prints a traceback, and a failed print does not end the program
     stops.handle(stops.leave)
     streams.protect()
 
@@ -28,7 +28,7 @@ import collections
 import contextlib
 import gc
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hides TensorFlow's log messages; errors are still raised
 
 with streams.held_stderr(), packages.needed():
     import tensorflow.compat.v1 as tf
@@ -44,7 +44,7 @@ with streams.held_stderr(), packages.needed():
         data_flags,
         devices,
         diagnostics,
-            events,
+        events,
         faults,
         flag_texts,
         gallery,
@@ -78,7 +78,7 @@ tf.logging.set_verbosity(tf.logging.ERROR)
 FLAGS = flags.FLAGS
 
 # ---------------------------------------------------------------------------------------------
-# Flags. The names and the numbers are the paper's where it has them.
+# Flags. The help of a flag gives the paper's value where it is not the default.
 
 flags.DEFINE_enum("mode", "train", ["train", "test", "export"],
                   "What to do: train a model, test it on pairs, or export it as a SavedModel.")
@@ -127,7 +127,7 @@ flags.DEFINE_string("input_range", None, "LOW,HIGH in the units of the files: th
                     "the lowest and the highest value in the training files.")
 flags.DEFINE_string("output_range", None, "LOW,HIGH of the output, as --input_range.")
 flags.DEFINE_string("show_bands", None, "I,J,K or I: the bands, counted from 0, that are red, green and blue in "
-                    "pictures to look at, where there are so many. Default: the first three.")
+                    "pictures to look at, if there are more than three bands. Default: the first three.")
 flags.DEFINE_bool("one_hot", False, "Whether the networks see inputs, which must be label maps, as one channel per "
                   "class instead of as pictures; the class of a pixel is the nearest of --labels.")
 flags.DEFINE_string("labels", "", "With --one_hot: the label colours of the inputs, as RRGGBB,RRGGBB,... Default: "
@@ -201,8 +201,8 @@ flags.DEFINE_enum("update", "simultaneous", pix2pix.UPDATES,
                   "is updated first, and the generator is updated against the new discriminator on the same "
                   "fake image.")
 flags.DEFINE_float("ema", 0.999, "Decay a step of an exponential moving average of the generator's weights, which "
-                   "samples, validation, test mode and export take instead of the last weights, from 0 (no average) to below 1. In "
-                   "step t, counted from 0, the decay is at most (1 + t) / (10 + t).")
+                   "samples, validation, test mode and export take instead of the last weights, from 0 (no average) to "
+                   "below 1. In step t, counted from 0, the decay is at most (1 + t) / (10 + t).")
 flags.DEFINE_bool("test_ema", True, "Whether test mode and export take the averaged weights of a run with --ema.")
 flags.DEFINE_enum("precision", "auto", ["auto", *precisions.PRECISIONS],
                   "Arithmetic of the convolutions; weights, losses and measures are always float32. In training, "
@@ -241,14 +241,14 @@ RULES = run_flags.Rules(  # what a flag means for an existing run
     free=set("""mode output_dir checkpoint data_dir test_resize skip_bad_images reader_threads test_dropout
                 test_ema max_steps precision log_every sample_every save_every keep val_every val_pairs best_by
                 patience show_bands""".split()),
-    restored=set("""seed data_dir layout direction image_size load_size resize_method input_resize output_resize
+    restored=set("""seed data_dir layout direction image_size resize_method input_resize output_resize
                     input_range output_range show_bands
                     skip_bad_images reader_threads dropout dropout_blocks test_dropout gan_loss""".split()),
     networks=set("""input_channels output_channels one_hot labels lab generator ngf skip upsample norm norm_epsilon
                     bottleneck_norm leaky_slope ndf patch conditional""".split()),
     in_old_checkpoint=set("""input_channels output_channels ngf skip upsample norm bottleneck_norm ndf""".split()),
     decided=set("norm ema jit_compile".split()),
-    unkept={"mode", "output_dir", "checkpoint", "test_resize", "test_ema"},
+    unkept=set("mode output_dir checkpoint test_resize test_ema".split()),
     older={"norm": "batch", "ema": 0.0, "upsample": "transposed", "jit_compile": "false", "input_channels": 3,
            "output_channels": 3})
 MODULE_FLAGS = FLAGS.get_flags_for_module(sys.modules[__name__])
@@ -384,11 +384,11 @@ def training_graph(options, pairs, precision, team=workers.ALONE):
     return batch, team.averaged(model, hooks.LOSSES)
 
 
-def learning_rate(options, step, pairs):
-    """--learning_rate, which falls linearly to 0 over the last --decay_epochs of `pairs` pairs."""
+def learning_rate(options, step, pair_count):
+    """--learning_rate, which falls linearly to 0 over the last --decay_epochs of `pair_count` pairs."""
     if not options.decay_epochs:
         return options.learning_rate
-    steps, decay_steps = (epochs * pairs / options.batch_size for epochs in (options.epochs, options.decay_epochs))
+    steps, decay_steps = (epochs * pair_count / options.batch_size for epochs in (options.epochs, options.decay_epochs))
     with tf.name_scope("learning_rate"):
         left = steps - tf.cast(step.read_value(), tf.float32)
         return options.learning_rate * tf.clip_by_value(left / decay_steps, 0, 1)
@@ -418,12 +418,16 @@ def one_image(options, average=None):
 
 
 def train():
-    """Trains a new run, or continues the run in --output_dir; returns the exit status."""
+    """Trains a new run, or continues the run in --output_dir.
+
+    Returns:
+      The exit status: 0 after the run's last step, else 128 plus the number of the signal that stopped the run.
+    """
     run_flags.check_for_training(FLAGS)
     team = workers.start(os.environ.get("TF_CONFIG"), FLAGS.batch_size, FLAGS.patience)
     with run_folder.run_lock(FLAGS.output_dir) if team.is_chief else contextlib.nullcontext():
         job = job_of(team)
-        step, last = job.start, job.record["steps"]
+        step, last, status = job.start, job.record["steps"], 0
         if step < last:
             with tf.Graph().as_default(), contextlib.ExitStack() as closing:
                 batch, model = training_graph(job.options, job.pairs, job.record["precision"], team)
@@ -432,19 +436,25 @@ def train():
                 jobs.keep_record(job, RULES.unkept)
                 jobs.announce(job)
                 signals = stops.Signals()
-                after_step = hooks_of(job, batch, model, scaffold.saver, signals, closing)
-                with signals, training_session(job, scaffold, after_step) as session:
+                step_hooks = hooks_of(job, batch, model, scaffold.saver, signals, closing)
+                with signals, training_session(job, scaffold, step_hooks) as session:
                     while not session.should_stop():
                         step = session.run(model.train_op)
             if step < last:
+                number = step_hooks[-1].number  # of the signal, see `workers.StopTogether`
                 print("%s: stopped and saved at step %d of %d; the same command continues" % (
-                    stops.name_of(after_step[-1].number), step, last))
+                    stops.name_of(number), step, last))
+                status = 128 + number
         jobs.finish(job, step)
-    return 0 if step >= last else 128 + after_step[-1].number
+    return status
 
 
 def job_of(team):
-    """Returns the jobs.Job of this process."""
+    """Returns the jobs.Job of this process: its options, its training pairs and what the workers agreed on.
+
+    Takes the flags that a continued run keeps, finds the pairs, prints what it reads, checks the free memory and
+    prepares the run folder. Raises a UserError if something does not fit.
+    """
     checkpoint, weights = run_flags.to_train(RULES) if team.is_chief else (None, None)
     options = options_in_force(init_checkpoint=weights, jit_compile=devices.decide_compilation(
         FLAGS.jit_compile, len(team)))
@@ -456,12 +466,13 @@ def job_of(team):
 
 
 @contextlib.contextmanager
-def training_session(job, scaffold, hooks):
+def training_session(job, scaffold, step_hooks):
     """The session of a run, with what `hooks_of` returned; it saves if an error comes between two whole steps."""
-    precision, saving = job.record["precision"], hooks[-1].saving
+    precision = job.record["precision"]
+    saving = step_hooks[-1].saving  # the hooks.Checkpoints of `workers.StopTogether`; None where no folder is kept
     devices.allow_tf32(precision == "tf32")
     with reader.naming_bad_files(job.pairs), job.team.session(
-            precisions.session_config(precision), reader.is_from_queues, hooks=hooks, scaffold=scaffold,
+            precisions.session_config(precision), reader.is_from_queues, hooks=step_hooks, scaffold=scaffold,
             checkpoint_filename_with_path=job.checkpoint) as session:
         try:
             yield session
@@ -482,7 +493,7 @@ def hooks_of(job, batch, model, saver, signals, closing):
     nan = hooks.StopOnNan(model, finite, job.kept_in, lambda step: reader.files_of_step(
         job.pairs, step, job.options.batch_size, job.options.seed))
     keeping = folder_hooks(job, batch, model, saver, finite, closing) if job.has_folder else []
-    saving = keeping[-1] if keeping else None
+    saving = keeping[-1] if keeping else None  # `folder_hooks` returns it last
     return [nan, *keeping, tf.train.StopAtStepHook(last_step=job.record["steps"]),
             workers.StopTogether(job.team, signals, saving)]
 
@@ -516,20 +527,25 @@ def folder_hooks(job, batch, model, saver, finite, closing):
 
 def test():
     """Writes every output of a split, a gallery and metrics; returns the exit status."""
-    checkpoint = run_flags.to_restore(RULES)
+    checkpoint = run_flags.to_restore(RULES)  # which makes the run's flags the defaults
     has_averages = checkpoints.has_averages(checkpoint)
     options = as_tested(options_in_force(), has_averages)
-    usual = as_tested(Options(*(FLAGS[name].default for name in Options._fields)), has_averages)  # now the run's
+    # A test of this run without any flag: where `options` differ from it, the result's name says so.
+    usual = as_tested(Options(*(FLAGS[name].default for name in Options._fields)), has_averages)
     run = run_folder.run_of(checkpoint)
+    # `read_as` are the options with the channels and the ranges of the files.
     pairs, read_as = data_flags.find(options, options.split, reader.originals)
     check_pairs(options, pairs, run)
+
     facts = results.facts_of(options, pairs, checkpoint)
-    path = results.path_of(options.output_dir, facts, run_flags.choices(
-        RULES, options, usual, pairs.folder, checkpoint))
+    choices = run_flags.choices(RULES, options, usual, pairs.folder, checkpoint)
+    path = results.path_of(options.output_dir, facts, choices)
     title = os.path.basename(os.path.abspath(options.output_dir))
-    known, targets = run_folder.values_of(run), pair_files.images_of(pairs, options.direction).get("output")
+
+    targets = pair_files.images_of(pairs, options.direction).get("output")  # None for --layout=inputs
+    trained_on = run_folder.values_of(run).get("output", {})
     truths = reader.originals(pairs, data_flags.view_of(read_as, pairs))
-    files = outputs.files_of(pairs, targets, known.get("output", {}), read_as.output_range, truths)
+    files = outputs.files_of(pairs, targets, trained_on, read_as.output_range, truths)
     colours = data_flags.target_colours(read_as, pairs, reader.read_in_order)
     with contextlib.closing(translated(read_as, checkpoint, pairs)) as translations, storage.replacing(path) as folder:
         as_stored = outputs.beside(translations, files, data_flags.shown_bands(options))
@@ -574,7 +590,7 @@ def translated(options, checkpoint, pairs):
     with session, exact as measures, contextlib.closing(reader.read_in_order(pairs, size, view)) as pairs_read:
         named = zip(tqdm.tqdm(names, unit="image", disable=None), pair_files.short_names(names), pairs_read)
         for name, short_name, (source, target) in named:
-            with faults.naming_memory("%s at %dx%d pixels" % ((name,) + source.shape[1:3]), memory.LESS["test"]):
+            with faults.naming_memory("%s at %dx%d pixels" % (name, *source.shape[2:0:-1]), memory.LESS["test"]):
                 output, patches = session.run(made, {image: source, mask_number: seeds.of_name(name)})
                 pictures, values = collections.OrderedDict([("input", source), ("output", output)]), {}
                 if pairs.layout != "inputs":
@@ -611,10 +627,10 @@ def export():
     options = options_in_force(test_ema=FLAGS.test_ema and checkpoints.has_averages(checkpoint))
     size, (channels, output_channels) = size_of(options.image_size), channels_of(options)
     are_pictures = {channels, output_channels} <= {1, 3} and not options.input_range and not options.output_range
-    run, inputs = run_folder.run_of(checkpoint), []
+    run, drawn_inputs = run_folder.run_of(checkpoint), []
     before = run_folder.read_flags(run)
     if are_pictures and ("data_dir" in before or not FLAGS["data_dir"].using_default_value):
-        inputs = data_flags.inputs_for_palette(options, before.get("split", "train"), reader.read_in_order)
+        drawn_inputs = data_flags.inputs_for_palette(options, before.get("split", "train"), reader.read_in_order)
     values = run_folder.values_of(run) or data_flags.values_of(options)
     path = os.path.join(options.output_dir, "export", str(checkpoints.step_of(checkpoint)))  # as servers look for it
     with tf.Graph().as_default():
@@ -632,13 +648,14 @@ def export():
         signatures = serving.signatures(translate, to_input if are_pictures else None, channels)
         restored = checkpoints.restored_session(checkpoint, averaged=options.test_ema)
         with restored as session, storage.replacing(path) as folder:
-            serving.write(folder, session, signatures, values, (size, inputs) if are_pictures else None)
+            serving.write(folder, session, signatures, values, (size, drawn_inputs) if are_pictures else None)
     print("exported %s to %s, %s weights, dropout %s" % (
         checkpoint, path, "averaged" if options.test_ema else "plain", "on" if options.test_dropout else "off"))
     return 0
 
 
 def main(argv):
+    """Runs the mode that --mode names and returns the exit status; an error of the user's ends with one line."""
     if argv[1:]:
         sys.exit("error: %s is not a flag; flags are written --name=value, and python train.py --help lists them all"
                  % argv[1])

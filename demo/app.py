@@ -24,12 +24,16 @@ import warnings
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter; its exceptions still come
 os.environ.update(no_proxy="*", NO_PROXY="*")  # Gradio calls this page when it starts, and nothing else is called
 
-import gradio
-import numpy as np
-import tensorflow as tf
-from PIL import Image, ImageOps
-from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
+try:
+    import gradio
+    import numpy as np
+    import tensorflow as tf
+    from PIL import Image, ImageOps
+    from starlette.middleware import Middleware
+    from starlette.responses import PlainTextResponse
+except ImportError as error:
+    sys.exit("error: %s; the page has an environment of its own: python3 -m venv .venv-demo && .venv-demo/bin/pip "
+             "install -q -r requirements-demo.txt, then .venv-demo/bin/python demo/app.py" % error)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RUN = "runs/pix2pix"  # the default of train.py
@@ -68,7 +72,11 @@ def load(export):
         if os.path.isfile(LITERT):
             warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated")  # its successor is a package more
             return functools.partial(by_litert, tf.lite.Interpreter(LITERT).get_signature_runner("serving_default"))
-        signature = tf.saved_model.load(".").signatures["serving_bytes"]
+        signatures = tf.saved_model.load(".").signatures
+        if "serving_bytes" not in signatures:
+            sys.exit("error: --export=%s: people draw pictures of 8 bits, and this export takes or gives other data"
+                     % export)
+        signature = signatures["serving_bytes"]
         return lambda png: signature(image_bytes=tf.constant([png]))["png_bytes"][0].numpy()
     except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
         sys.exit("error: --export=%s: not a whole export (%s)" % (export, str(error).splitlines()[0]))
@@ -182,6 +190,8 @@ def main():
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines draw too")
     parser.add_argument("--port", type=int, default=7860)
     flags = parser.parse_args()
+    if not 0 < flags.port < 65536:
+        parser.error("--port=%d: ports are from 1 to 65535" % flags.port)
     page, most = page_of(export_of(flags.export), flags.pictures)
     try:
         page.launch(server_name=flags.host, server_port=flags.port, share=False, quiet=True, ssr_mode=False,

@@ -8,6 +8,7 @@ import functools
 import io
 import logging
 import operator
+import os
 import typing
 import zipfile
 
@@ -117,17 +118,26 @@ def member_name(archive, member):
     names = [name for name in archive.namelist() if name.endswith(".npy")]
     if member + ".npy" in names:
         return member + ".npy"
+    if are_a_pair(names):
+        raise ValueError("it holds a pair, the arrays A and B; --layout=arrays reads such files")
     if len(names) != 1:
         raise ValueError("it holds %s; store one array, or two named A and B" % (
             "the arrays " + ", ".join(name[:-4] for name in names[:6]) if names else "no array"))
     return names[0]
 
 
+def are_a_pair(names):
+    """Whether the members of an .npz file include the arrays A and B."""
+    return {member + ".npy" for member in MEMBERS} <= set(names)
+
+
 def is_pair(path):
     """Whether a file is an .npz with arrays named A and B, which are a pair."""
+    if not os.path.isfile(path):  # to open a named pipe would wait for ever
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return {member + ".npy" for member in MEMBERS} <= set(archive.namelist())
+            return are_a_pair(archive.namelist())
     except (OSError, ValueError, zipfile.BadZipFile):
         return False
 

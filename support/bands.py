@@ -21,10 +21,12 @@ PICTURE = ("uint8", ".png")  # the type and the ending of what is known of no fi
 class Side(typing.NamedTuple):
     """How the inputs, or the targets, are read."""
     resize_method: str = "bilinear"  # one of RESIZE_METHODS
-    channels: int = 3  # those of the files; or 1, the luminance of pictures; or 3, which repeat one band
-    low: float = 0.0  # becomes -1; on the scale of `image_files.decode`, where whole numbers fill 0..255
-    high: float = 255.0  # becomes 1
-    is_lightness: bool = False  # whether the one channel of pictures is the grey of the same L, see lab.py
+    # As many channels as the files have bands; or 1, the luminance of a picture; or 3, which repeat a single band.
+    channels: int = 3
+    # The values that become -1 and 1, on the scale of `image_files.decode`, where whole numbers fill 0..255.
+    low: float = 0.0
+    high: float = 255.0
+    is_lightness: bool = False  # whether a picture becomes the grey of equal L (see lab.py), not its luminance
 
 
 class View(typing.NamedTuple):
@@ -32,6 +34,11 @@ class View(typing.NamedTuple):
     direction: str = "AtoB"  # one of pair_files.DIRECTIONS
     input: Side = Side()
     target: Side = Side()
+
+    @property
+    def sides(self):
+        """The Side of the input and the Side of the target."""
+        return self.input, self.target
 
 
 def channels(images, given, flag):
@@ -51,7 +58,8 @@ def limits(images, given, flag):
     """Returns (low, high), the range on the scale that `image_files.decode` gives the images; `given` may be None.
 
     Raises:
-      DataError: the images need a range, or are of types with different scales for it.
+      DataError: the images need a range, are of types with different scales for it, or float32 can't tell its ends
+        apart.
     """
     if not given:
         if not arrays.has_range(images[0].dtype):
@@ -63,14 +71,17 @@ def limits(images, given, flag):
     if other:
         raise DataError("%s holds %s and %s holds %s; %s needs one type" % (
             images[0].path, images[0].dtype, other[0].path, other[0].dtype, flag))
-    return tuple(float(np.float32((end - zero) / step)) for end in range_of(given))
+    low, high = (float(np.float32((end - zero) / step)) for end in range_of(given))
+    if low == high:
+        raise DataError("%s=%s: in float32 both ends are %r; give a wider range" % (flag, given, low))
+    return low, high
 
 
 def found(images, low, high):
     """Returns the text LOW,HIGH of the range from the lowest to the highest value, on the scale of the images."""
     zero, step = arrays.unit_of(images[0].dtype)
     low, high = (float(end) * step + zero for end in (low, high))
-    return "%r,%r" % (low, high if high > low else low + 1.0)
+    return "%r,%r" % (low, high if high > low else low + max(1.0, 1e-6 * abs(low)))  # float32 has 7 digits
 
 
 class Values(typing.NamedTuple):

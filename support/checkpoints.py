@@ -13,7 +13,7 @@ import shutil
 
 import tensorflow.compat.v1 as tf
 
-from support import flag_texts, precisions, run_folder
+from support import flag_texts, precisions, run_folder, storage
 from support.errors import CheckpointError
 
 
@@ -119,10 +119,11 @@ def tidy(folder, newest, keep):
     for name in os.listdir(folder):
         if ".tempstate" in name or name.startswith("checkpoint.tmp") or (not newest and name == "checkpoint"):
             os.remove(os.path.join(folder, name))
-        elif name.startswith("best."):  # see `storage.folder_beside`
+        elif name.startswith("best.") and storage.is_left_over(os.path.join(folder, name)):
             shutil.rmtree(os.path.join(folder, name))
     if newest:
-        paths = [path for path in find(folder)[0] if step_of(path) <= step_of(newest)]
+        paths = [path for path in find(folder)[0] if step_of(path) <= step_of(newest)
+                 and os.path.basename(path) == "model.ckpt-%d" % step_of(path)]  # others are copies of the user's
         for path in paths[:-keep]:
             tf.train.remove_checkpoint(path)
         tf.train.update_checkpoint_state(folder, newest, paths[-keep:])

@@ -15,7 +15,7 @@ from support.flag_texts import size_of
 SAMPLE_ROWS = 4  # pairs in a sample grid
 WAYS_OUT = {"train": "put the partners into A/ and B/, or use --layout=colorize",  # if the data are single pictures
             "test": "use --layout=inputs"}
-PALETTE_PAIRS = 64  # pairs in which label colours are looked for
+PALETTE_PAIRS, PALETTE_PIXELS = 64, 64 * 512 ** 2  # most pairs and pixels in which label colours are looked for
 
 
 def folder_of(options, split):
@@ -50,10 +50,11 @@ def find(options, split, originals):
     """
     pairs = pairs_of(options, split)
     sides = pair_files.images_of(pairs, options.direction)
-    options = options._replace(**{
-        name + "_channels": count if options.lab else bands.channels(
-            images, getattr(options, name + "_channels"), "--%s_channels" % name)
-        for (name, images), count in zip(sides.items(), lab.CHANNELS)})
+    channels = {}
+    for (name, images), of_lab in zip(sides.items(), lab.CHANNELS):
+        flag = name + "_channels"
+        channels[flag] = of_lab if options.lab else bands.channels(images, getattr(options, flag), "--" + flag)
+    options = options._replace(**channels)
     reports.reading(pairs, options.direction, (options.input_channels, options.output_channels), WAYS_OUT[options.mode])
     as_they_are = [bands.Side(channels=images[0].bands) for images in sides.values()]
     ranges, lines = bands.ranges(
@@ -128,7 +129,8 @@ def fixed_pairs(options, pairs, read_in_order):
         return [(os.path.basename(files[0].path), *pair) for pair, files in zip(read, some.files)]
 
     val, measured = os.path.join(options.data_dir, "val"), options.val_pairs if options.val_every else 0
-    for skip_bad in sorted({options.skip_bad_images, True}) if pair_files.count_pairs(val) else ():
+    attempts = [True] if options.skip_bad_images else [False, True]  # the second one leaves bad files out
+    for skip_bad in attempts if pair_files.count_pairs(val) else []:
         try:
             read = first(pairs_in(options, val, skip_bad), max(SAMPLE_ROWS, measured))
             return read[:SAMPLE_ROWS], read[:measured]
@@ -143,10 +145,13 @@ def fixed_pairs(options, pairs, read_in_order):
 
 def label_pictures(options, pairs, read_in_order):
     """Returns (inputs, targets) in which `palette.find` looks for label colours, uint8 [*image_size, 3] each."""
-    some = pairs._replace(files=pairs.files[::math.ceil(len(pairs.files) / PALETTE_PAIRS)])
-    direction, *sides = view_of(options, some)  # nearest makes no new colours
-    view = bands.View(direction, *(side._replace(resize_method="nearest") for side in sides))
-    with contextlib.closing(read_in_order(some, size_of(options.image_size), view)) as pairs_read:
+    height, width = size_of(options.image_size)
+    count = min(PALETTE_PAIRS, max(PALETTE_PIXELS // (height * width), 1))
+    some = pairs._replace(files=pairs.files[::math.ceil(len(pairs.files) / count)])
+    view = view_of(options, some)
+    nearest = [side._replace(resize_method="nearest") for side in view.sides]  # which makes no new colours
+    view = bands.View(view.direction, *nearest)
+    with contextlib.closing(read_in_order(some, (height, width), view)) as pairs_read:
         return list(zip(*([rendering.pixels(rendering.to_rgb(image[0])) for image in pair] for pair in pairs_read)))
 
 

@@ -232,7 +232,7 @@ def write_progress(folder):
     if frames:
         frames = [frame for frame in frames if frame.shape == frames[-1].shape]  # data_dir may have lost pairs
         storage.write_file(os.path.join(folder, "progress.gif"),
-                              imageio.imwrite("<bytes>", frames, extension=".gif", duration=400, loop=0))
+                           imageio.imwrite("<bytes>", frames, extension=".gif", duration=400, loop=0))
 
 
 def write_samples(folder):

@@ -152,52 +152,6 @@ class Metrics(tf.train.SessionRunHook):
             self.line.close()
 
 
-class Samples(tf.train.SessionRunHook):
-    """Writes a grid of fixed pairs to samples/, and pictures of the batch for TensorBoard.
-
-    It does so at step 0, at multiples of `every` and at the run's last step. Every step leaves its tensors in local
-    variables, of which the hook makes the pictures after the step.
-    """
-
-    def __init__(self, run, every, fixed, one_image, shown):
-        """Takes the fixed pairs, [(name, input, target)], the graph that train.one_image built for them, and what
-        `events.of_batch` returned.
-        """
-        self.run, self.every, self.fixed, (self.image, self.mask_number, self.output) = run, every, fixed, one_image
-        (self.kept, self.summaries), self.seen = shown, run.start
-
-    def after_create_session(self, session, coord):
-        del coord
-        if self.run.start == 0:  # what is there may be of another run, which ended before it saved
-            gallery.remove_samples(run_folder.samples_of(self.run.folder))
-            self.write(session, 0)
-
-    def before_run(self, run_context):
-        del run_context
-        self.seen += 1
-        return tf.train.SessionRunArgs(self.kept)
-
-    def after_run(self, run_context, run_values):
-        del run_values
-        if is_due(self.seen, self.every, self.run.steps):
-            summary = tf.Summary.FromString(run_context.session.run(self.summaries))
-            self.run.writer.add_summary(events.described(summary), self.seen)
-            self.write(run_context.session, self.seen)
-
-    def write(self, session, step):
-        rows = []
-        for number, (_, image, target) in enumerate(self.fixed):
-            output = session.run(self.output, {self.image: image, self.mask_number: number})
-            rows.append(np.concatenate([rendering.to_rgb(picture[0], self.run.show_bands)
-                                        for picture in (image, output, target)], axis=1))
-        folder = run_folder.samples_of(self.run.folder)
-        path = os.path.join(folder, "step-%08d.png" % step)
-        grid = np.concatenate(rows)
-        rendering.write_png(path, grid)
-        gallery.write_samples(folder)
-        self.run.writer.add_summary(events.picture("samples/fixed_pairs", path, *grid.shape[:2]), step)
-
-
 class Periodic(tf.train.SessionRunHook):
     """A hook that calls `act` after each step that is due, see `is_due`."""
 
@@ -212,6 +166,50 @@ class Periodic(tf.train.SessionRunHook):
         del run_values
         if is_due(self.seen, self.every, self.run.steps):
             self.act(run_context.session, self.seen)
+
+
+class Samples(Periodic):
+    """Writes a grid of fixed pairs to samples/, and pictures of the batch for TensorBoard.
+
+    It does so at step 0, at multiples of `every` and at the run's last step. Every step leaves its tensors in local
+    variables, of which the hook makes the pictures after the step.
+    """
+
+    def __init__(self, run, every, fixed, one_image, shown):
+        """Takes the fixed pairs, [(name, input, target)], the graph that train.one_image built for them, and what
+        `events.of_batch` returned.
+        """
+        super().__init__(run, every)
+        self.fixed, (self.image, self.mask_number, self.output) = fixed, one_image
+        self.kept, self.summaries = shown
+
+    def after_create_session(self, session, coord):
+        del coord
+        if self.run.start == 0:  # what is there may be of another run, which ended before it saved
+            gallery.remove_samples(run_folder.samples_of(self.run.folder))
+            self.write(session, 0)
+
+    def before_run(self, run_context):
+        super().before_run(run_context)
+        return tf.train.SessionRunArgs(self.kept)
+
+    def act(self, session, step):
+        summary = tf.Summary.FromString(session.run(self.summaries))
+        self.run.writer.add_summary(events.described(summary), step)
+        self.write(session, step)
+
+    def write(self, session, step):
+        rows = []
+        for number, (_, image, target) in enumerate(self.fixed):
+            output = session.run(self.output, {self.image: image, self.mask_number: number})
+            rows.append(np.concatenate([rendering.to_rgb(picture[0], self.run.show_bands)
+                                        for picture in (image, output, target)], axis=1))
+        folder = run_folder.samples_of(self.run.folder)
+        path = os.path.join(folder, "step-%08d.png" % step)
+        grid = np.concatenate(rows)
+        rendering.write_png(path, grid)
+        gallery.write_samples(folder)
+        self.run.writer.add_summary(events.picture("samples/fixed_pairs", path, *grid.shape[:2]), step)
 
 
 class Validation(Periodic):

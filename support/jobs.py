@@ -1,4 +1,4 @@
-"""What a process has to do of a training run: from where it goes on, what the run's folder keeps, and what is printed.
+"""The part of a training run that one process does: where it starts, what the run folder keeps, and what it prints.
 
 Of several workers, the chief alone has the run's folder; the others take from the chief what decides the run.
 """

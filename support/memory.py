@@ -44,7 +44,7 @@ def check(options, what, images, size):
     there = free()
     if there is not None and needed > there and not devices.has_gpu():
         raise RunError("not enough memory for %s at %dx%d pixels: it takes at least %.2g GB, and %.2g GB are free; %s"
-                       % (what, *size, needed / 1e9, there / 1e9, LESS[options.mode]))
+                       % (what, *size[::-1], needed / 1e9, there / 1e9, LESS[options.mode]))
 
 
 def free(root="/"):

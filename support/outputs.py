@@ -34,13 +34,13 @@ def files_of(pairs, targets, known, given, truths):
       given: the range LOW,HIGH of the values; None is that of the type.
       truths: yields (input, target) of each pair, see reader.originals.
     """
+    dtypes = {target.dtype for target in targets or ()}
+    is_compared = len(dtypes) == 1 and (given is not None or dtypes != {"uint8"})  # no mean of errors in two units
     for number, (image, *_) in enumerate(pairs.files):
         target = targets[number] if targets else None
         dtype, ending = (target.dtype, target.ending) if target else (
             known.get("dtype", "uint8"), known.get("file", ".png"))
-        is_plain = (dtype, given) == ("uint8", None)
-        truth = None if is_plain or not target else next(truths)[1]
-        yield File(pair_files.size_of_one(pairs, image), dtype, ending, given, truth)
+        yield File(pair_files.size_of_one(pairs, image), dtype, ending, given, next(truths)[1] if is_compared else None)
 
 
 def beside(translated, files, show_bands=()):

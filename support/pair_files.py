@@ -178,6 +178,8 @@ def short_names(names):
 def check_pair(paths, layout):
     """Returns the Images of a pair's files; raises DataError where they can't be a pair."""
     if layout == "arrays":
+        if not arrays.is_pair(paths[0]):
+            raise DataError("%s: not an .npz file with arrays named A and B, which --layout=arrays reads" % paths[0])
         images = tuple(image_files.check_image(paths[0], member) for member in arrays.MEMBERS)
     else:
         images = tuple(image_files.check_image(path) for path in paths)
@@ -217,7 +219,7 @@ def check_sizes(pairs, least, advice):
 def largest(pairs):
     """Returns (path, (height, width)) of the picture of a pair that has the most pixels."""
     image = max(all_images(pairs), key=lambda image: image.height * image.width)
-    return image.path, (image.height, image.width // (2 if pairs.layout == "side_by_side" else 1))
+    return image.path, size_of_one(pairs, image)
 
 
 def count_pairs(folder):

@@ -52,8 +52,8 @@ def find(inputs, most=MOST):
       inputs: uint8 arrays [H, W, 3].
       most: the largest number of colours, unless those of a known dataset are found.
     """
-    pixels = np.concatenate([picture.reshape(-1, 3) for picture in inputs]).astype(np.int64)
-    codes, counts = np.unique(pixels @ [65536, 256, 1], return_counts=True)
+    pixels = np.concatenate([picture.reshape(-1, 3) for picture in inputs]).astype(np.int32)
+    codes, counts = np.unique(pixels @ np.int32([65536, 256, 1]), return_counts=True)
     colours, shares = np.stack([codes // 65536, codes // 256 % 256, codes % 256], axis=1), counts / len(pixels)
 
     def share_within(distance, palette):

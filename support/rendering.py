@@ -47,9 +47,9 @@ def enlarged(logits, size, shown):
 def bands_of(count, wanted=()):
     """Returns the numbers of the bands, out of `count`, that people look at.
 
-    They are those wanted if all are there, else the first three, or the first of two.
+    Of more than three, they are those wanted if all are there. Else they are the first three, or the first of two.
     """
-    return list(wanted) if wanted and max(wanted) < count else [0, 1, 2] if count > 2 else [0]
+    return list(wanted) if wanted and max(wanted) < count > 3 else [0, 1, 2] if count > 2 else [0]
 
 
 def visible(images, wanted=()):

@@ -88,15 +88,20 @@ def take(flag_values, texts, source, fixed=()):
     Raises:
       FlagError: a fixed flag was given another value; or a text is no value of its flag, alone or beside the others.
     """
-    for name in filter(texts.get, flag_values):  # the order of definition, in which each value fits those before it
+    unfit = []
+    for name in filter(texts.get, flag_values):  # absl sets a value before it checks it
         value = parsed(flag_values, name, texts[name], source)
         flag = flag_values[name]
         if name in fixed and not flag.using_default_value and flag.value != value:
             raise FlagError("--%s is %s here and %s in %s; leave the flag out" % (name, flag.value, value, source))
         try:
             flag_values.set_default(name, texts[name])
-        except flags.IllegalFlagValueError as error:
-            raise FlagError("%s; --%s=%s comes from %s" % (error, name, value, source))
+        except flags.IllegalFlagValueError:  # until the values after it are there too, or for good
+            unfit.append("--%s=%s" % (name, value))
+    try:
+        flag_values.validate_all_flags()
+    except flags.IllegalFlagValueError as error:
+        raise FlagError("%s; %s has %s" % (error, source, " ".join(unfit)))
 
 
 def parsed(flag_values, name, text, source):
@@ -147,6 +152,10 @@ def to_train(rules):
     """
     given = rules.flag_values
     checkpoint = checkpoints.newest(run_folder.checkpoints_of(given.output_dir))
+    if not checkpoint and checkpoints.best_step(given.output_dir) is not None:
+        raise RunError("%s: only the best checkpoint of a run is there, and a new run would replace it; name a new "
+                       "--output_dir, where --init_checkpoint=%s trains on from it" % (
+                           (run_folder.checkpoints_of(given.output_dir), run_folder.best_of(given.output_dir))))
     if checkpoint:
         before = run_folder.read_flags(given.output_dir)
         weights = before.get("init_checkpoint")

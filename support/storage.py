@@ -117,6 +117,11 @@ def replacing(folder):
         sync(os.path.dirname(folder))
 
 
+def is_left_over(folder):
+    """Whether a folder is one of `folder_beside` that `replacing` left when its process was killed."""
+    return os.path.isdir(folder) and set(os.listdir(folder)) <= {"new", "new.old"}
+
+
 def exchange(first, second):
     """Swaps two folders, on Linux without a moment in which one of them is missing."""
     if sys.platform.startswith("linux"):

@@ -235,9 +235,10 @@ class Workers:
             yield
         except BaseException as error:
             is_connection = isinstance(error, CONNECTION_ERRORS)
-            is_theirs = self.others and isinstance(error, tf.errors.OpError) and not (
-                faults.is_of_memory(error) or is_own(error)) and (
-                self.watchdog.names_lost(30 if is_connection else 5) or is_connection)
+            may_be_theirs = self.others and isinstance(error, tf.errors.OpError) and not (
+                faults.is_of_memory(error) or is_own(error))
+            seconds = 30 if is_connection else 5  # in which the watchdog may find out which worker is lost
+            is_theirs = may_be_theirs and (self.watchdog.names_lost(seconds) or is_connection)
             self.watchdog.over = True
             if not is_theirs:
                 raise

@@ -16,7 +16,7 @@ import tifffile
 import reader
 import train
 from conftest import SMALL, call, result_in
-from support import arrays, bands, image_files, pair_files, run_folder
+from support import arrays, bands, image_files, pair_files, rendering, run_folder
 from support.errors import DataError
 
 PIXELS = np.random.RandomState(0).randint(0, 65536, (16, 24, 12)).astype(np.uint16)
@@ -150,6 +150,39 @@ def test_a_damaged_array_is_read_or_named(tmp_path, ending, contents, data):
             assert arrays.read(path.read_bytes()).shape[2] <= image.bands
     except (DataError, ValueError) as error:
         assert isinstance(error, ValueError) or str(path) in str(error)
+
+
+def test_a_file_that_is_no_pair_among_files_of_arrays_is_named_and_a_pair_where_one_array_belongs(tmp_path):
+    (tmp_path / "1.npz").write_bytes(npz(A=PIXELS, B=PIXELS))
+    with pytest.raises(DataError, match="it holds a pair, the arrays A and B; --layout=arrays reads such files"):
+        pair_files.find_pairs(str(tmp_path), "inputs")
+    for name, contents in (("2.npz", npz(x=PIXELS)), ("3.npy", npy(PIXELS))):
+        (tmp_path / name).write_bytes(contents)
+        with pytest.raises(DataError, match=r"%s: not an \.npz file with arrays named A and B" % name):
+            pair_files.find_pairs(str(tmp_path))
+        os.remove(str(tmp_path / name))
+    assert len(pair_files.find_pairs(str(tmp_path)).files) == 1
+
+
+def test_a_named_pipe_before_all_other_files_is_named_and_does_not_hang(tmp_path):
+    os.mkfifo(str(tmp_path / "0.png"))
+    with pytest.raises(DataError, match=r"0\.png"):
+        pair_files.find_pairs(str(tmp_path))
+
+
+@pytest.mark.parametrize("value", [0.0, 2e7, -3.4028235e38, 1e-30])
+def test_files_of_one_value_get_a_range_whose_ends_differ_in_float32(value):
+    images = [image_files.Image("1.npy", image_files.ARRAY, 1, 1, 1, 0, 1, "float32")]
+    text = bands.found(images, np.float32(value), np.float32(value))
+    low, high = bands.limits(images, text, "--input_range")
+    assert low < high
+    with pytest.raises(DataError, match="--input_range=20000000,20000001: in float32 both ends are 2"):
+        bands.limits(images, "20000000,20000001", "--input_range")
+
+
+def test_bands_to_show_are_those_of_files_with_more_than_three():
+    assert [rendering.bands_of(count, [3, 1, 0]) for count in (1, 3, 4)] == [[0], [0, 1, 2], [3, 1, 0]]
+    assert rendering.bands_of(3, [2, 1, 0]) == [0, 1, 2] and rendering.bands_of(5, [4]) == [4]
 
 
 def test_images_of_one_side_must_be_alike(tmp_path):
@@ -328,6 +361,28 @@ def test_a_generator_that_passes_its_input_on_gives_the_files_values(tmp_path, m
     assert written.dtype == array.dtype
     step = np.ptp(array) * 1e-6 if array.dtype.kind == "f" else 0
     np.testing.assert_allclose(written, array, rtol=0, atol=step)
+
+
+@pytest.mark.parametrize("depths", [("uint8", "uint16"), ("uint16", "uint8")])
+def test_targets_of_8_and_16_bits_in_one_split_get_outputs_of_their_type_and_no_errors_in_two_units(
+        tmp_path, monkeypatch, capsys, depths):
+    pixels = {"uint8": np.uint8(PIXELS[..., :3] >> 8), "uint16": PIXELS[..., 3:6]}
+    for side in "AB":
+        os.makedirs(str(tmp_path / "data" / side))
+        for number, depth in enumerate(depths):
+            (tmp_path / "data" / side / ("%d.png" % number)).write_bytes(png(pixels[depth]))
+    argv = "--data_dir=%s" % (tmp_path / "data"), "--output_dir=%s" % (tmp_path / "run"), "--max_steps=1", *SMALL
+    assert call(*argv, "--batch_size=2") == 0
+    monkeypatch.setattr(train, "generate", lambda options, images, mask_number: tf.identity(images))
+    capsys.readouterr()
+    assert call("--mode=test", "--output_dir=%s" % (tmp_path / "run"), "--notest_resize") == 0
+    result = result_in(capsys.readouterr().out)
+    with open(os.path.join(result, "metrics.csv")) as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["l1"]) for row in rows] == pytest.approx([0, 0], abs=1e-6) and "mae" not in rows[0]
+    for number, depth in enumerate(depths):
+        folder = "outputs" if depth == "uint16" else os.path.join("images", "output")
+        np.testing.assert_array_equal(read_png(os.path.join(result, folder, "%d.png" % number)), pixels[depth])
 
 
 @pytest.mark.slow

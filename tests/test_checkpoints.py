@@ -311,6 +311,18 @@ def test_fewer_kept_checkpoints_make_room_at_the_next_start(run, copied):
         "model.ckpt-6"]
 
 
+def test_copies_that_a_user_keeps_among_the_checkpoints_stay(run, copied):
+    folder = os.path.join(copied, "checkpoints")
+    kept = ["best.tar.gz", "best.backup/model.ckpt-3.index", "good-3.index", "good-3.data-00000-of-00001"]
+    os.mkdir(os.path.join(folder, "best.backup"))
+    for name in kept:
+        shutil.copy(os.path.join(folder, "model.ckpt-6" + (os.path.splitext(name)[1] if "-3" in name else ".index")),
+                    os.path.join(folder, name))
+    assert run("--output_dir=" + copied, "--max_steps=7", "--keep=1", *SMALL)[0] == 0
+    assert all(os.path.exists(os.path.join(folder, name)) for name in ["model.ckpt-7.index", *kept])
+    assert not os.path.exists(os.path.join(folder, "model.ckpt-6.index"))
+
+
 def test_a_second_run_in_the_folder_is_refused_and_a_dead_ones_lock_is_not(run, copied):
     with open(os.path.join(copied, "run.json")) as file:
         process = json.load(file)["process"]

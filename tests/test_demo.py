@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -259,6 +260,21 @@ def test_an_export_becomes_a_file_for_the_page(exports, tmp_path):
     assert canvas_in(tmp_path) == canvas_in(os.path.join(exports, "2"))
     model = tf.lite.Interpreter(str(tmp_path / "model.tflite")).get_signature_runner("serving_default")
     assert model(images=np.zeros([1, 64, 64, 3], np.float32))["outputs"].shape == (1, 64, 64, 3)
+    with pytest.raises(SystemExit, match="it is there; name a new folder"):
+        to_litert.main(os.path.join(exports, "2"), str(tmp_path))
+    with pytest.raises(SystemExit, match=r"not an export of pictures, since it has no saved_model\.pb"):
+        to_litert.main(exports, str(tmp_path / "new"))
+    assert not os.path.exists(str(tmp_path / "new"))
+
+
+def test_the_page_without_its_packages_or_at_a_port_that_is_none_is_one_line():
+    app = os.path.join(ROOT, "demo", "app.py")
+    missing = "import runpy, sys; sys.modules['gradio'] = None; runpy.run_path(%r, run_name='__main__')" % app
+    found = subprocess.run([sys.executable, "-c", missing], capture_output=True, text=True)
+    assert found.returncode == 1 and len(found.stderr.splitlines()) == 1
+    assert "gradio" in found.stderr and "pip install -q -r requirements-demo.txt" in found.stderr
+    with_port = start(["--port=99999"])
+    assert "ports are from 1 to 65535" in with_port.communicate()[0] and with_port.returncode == 2
 
 
 def test_what_is_no_drawing_gets_one_sentence(page):

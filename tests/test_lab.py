@@ -257,11 +257,18 @@ def test_an_export_takes_grey_pictures_or_files_and_gives_rgb(learned, tmp_path,
     assert np.abs(runner(images=given)["outputs"] - outputs).max() < 1e-4
 
 
+def test_flags_of_a_run_that_fit_only_together_come_back_together(learned, tmp_path, capsys):
+    folder = "--output_dir=%s" % tmp_path
+    assert call("--layout=lab", "--input_resize=nearest", "--output_resize=nearest", "--load_size=40", folder,
+                "--data_dir=%s" % learned[0], "--max_steps=1", *SMALL) == 0
+    assert call("--mode=test", folder, "--image_size=96") == 0
+
+
 def test_a_model_of_another_layout_is_not_taken_for_one_of_lab(trained, learned, tmp_path):
     for argv in (["--mode=test", "--output_dir=%s" % trained],
                  ["--output_dir=%s" % tmp_path, "--init_checkpoint=%s" % trained, *SMALL]):
         message = call("--layout=lab", "--data_dir=%s" % learned[0], *argv)
-        assert "--layout=lab and --lab predict a and b" in message and "comes from the run in %s" % trained in message
+        assert "--layout=lab and --lab predict a and b" in message and "the run in %s has --" % trained in message
     assert "--layout is auto here and lab in the run" in call(
         "--data_dir=%s" % learned[0], "--output_dir=%s" % learned[1], *SMALL)
     message = call("--layout=colorize", "--nolab", "--data_dir=%s" % learned[0], "--output_dir=%s" % tmp_path, *SMALL,

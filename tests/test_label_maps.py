@@ -143,3 +143,10 @@ def test_test_mode_measures_label_maps_by_their_classes_over_all_pixels(run, map
         assert metrics[measure]["low"] <= metrics[measure]["mean"] <= metrics[measure]["high"]
     status, output = run(*flags, "--mode=test", "--direction=BtoA")  # the targets are photos
     assert status == 0 and "accuracy" not in output
+
+
+def test_label_colours_are_looked_for_in_fewer_pairs_if_they_are_large(maps, monkeypatch):
+    given = options(maps, "--image_size=32")
+    monkeypatch.setattr(data_flags, "PALETTE_PIXELS", 2 * 32 ** 2)
+    inputs, targets = data_flags.label_pictures(given, data_flags.pairs_of(given, "train"), reader.read_in_order)
+    assert len(inputs) == len(targets) == 2

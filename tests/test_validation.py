@@ -189,6 +189,19 @@ def test_a_best_checkpoint_that_a_kill_prevented_is_made_up_for_even_in_a_finish
         os.path.join(copied, "checkpoints", "model.ckpt-6"))
 
 
+def test_a_run_of_which_only_the_best_checkpoint_is_left_is_not_started_anew(run, copied, tmp_path):
+    folder = run_folder.checkpoints_of(copied)
+    for name in os.listdir(folder):
+        if name.startswith(("model.ckpt", "checkpoint")):
+            os.remove(os.path.join(folder, name))
+    before, kept = validation.rows_of(copied), checkpoints.fingerprint(checkpoints.best(copied))
+    status, _ = run("--output_dir=" + copied, *ARGV)
+    assert "only the best checkpoint of a run is there" in status
+    assert validation.rows_of(copied) == before and checkpoints.fingerprint(checkpoints.best(copied)) == kept
+    advised = re.search(r"--init_checkpoint=\S+", status).group()
+    assert run("--output_dir=%s" % (tmp_path / "new"), *ARGV, "--max_steps=1", advised)[0] == 0
+
+
 def test_a_run_of_earlier_code_goes_on_with_a_row_of_where_it_stands(run, trained, tmp_path):
     folder = shutil.copytree(trained, str(tmp_path / "run"))
     assert run("--output_dir=" + folder, *SMALL, "--val_every=3", "--max_steps=8")[0] == 0

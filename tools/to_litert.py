@@ -32,8 +32,17 @@ def converted(export):
 
 
 def main(export, folder):
-    model = converted(export)
-    shutil.copytree(os.path.join(export, "assets.extra"), os.path.join(folder, "assets.extra"), dirs_exist_ok=True)
+    for name in ("saved_model.pb", os.path.join("assets.extra", "canvas.json")):
+        if not os.path.isfile(os.path.join(export, name)):
+            sys.exit("error: %s: not an export of pictures, since it has no %s; python train.py --mode=export makes "
+                     "RUN/export/STEP" % (export, name))
+    if os.path.exists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+        sys.exit("error: %s: it is there; name a new folder" % folder)
+    try:
+        model = converted(export)
+    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+        sys.exit("error: %s: not a whole export (%s)" % (export, str(error).splitlines()[0]))
+    shutil.copytree(os.path.join(export, "assets.extra"), os.path.join(folder, "assets.extra"))
     with open(os.path.join(folder, "model.tflite"), "wb") as file:
         file.write(model)
 
