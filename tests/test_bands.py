@@ -100,7 +100,7 @@ def test_an_npz_with_a_and_b_is_a_pair_and_they_may_differ(tmp_path):
     first, second = originals(tmp_path, "auto")
     np.testing.assert_allclose(first, PIXELS, atol=0.01)
     np.testing.assert_array_equal(second[..., 0], PIXELS[..., 0])
-    with pytest.raises(DataError, match=r"1\.npz.*arrays A, B"):
+    with pytest.raises(DataError, match=r"1\.npz.*arrays A and B"):
         pair_files.find_pairs(str(tmp_path), "inputs")
 
 
