@@ -170,7 +170,7 @@ def test_a_checkpoint_is_found_by_what_people_give(run, trained, data, given):
 
 @pytest.mark.parametrize("changed,says", [
     ("--image_size=abc", "--image_size=abc: "), ("--norm=odd", "its --norm would be odd"),
-    ("--load_size=16", "--load_size must be at least --image_size")])
+    ("--patch=142", "--patch=142 needs an --image_size of 64 or more")])
 def test_a_value_in_flags_txt_is_checked_as_one_that_is_given(run, trained, tmp_path, changed, says):
     folder = shutil.copytree(trained, str(tmp_path / "run"))
     with open(os.path.join(folder, "flags.txt"), "a") as file:
