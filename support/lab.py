@@ -62,6 +62,11 @@ def to_rgb(lab):
     return encoded(tf.concat(mixed([cube(part) * white for part, white in zip((x, y, z), WHITE)], FROM_XYZ), -1))
 
 
+def with_lightness_of(source, pictures):
+    """sRGB pictures [..., 3] in [-1, 1] -> the same colours with the L of other pictures of that shape."""
+    return to_rgb(tf.concat([to_lab(source)[..., :1], to_lab(pictures)[..., 1:]], -1))
+
+
 def lightness(grey):
     """Grey pictures [..., 1] in [-1, 1] -> their scaled L, float32 [..., 1]."""
     return scaled_lightness(cube_root(linear(fence(grey))[0]))

@@ -6,7 +6,7 @@ import typing
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import arrays, bands, pair_files, rendering
+from support import arrays, bands, lab, pair_files, rendering
 
 
 class File(typing.NamedTuple):
@@ -17,6 +17,7 @@ class File(typing.NamedTuple):
     ending: str  # .png, .tif or .npy
     given: typing.Optional[str]  # the range LOW,HIGH of the values; None is that of the type
     truth: typing.Optional[np.ndarray]  # the target, [*size, C] on the scale of its type; None where it isn't compared
+    source: typing.Optional[np.ndarray]  # with --lab, the input as RGB [*size, 3] in 0..255, whose L the output keeps
 
     @property
     def is_picture(self):
@@ -24,7 +25,7 @@ class File(typing.NamedTuple):
         return (self.dtype, self.ending, self.given) == ("uint8", ".png", None)
 
 
-def files_of(pairs, targets, known, given, truths):
+def files_of(pairs, targets, known, given, truths, sources):
     """Yields the File of each pair: how its output is written as the run's targets are stored.
 
     Args:
@@ -33,6 +34,7 @@ def files_of(pairs, targets, known, given, truths):
       known: what `bands.described` returned for the targets of training; may be empty.
       given: the range LOW,HIGH of the values; None is that of the type.
       truths: yields (input, target) of each pair, see reader.originals.
+      sources: the same as RGB pictures for a run with --lab, else None.
     """
     dtypes = {target.dtype for target in targets or ()}
     is_compared = len(dtypes) == 1 and (given is not None or dtypes != {"uint8"})  # no mean of errors in two units
@@ -40,7 +42,8 @@ def files_of(pairs, targets, known, given, truths):
         target = targets[number] if targets else None
         dtype, ending = (target.dtype, target.ending) if target else (
             known.get("dtype", "uint8"), known.get("file", ".png"))
-        yield File(pair_files.size_of_one(pairs, image), dtype, ending, given, next(truths)[1] if is_compared else None)
+        yield File(pair_files.size_of_one(pairs, image), dtype, ending, given, next(truths)[1] if is_compared else None,
+                   next(sources)[0] if sources else None)
 
 
 def beside(translated, files, show_bands=()):
@@ -56,7 +59,10 @@ def beside(translated, files, show_bands=()):
             output, stored, errors = pictures["output"], None, {}
             is_resized = output.shape[1:3] != tuple(file.size)
             if is_resized or not file.is_picture:
-                output = encoder.resized(output, file.size) if is_resized else output
+                if is_resized and file.source is not None:
+                    output = encoder.recoloured(output, file.source)
+                elif is_resized:
+                    output = encoder.resized(output, file.size)
                 array = bands.in_units(output[0], file.dtype, file.given)
                 stored = file.ending, encoder.png(array) if file.ending == ".png" else arrays.encoded(
                     array, file.ending)
@@ -72,6 +78,9 @@ class Encoder:
         with tf.Graph().as_default():
             self.images, self.size = tf.placeholder(tf.float32, [1, None, None, None]), tf.placeholder(tf.int32, [2])
             self.larger = tf.image.resize_bilinear(self.images, self.size, half_pixel_centers=True)
+            self.source, self.colours = (tf.placeholder(tf.float32, [1, None, None, 3]) for _ in range(2))
+            larger = tf.image.resize_bilinear(self.colours, tf.shape(self.source)[1:3], half_pixel_centers=True)
+            self.kept = lab.with_lightness_of(self.source * (2.0 / 255.0) - 1.0, larger)
             self.pixels = {name: tf.placeholder(name, [None, None, None]) for name in ("uint8", "uint16")}
             self.contents = {name: tf.image.encode_png(pixels) for name, pixels in self.pixels.items()}
             self.session = tf.Session()
@@ -80,6 +89,10 @@ class Encoder:
     def resized(self, images, size):
         """Returns [1, H, W, C] as [1, *size, C], bilinear."""
         return self.session.run(self.larger, {self.images: images, self.size: size})
+
+    def recoloured(self, images, source):
+        """Returns RGB [1, H, W, 3] in the size and with the L of a picture [h, w, 3] in 0..255."""
+        return self.session.run(self.kept, {self.colours: images, self.source: source[np.newaxis]})
 
     def png(self, array):
         """Returns the bytes of a PNG of an array [H, W, C] of uint8 or uint16."""

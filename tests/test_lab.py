@@ -236,6 +236,19 @@ def test_test_mode_shows_and_measures_rgb_and_keeps_the_lightness(learned, capsy
     assert all(np.array_equal(picture(alone, kind, "0"), picture(result, kind, "0")) for kind in ("input", "output"))
 
 
+@pytest.mark.parametrize("layout", ["lab", "inputs"])
+def test_an_output_in_the_size_of_its_input_keeps_every_detail_of_its_lightness(learned, tmp_path, capsys, layout):
+    fine = np.uint8(np.random.RandomState(0).randint(60, 190, (72, 80, 1)) + np.arange(3) * 9)
+    imageio.imwrite(str(tmp_path / "fine.png"), fine)
+    assert call("--mode=test", "--output_dir=%s" % learned[1], "--data_dir=%s" % tmp_path, "--layout=" + layout) == 0
+    result = result_in(capsys.readouterr().out)
+    output = imageio.imread(os.path.join(result, "outputs", "fine.png"))
+    enlarged = PIL.Image.fromarray(picture(result, "output", "fine")).resize((80, 72), PIL.Image.BILINEAR)
+    apart = [np.abs(lightness_of(pixels) - lightness_of(fine))[inside(output)] for pixels in (output, enlarged)]
+    assert output.shape == fine.shape and inside(output).mean() > 0.5
+    assert apart[0].max() < 2 * ROUNDING and apart[1].mean() > 5
+
+
 def test_an_export_takes_grey_pictures_or_files_and_gives_rgb(learned, tmp_path, capsys):
     run = shutil.copytree(str(learned[1]), str(tmp_path / "run"))
     assert call("--mode=test", "--output_dir=" + run, "--notest_dropout") == 0
