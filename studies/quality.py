@@ -3,7 +3,7 @@
     pip install matplotlib
     python studies/quality.py --data_dir=datasets/facades --direction=BtoA --torch_python=PATH_OF_A_PYTHON_WITH_TORCH
 
-takes some four hours for facades on two cores with AMX, and 40 minutes for the sample set, which is the default. This
+takes some six hours for facades on two cores with AMX, and an hour for the sample set, which is the default. This
 project, the TensorFlow 2 tutorial and the usual PyTorch implementation train for --epochs from two seeds each: the same
 pairs, the same jitter (bilinear to 286x286, crop to 256x256, mirror), each in the precision and layout in which it
 trains fastest on this machine. Each trains at batch 4 and once more at batch 1, which is four times as many steps; at
