@@ -233,8 +233,7 @@ def draw_plate(images, path):
     study.draw_columns(
         [np.concatenate([imageio.imread(os.path.join(folder, kind, name))
                          for name in names_of(images[BASE], "target")[:PLATE_ROWS]]) for _, folder, kind in wanted],
-        [title.replace("TensorFlow 2 tutorial (Keras)", "TF 2 tutorial").replace(", ", ",\n")
-         for title, _, _ in wanted], path)
+        [title.replace("TensorFlow 2 tutorial (Keras)", "TF 2 tutorial") for title, _, _ in wanted], path)
 
 
 # ---------------------------------------------------------------------------------------------
