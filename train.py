@@ -551,7 +551,8 @@ def test():
     targets = pair_files.images_of(pairs, options.direction).get("output")  # None for --layout=inputs
     trained_on = run_folder.values_of(run).get("output", {})
     truths = reader.originals(pairs, data_flags.view_of(read_as, pairs))
-    sources = reader.originals(pairs, bands.View(read_as.direction)) if read_as.lab else None
+    is_resized_lab = read_as.lab and read_as.test_resize
+    sources = reader.originals(pairs, bands.View(read_as.direction)) if is_resized_lab else None
     files = outputs.files_of(pairs, targets, trained_on, read_as.output_range, truths, sources)
     colours = data_flags.target_colours(read_as, pairs, reader.read_in_order)
     with contextlib.closing(translated(read_as, checkpoint, pairs)) as translations, storage.replacing(path) as folder:

@@ -34,7 +34,7 @@ def files_of(pairs, targets, known, given, truths, sources):
       known: what `bands.described` returned for the targets of training; may be empty.
       given: the range LOW,HIGH of the values; None is that of the type.
       truths: yields (input, target) of each pair, see reader.originals.
-      sources: the same as RGB pictures for a run with --lab, else None.
+      sources: the same as RGB pictures, if outputs of a run with --lab are resized; else None.
     """
     dtypes = {target.dtype for target in targets or ()}
     is_compared = len(dtypes) == 1 and (given is not None or dtypes != {"uint8"})  # no mean of errors in two units
@@ -59,10 +59,9 @@ def beside(translated, files, show_bands=()):
             output, stored, errors = pictures["output"], None, {}
             is_resized = output.shape[1:3] != tuple(file.size)
             if is_resized or not file.is_picture:
-                if is_resized and file.source is not None:
-                    output = encoder.recoloured(output, file.source)
-                elif is_resized:
+                if is_resized:
                     output = encoder.resized(output, file.size)
+                    output = output if file.source is None else encoder.with_lightness_of(file.source, output)
                 array = bands.in_units(output[0], file.dtype, file.given)
                 stored = file.ending, encoder.png(array) if file.ending == ".png" else arrays.encoded(
                     array, file.ending)
@@ -79,8 +78,7 @@ class Encoder:
             self.images, self.size = tf.placeholder(tf.float32, [1, None, None, None]), tf.placeholder(tf.int32, [2])
             self.larger = tf.image.resize_bilinear(self.images, self.size, half_pixel_centers=True)
             self.source, self.colours = (tf.placeholder(tf.float32, [1, None, None, 3]) for _ in range(2))
-            larger = tf.image.resize_bilinear(self.colours, tf.shape(self.source)[1:3], half_pixel_centers=True)
-            self.kept = lab.with_lightness_of(self.source * (2.0 / 255.0) - 1.0, larger)
+            self.kept = lab.with_lightness_of(self.source * (2.0 / 255.0) - 1.0, self.colours)
             self.pixels = {name: tf.placeholder(name, [None, None, None]) for name in ("uint8", "uint16")}
             self.contents = {name: tf.image.encode_png(pixels) for name, pixels in self.pixels.items()}
             self.session = tf.Session()
@@ -90,8 +88,8 @@ class Encoder:
         """Returns [1, H, W, C] as [1, *size, C], bilinear."""
         return self.session.run(self.larger, {self.images: images, self.size: size})
 
-    def recoloured(self, images, source):
-        """Returns RGB [1, H, W, 3] in the size and with the L of a picture [h, w, 3] in 0..255."""
+    def with_lightness_of(self, source, images):
+        """Returns RGB [1, H, W, 3] with the L of a picture [H, W, 3] in 0..255."""
         return self.session.run(self.kept, {self.colours: images, self.source: source[np.newaxis]})
 
     def png(self, array):
