@@ -155,7 +155,7 @@ def to_train(rules):
     if not checkpoint and checkpoints.best_step(given.output_dir) is not None:
         raise RunError("%s: only the best checkpoint of a run is there, and a new run would replace it; name a new "
                        "--output_dir, where --init_checkpoint=%s trains on from it" % (
-                           (run_folder.checkpoints_of(given.output_dir), run_folder.best_of(given.output_dir))))
+                           run_folder.checkpoints_of(given.output_dir), run_folder.best_of(given.output_dir)))
     if checkpoint:
         before = run_folder.read_flags(given.output_dir)
         weights = before.get("init_checkpoint")
