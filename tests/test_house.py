@@ -3,6 +3,7 @@
 import ast
 import glob
 import os
+import re
 
 import pytest
 
@@ -61,3 +62,25 @@ def test_only_train_py_defines_or_reads_flags():
     for path in [path for floor in FLOORS[:3] for path in files_of(floor)]:
         with open(path, encoding="utf-8") as file:
             assert uses_flags(file.read()) == (os.path.basename(path) == "train.py"), path
+
+
+PAGES = sorted(glob.glob(os.path.join(ROOT, "*.md")) + glob.glob(os.path.join(ROOT, "*", "*.md")))
+
+
+def anchors_of(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    with open(page, encoding="utf-8") as file:
+        headings = re.findall(r"^#+ (.*)$", file.read(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: os.path.relpath(path, ROOT))
+def test_the_links_of_a_page_lead_to_a_file_and_a_heading(page):
+    with open(page, encoding="utf-8") as file:
+        text = re.sub(r"^    .*$|`[^`]*`", "", file.read(), flags=re.MULTILINE)  # without code
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        if "://" not in link:
+            target = os.path.join(os.path.dirname(page), path) if path else page
+            assert os.path.exists(target), link
+            assert not anchor or anchor in anchors_of(target), link
