@@ -75,15 +75,10 @@ def train(folder, *flags, python=sys.executable, limit=None):
                re.search(r"^fingerprint: (\w+)$", text, re.MULTILINE).group(1), peak)
 
 
-def test(folder):
+def test(folder, *flags):
     """Tests the finished run in a folder on val; returns the folder of the result."""
-    run(sys.executable, TRAIN, "--mode=test", "--split=val", "--output_dir=" + folder)
-    return tested(folder)
-
-
-def tested(folder):
-    """Where the result of `test` is."""
-    return os.path.join(folder, "test", "val-%d" % read_json(os.path.join(folder, "run.json"))["steps"])
+    text, _ = run(sys.executable, TRAIN, "--mode=test", "--split=val", "--output_dir=" + folder, *flags)
+    return os.path.dirname(re.search(r"; open (.*) in a browser$", text, re.MULTILINE).group(1))
 
 
 def export(folder):

@@ -12,6 +12,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import pix2pix
+import train
 from conftest import ROOT
 from support import convolutions, seeds
 
@@ -22,6 +23,7 @@ import legacy_tf1
 import log_stability
 import perceptual
 import quality
+import recipe
 import study
 import texture
 import throughput
@@ -289,6 +291,35 @@ def test_quality_adds_kid_to_its_rows_if_there_are_features():
     assert [row["kid"]["mean"] for row in rows] == [3, 3, 5, 5, 2]
     assert rows[-1]["kid"]["low"] == rows[-1]["kid"]["high"] == 2  # both without one pair are apart by 2 too
     assert "<th>deep distance</th><th>KID x 1000</th>" in quality.table(rows)
+
+
+@pytest.mark.parametrize("deep_high,kid_low,l1,wins", [
+    (-0.01, 0, 0.002, True), (0.0, 0, 0.0, False), (-0.01, 1, 0.0, False), (-0.01, -9, 0.0021, False)])
+def test_recipe_s_rule_wants_a_lower_deep_distance_and_no_worse_kid_and_l1(deep_high, kid_low, l1, wins):
+    added = {"deep": {"mean": -1, "low": -2, "high": deep_high}, "kid": {"mean": 2, "low": kid_low, "high": 3},
+             "l1": {"mean": l1, "low": -1, "high": 1}}
+    assert recipe.wins(added) == wins
+
+
+def test_recipe_trains_once_for_the_settings_that_differ_in_test_mode_alone(monkeypatch, tmp_path):
+    trained, tested = {}, []
+    monkeypatch.setattr(study, "train", lambda folder, *flags: trained.setdefault(folder, flags) and argparse.Namespace(
+        fingerprint="f"))
+    monkeypatch.setattr(study, "test", lambda *call: tested.append(call) or call[0])
+    options = argparse.Namespace(output_dir=str(tmp_path), data_dir="d", direction="BtoA", epochs=1)
+    for setting in recipe.SETTINGS:
+        recipe.piece(options, setting, 1)
+    assert len(trained) == len(recipe.SETTINGS) - 2
+    batch = str(tmp_path / "__norm_batch-seed1")
+    assert trained[batch][-1] == "--norm=batch" and "--notest_ema" not in str(trained)
+    assert (batch,) in tested and (batch, "--notest_ema") in tested
+
+
+def test_recipe_s_settings_are_flags_that_train_py_has():
+    known = {flag.name for flag in train.MODULE_FLAGS}
+    for flag in " ".join(recipe.SETTINGS).replace(recipe.DEFAULTS, "").split():
+        name = flag[2:].split("=")[0]
+        assert name in known or (name.startswith("no") and name[2:] in known), flag
 
 
 @pytest.mark.parametrize("side,filters", [(4, 3), (64, 3), (64, 512)])
