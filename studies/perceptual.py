@@ -87,7 +87,8 @@ def main(outputs, targets, result):
                      for folder in (outputs, targets)]
             found.append((distance(sides[0][0], sides[1][0]), *(pooled[0].numpy() for _, pooled in sides)))
     distances, *pooled = (np.stack(column) for column in zip(*found))
-    np.savez(result, names=names, distances=distances, outputs=pooled[0], targets=pooled[1])
+    np.savez(result + ".tmp.npz", names=names, distances=distances, outputs=pooled[0], targets=pooled[1])
+    os.replace(result + ".tmp.npz", result)  # so that a stop leaves no file that is cut off
 
 
 if __name__ == "__main__":

