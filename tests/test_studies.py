@@ -316,6 +316,7 @@ def test_recipe_trains_once_for_the_settings_that_differ_in_test_mode_alone(monk
 
 
 def test_a_python_without_the_packages_of_deep_features_ends_a_study_before_it_trains(monkeypatch, tmp_path):
+    monkeypatch.setattr(study.importlib.util, "find_spec", lambda name: "matplotlib, which the tests do without")
     monkeypatch.setattr(study, "train", lambda *call: pytest.fail("trained"))
     monkeypatch.setattr(sys, "argv", ["recipe.py", "--output_dir=%s" % tmp_path, "--features_python=" + sys.executable])
     with pytest.raises(SystemExit, match="No module named"):
