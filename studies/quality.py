@@ -178,6 +178,14 @@ def deep_features(python, folder, outputs, targets):
         return dict(found)
 
 
+def add_deep(python, folder, values, outputs, targets):
+    """Adds the deep distances of `deep_features` to a result of `measured`; returns the `perceptual.kid`."""
+    deep = deep_features(python, folder, outputs, targets)
+    for picture, distance in zip(deep["names"], deep["distances"]):
+        values[picture]["deep"] = float(distance)
+    return perceptual.kid(deep["outputs"], deep["targets"])
+
+
 def over_seeds(rows):
     """Returns {measure: mean of the seeds' rows with the 95 % interval of Student's t}, for two seeds or more."""
     reach = scipy.stats.t.ppf(0.975, len(rows) - 1) / math.sqrt(len(rows))
@@ -224,12 +232,17 @@ def results(found, kids):
     return rows
 
 
+def cells(values, measures):
+    """Returns the mean and the interval of each measure as text."""
+    return ["%.4f [%.4f, %.4f]" % tuple(values[measure][key] for key in ("mean", "low", "high"))
+            for measure in measures]
+
+
 def table(rows):
     """Returns `results` as an HTML table."""
     shown = {measure: title for measure, title in MEASURES.items() if measure in rows[0]}
     return study.table(["contender", "", *shown.values()], [
-        [row["contender"], row["row"], *("%.4f [%.4f, %.4f]" % tuple(row[measure][key] for key in (
-            "mean", "low", "high")) for measure in shown)] for row in rows])
+        [row["contender"], row["row"], *cells(row, shown)] for row in rows])
 
 
 def draw_plate(images, path):
@@ -246,8 +259,7 @@ def draw_plate(images, path):
 
 
 def parse():
-    parser = study.parser(__doc__, "runs/quality", "data_dir", "torch_python")
-    parser.add_argument("--direction", default="AtoB", choices=["AtoB", "BtoA"], help="default: %(default)s")
+    parser = study.parser(__doc__, "runs/quality", "data_dir", "direction", "torch_python")
     parser.add_argument("--epochs", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--max_steps", type=int, default=0, help="ends every training earlier; 0 is off")
     parser.add_argument("--batch_size", type=int, default=4, help="default: %(default)s")
@@ -284,10 +296,8 @@ def main():
             found.setdefault(name, []).append(measured(made["images"], images[BASE]))
             kids.setdefault(name, [])
             if options.features_python:
-                deep = deep_features(options.features_python, folder, made["images"], images[BASE])
-                for picture, distance in zip(deep["names"], deep["distances"]):
-                    found[name][-1][picture]["deep"] = float(distance)
-                kids[name].append(perceptual.kid(deep["outputs"], deep["targets"]))
+                kids[name].append(add_deep(options.features_python, folder, found[name][-1], made["images"],
+                                           images[BASE]))
             print("%s, seed %d: %s" % (name, seed, {measure: "%.4f" % value["mean"] for measure, value in intervals(
                 found[name][-1]).items()}), flush=True)
         write(options, runs, results(found, kids), images)

@@ -22,7 +22,6 @@ import json
 import os
 import sys
 
-import perceptual
 import quality
 import study
 
@@ -55,11 +54,8 @@ def piece(options, setting, seed):
 
 def measured(python, path, images):
     """Returns ({name: {measure: value}}, `perceptual.kid`) of a piece's PNGs; its features go to PATH-features.npz."""
-    deep = quality.deep_features(python, path, images, images)
     values = quality.measured(images, images)
-    for name, distance in zip(deep["names"], deep["distances"]):
-        values[name]["deep"] = float(distance)
-    return values, perceptual.kid(deep["outputs"], deep["targets"])
+    return values, quality.add_deep(python, path, values, images, images)
 
 
 def compared(found, base):
@@ -74,19 +70,15 @@ def wins(added):
 
 def table(rows):
     """Returns rows of recipe.json as an HTML table."""
-    def cells(values):
-        return ["%.4f [%.4f, %.4f]" % tuple(values[measure][key] for key in ("mean", "low", "high")) if values else ""
-                for measure in quality.MEASURES]
-
     titles = list(quality.MEASURES.values())
     return study.table(["setting", "seed", *titles, *(title + ", added" for title in titles), "wins"], [
-        [row["setting"], row["seed"], *cells(row["means"]), *cells(row["added"]), "yes" if row["wins"] else ""]
-        for row in rows])
+        [row["setting"], row["seed"], *quality.cells(row["means"], quality.MEASURES),
+         *(quality.cells(row["added"], quality.MEASURES) if row["added"] else [""] * len(titles)),
+         "yes" if row["wins"] else ""] for row in rows])
 
 
 def main():
-    parser = study.parser(__doc__, "runs/recipe", "data_dir")
-    parser.add_argument("--direction", default="AtoB", choices=["AtoB", "BtoA"], help="default: %(default)s")
+    parser = study.parser(__doc__, "runs/recipe", "data_dir", "direction")
     parser.add_argument("--epochs", type=int, default=16, help="default: %(default)s")
     parser.add_argument("--features_python", required=True, help="a Python with the packages of perceptual.py")
     parser.add_argument("--seeds", type=lambda text: list(map(int, text.split(","))), default=[0, 1],

@@ -182,6 +182,7 @@ def pairs_of(data_dir, splits, peers=False):
 
 OPTIONS = {
     "data_dir": {"default": SAMPLE_SET, "help": "the pairs, side by side, in train/ and val/ (default: %(default)s)"},
+    "direction": {"default": "AtoB", "choices": ["AtoB", "BtoA"], "help": "default: %(default)s"},
     "tf1_python": {"default": ".venv-tf1/bin/python", "help": "a Python 3.7 with TensorFlow 1.15 (%(default)s)"},
     "torch_python": {"default": sys.executable, "help": "a Python with PyTorch, numpy and Pillow"},
     "rounds": {"type": int, "default": 3, "help": "how often everything is measured (default: %(default)s)"}}
