@@ -11,7 +11,6 @@ be in another Python (--torch_python). --small tries the command with tiny netwo
 
 import argparse
 import functools
-import json
 import os
 import shutil
 import statistics
@@ -136,9 +135,7 @@ def measure(options, path, found):
         print("%s | %s | %s" % (part, name, ", ".join(
             "%s %s" % (what, "%.4g" % value if isinstance(value, float) else value) for what, value in result.items())),
             flush=True)
-        with open(path + ".tmp", "w") as file:
-            json.dump(found, file, indent=2)
-        os.replace(path + ".tmp", path)
+        study.write_json(path, found)
 
 
 def table(found):

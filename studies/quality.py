@@ -20,7 +20,6 @@ EfficientNet-lite0 instead of the usual networks, so they can't be compared with
 """
 
 import functools
-import json
 import math
 import os
 import statistics
@@ -306,8 +305,8 @@ def main():
 def write(options, runs, rows, images):
     """Writes quality.json, plate.png and report.html with the contenders that are done."""
     torch = study.version_of(options.torch_python, "torch")
-    with open(os.path.join(options.output_dir, "quality.json"), "w") as file:
-        json.dump({"made": dict(study.facts(), PyTorch=torch), "runs": runs, "results": rows}, file, indent=2)
+    study.write_json(os.path.join(options.output_dir, "quality.json"), {
+        "made": dict(study.facts(), PyTorch=torch), "runs": runs, "results": rows})
     plate = os.path.join(options.output_dir, "plate.png")
     draw_plate(images, plate)
     study.write_report(os.path.join(options.output_dir, "report.html"), "Quality at equal budgets", REPORT,

@@ -18,7 +18,6 @@ bits: docs/recipe.md gave one core to each process (taskset -c CORE).
 """
 
 import functools
-import json
 import os
 import sys
 
@@ -106,8 +105,7 @@ def main():
 
 def write(options, rows):
     """Writes recipe.json and report.html with the settings that are done."""
-    with open(os.path.join(options.output_dir, "recipe.json"), "w") as file:
-        json.dump({"made": study.facts(), "rows": rows}, file, indent=2)
+    study.write_json(os.path.join(options.output_dir, "recipe.json"), {"made": study.facts(), "rows": rows})
     study.write_report(os.path.join(options.output_dir, "report.html"), "Flags compared", REPORT, table=table(rows))
 
 

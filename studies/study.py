@@ -147,9 +147,7 @@ def kept(path, of, make):
             sys.exit("error: %s is of %s, not of %s; name a new --output_dir" % (path, found["of"], of))
         return found["result"]
     result = make()
-    with open(path + ".tmp", "w") as file:
-        json.dump({"of": of, "result": result}, file, indent=2)
-    os.replace(path + ".tmp", path)
+    write_json(path, {"of": of, "result": result})
     return result
 
 
@@ -202,6 +200,12 @@ def parser(doc, output_dir, *options):
 def read_json(path):
     with open(path) as file:
         return json.load(file)
+
+
+def write_json(path, value):
+    with open(path + ".tmp", "w") as file:
+        json.dump(value, file, indent=2)
+    os.replace(path + ".tmp", path)  # so that a stop leaves no file that is cut off
 
 
 def read_csv(path):
